@@ -1,0 +1,155 @@
+"""One keep-alive connection pool to the Task Execution API, with Airflow's retries, token refresh and TLS settings."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+import urllib3
+
+from polypod_coordinators.comm.requests import NO_BODY, ApiCall, ApiReply
+from polypod_coordinators.config import ExecutionApiConfig
+from polypod_coordinators.errors import UserError
+from polypod_coordinators.supervisor.reasons import Reason
+
+API_VERSION = "2026-06-30"
+"""The version of the Execution API that we speak; the server migrates."""
+
+
+class ApiUnavailable(Exception):
+    """No answer was had, after every retry."""
+
+
+class ExecutionApiClient:
+    """Sends calls to the Execution API. May be used from several threads.
+
+    Only transport errors and 5xx answers are tried again: after 1, 2, 4… seconds, six attempts over half a minute by
+    default, so that a restart of the server is not noticed by the task.
+    """
+
+    def __init__(
+        self,
+        config: ExecutionApiConfig,
+        token: str,
+        on_retry: Callable[[ApiCall, int, str], None] | None = None,
+    ) -> None:
+        """Prepare; connects at the first call.
+
+        Args:
+            config: where the API is and how to reach it.
+            token: the bearer token of the task instance; empty sends none.
+            on_retry: told about each retry: the call, its attempt so far, and what went wrong.
+
+        Raises:
+            UserError: the URL is not one of http or https, or a TLS file cannot be read.
+        """
+        parts = urlsplit(config.url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise UserError(
+                Reason.INVALID_CONFIG,
+                f"the Execution API's URL is {config.url!r}; it must be http://HOST[:PORT]/PATH or https://…",
+            )
+        self._base = config.url.rstrip("/") + "/"
+        self._config = config
+        self._token = token
+        self._token_lock = threading.Lock()
+        self._on_retry = on_retry
+        self._closing = threading.Event()
+        options: dict[str, Any] = {"retries": False, "maxsize": 2}
+        if parts.scheme == "https":
+            options["ssl_context"] = _tls(config)
+        self._pool = urllib3.PoolManager(**options)
+
+    def call(self, call: ApiCall, attempts: int | None = None) -> ApiReply:
+        """Send one call and return the answer, whatever its status below 500.
+
+        Args:
+            attempts: how often to try; None takes the configured number.
+
+        Raises:
+            ApiUnavailable: no answer, or only 5xx ones, after all attempts. A last 5xx answer is returned instead.
+        """
+        body = b"" if call.body is NO_BODY else msgspec.json.encode(call.body)
+        tries = attempts or self._config.retries
+        wait = self._config.retry_wait_min
+        for attempt in range(1, tries + 1):
+            reply, problem = self._once(call, body)
+            if reply is not None and reply.status < 500:
+                return reply
+            last = attempt == tries or self._closing.is_set()
+            if last:
+                if reply is not None:
+                    return reply
+                raise ApiUnavailable(f"{call.method} {self._base}{call.path}: {problem} (after {attempt} attempts)")
+            if self._on_retry is not None:
+                self._on_retry(call, attempt, problem)
+            self._closing.wait(min(wait, self._config.retry_wait_max) * random.uniform(1.0, 1.1))  # noqa: S311 - jitter
+            wait *= 2
+        raise AssertionError("unreachable")
+
+    def _once(self, call: ApiCall, body: bytes) -> tuple[ApiReply | None, str]:
+        url = self._base + call.path
+        if call.params:
+            url += "?" + urlencode(call.params)
+        try:
+            response = self._pool.request(
+                call.method,
+                url,
+                body=body or None,
+                headers=self._headers(bool(body)),
+                timeout=urllib3.Timeout(total=self._config.timeout),
+                redirect=False,
+            )
+        except urllib3.exceptions.HTTPError as error:
+            return None, str(error)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        refreshed = headers.get("refreshed-api-token")
+        if refreshed:
+            with self._token_lock:
+                self._token = refreshed
+        reply = ApiReply(response.status, response.data, headers)
+        return reply, f"HTTP {response.status}"
+
+    def _headers(self, has_body: bool) -> dict[str, str]:
+        with self._token_lock:
+            token = self._token
+        headers = {
+            "accept": "application/json",
+            "airflow-api-version": API_VERSION,
+            "correlation-id": f"{time.time_ns():x}-{random.getrandbits(48):012x}",
+            "user-agent": "polypod-bridge",
+        }
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        if has_body:
+            headers["content-type"] = "application/json"
+        return headers
+
+    def close(self) -> None:
+        """Wait for no further retry."""
+        self._closing.set()
+
+
+def _tls(config: ExecutionApiConfig) -> Any:
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+        if config.ca_file and config.public_cas:
+            context.load_default_certs()
+        if config.client_cert or config.client_key:
+            if not (config.client_cert and config.client_key):
+                raise UserError(Reason.INVALID_CONFIG, "client_cert and client_key must be set together")
+            context.load_cert_chain(config.client_cert, config.client_key)
+    except OSError as error:
+        raise UserError(
+            Reason.INVALID_CONFIG,
+            f"the Execution API's TLS files (ca_file {config.ca_file!r}, client_cert {config.client_cert!r}, "
+            f"client_key {config.client_key!r}) cannot be used: {error}",
+        ) from None
+    return context

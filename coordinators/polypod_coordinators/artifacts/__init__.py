@@ -1,0 +1,1 @@
+"""Finding and reading what a coordinator runs: jars, executable bundles, TypeScript bundles."""

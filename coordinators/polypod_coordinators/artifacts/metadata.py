@@ -1,0 +1,70 @@
+"""The build-time manifest of a bundle (Executable Bundle Spec 1.0, §airflow-metadata.yaml).
+
+The types below are the specification's JSON schema: the same required keys and patterns; unknown keys are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+METADATA_VERSION = "1.0"
+
+NonEmpty = Annotated[str, Meta(min_length=1)]
+
+
+class Sdk(msgspec.Struct, kw_only=True):
+    language: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_+.\-]*$")]
+    version: NonEmpty
+    supervisor_schema_version: Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+
+
+class DagEntry(msgspec.Struct, kw_only=True):
+    tasks: list[NonEmpty]
+
+
+class Metadata(msgspec.Struct, kw_only=True):
+    airflow_bundle_metadata_version: Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?$")]
+    sdk: Sdk
+    source: NonEmpty
+    dags: Annotated[dict[str, DagEntry], Meta(min_length=1)]
+
+
+class MetadataError(Exception):
+    """The manifest is not valid; the message names the key and what was seen."""
+
+
+def parse(raw: bytes) -> Metadata:
+    """Parse and check a manifest.
+
+    Raises:
+        MetadataError: not UTF-8, not YAML, not a mapping, against the schema, or of a later major version.
+    """
+    # imported late: a JVM task never needs it
+    import yaml
+
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MetadataError(f"metadata is not UTF-8: {error.reason} at byte {error.start}") from None
+    try:
+        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = " ".join(str(error).split())
+        raise MetadataError(f"metadata is not YAML: {problem}") from None
+    if not isinstance(document, dict):
+        raise MetadataError(f"metadata is not a mapping but {type(document).__name__}")
+    # upstream's next TypeScript form says task_handlers and entrypoint_path for the same things
+    for name, later in (("dags", "task_handlers"), ("source", "entrypoint_path"), ("source", "entrypoint")):
+        if name not in document and later in document:
+            document[name] = document[later]
+    try:
+        metadata = msgspec.convert(document, Metadata)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise MetadataError(f"metadata: {error}") from None
+    if metadata.airflow_bundle_metadata_version.split(".")[0] != METADATA_VERSION.split(".")[0]:
+        seen = metadata.airflow_bundle_metadata_version
+        raise MetadataError(f"metadata version {seen} is not known; known: {METADATA_VERSION}")
+    return metadata

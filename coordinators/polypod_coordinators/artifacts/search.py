@@ -1,0 +1,179 @@
+"""Walk artifact roots by directory descriptor, and remember why each candidate was rejected.
+
+In a pod the files live in another container: its launcher hands over open directories, and everything here works
+relative to them. Relative symbolic links are followed inside that container's file system; an absolute one starts
+again at that container's own root, never at ours. Directories are visited once, by device and inode, so a cycle
+ends. The order is that of sorted names, the same on every machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from polypod_coordinators.errors import UserError
+from polypod_coordinators.supervisor.reasons import Reason
+
+_MAX_LINKS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRoot:
+    """One folder of artifacts, open.
+
+    Attributes:
+        path: the folder's path as the runtime sees it.
+        fd: the open directory.
+        fs_root: the open root directory of the file system that `path` is in.
+    """
+
+    path: str
+    fd: int
+    fs_root: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file under a root: its path as the runtime sees it, and how to open it."""
+
+    path: str
+    _dir_fd: int
+    _name: str
+    mode: int
+
+    def open(self) -> int:
+        """Open the file for reading; the caller closes the descriptor.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return os.open(self._name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._dir_fd)
+
+    def is_executable(self) -> bool:
+        """Tell whether the file's executable bit is set for this user (Executable Bundle Spec 1.0, §layout)."""
+        return os.access(self._name, os.X_OK, dir_fd=self._dir_fd)
+
+
+class Unfit(Exception):
+    """A candidate is not what is looked for, or is damaged; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A candidate that was not taken, and why."""
+
+    path: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
+
+
+def describe(rejected: list[Rejected]) -> str:
+    """Return the part of an error message that lists every candidate seen."""
+    if not rejected:
+        return "no candidate was seen there at all"
+    return f"{len(rejected)} seen and rejected:\n" + "\n".join(f"  - {item}" for item in rejected)
+
+
+def walk(roots: list[ArtifactRoot], wanted: Callable[[str], bool], rejected: list[Rejected]) -> Iterator[Candidate]:
+    """Yield the regular files under `roots` whose name is `wanted`, sorted by path within each root.
+
+    A candidate can be opened until the next one is asked for. What cannot be read, or leads nowhere, is added to
+    `rejected`.
+    """
+    seen: set[tuple[int, int]] = set()
+    for root in roots:
+        yield from _walk_dir(os.dup(root.fd), root.path, root.fs_root, wanted, rejected, seen)
+
+
+def _walk_dir(
+    fd: int,
+    path: str,
+    fs_root: int,
+    wanted: Callable[[str], bool],
+    rejected: list[Rejected],
+    seen: set[tuple[int, int]],
+) -> Iterator[Candidate]:
+    try:
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        try:
+            names = sorted(os.listdir(fd))
+        except OSError as error:
+            rejected.append(Rejected(path, f"this folder cannot be read: {error.strerror}"))
+            return
+        for name in names:
+            child = f"{path.rstrip('/')}/{name}"
+            try:
+                target_dir, target_name = _resolve(fd, name, fs_root)
+            except OSError as error:
+                if wanted(name):
+                    rejected.append(Rejected(child, f"this link cannot be followed: {error.strerror}"))
+                continue
+            try:
+                mode = os.stat(target_name, dir_fd=target_dir, follow_symlinks=False).st_mode
+                if stat.S_ISDIR(mode):
+                    sub = os.open(target_name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target_dir)
+                    yield from _walk_dir(sub, child, fs_root, wanted, rejected, seen)
+                elif stat.S_ISREG(mode) and wanted(name):
+                    yield Candidate(child, target_dir, target_name, mode)
+            except OSError as error:
+                rejected.append(Rejected(child, f"it cannot be read: {error.strerror}"))
+            finally:
+                if target_dir != fd:
+                    os.close(target_dir)
+    finally:
+        os.close(fd)
+
+
+def _resolve(fd: int, name: str, fs_root: int) -> tuple[int, str]:
+    """Follow symbolic links by hand; return the directory and name of what is at their end.
+
+    The directory is `fd` itself, or a new descriptor that the caller closes.
+
+    Raises:
+        OSError: a link is broken, or there are more than 40.
+    """
+    current = fd
+    pending = [name]
+    links = 0
+    try:
+        while True:
+            part = pending.pop(0)
+            last = not pending
+            try:
+                target = os.readlink(part, dir_fd=current)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                if last:
+                    return current, part
+                entered = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
+            else:
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+                pending[:0] = [item for item in target.split("/") if item] or ["."]
+                if not target.startswith("/"):
+                    continue
+                entered = os.dup(fs_root)
+            if current != fd:
+                os.close(current)
+            current = entered
+    except BaseException:
+        if current != fd:
+            os.close(current)
+        raise
+
+
+def missing_root(keyword: str, path: str, why: str) -> UserError:
+    """Return the error for a root that cannot be opened."""
+    return UserError(
+        Reason.INVALID_ROOT, f"{keyword}: {path!r} {why}; each entry must be an existing folder in the image"
+    )

@@ -1,0 +1,226 @@
+"""One attempt, from its configuration to its outcome.
+
+The order is chosen for speed: listeners, artifact, spawn; only then, while the runtime boots, everything else is
+imported. A mistake of the user is told to the Execution API as a failed task, so that nothing is left running there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from polypod_coordinators.config import BridgeConfig
+from polypod_coordinators.coordinator import Command, Coordinator, create
+from polypod_coordinators.errors import UserError
+from polypod_coordinators.process.base import Exit, Host, Process
+from polypod_coordinators.termination import Outcome
+
+if TYPE_CHECKING:
+    from polypod_coordinators.api.client import ExecutionApiClient
+    from polypod_coordinators.logs.masking import Masker
+    from polypod_coordinators.logs.pipeline import TaskLog
+
+PASSED = frozenset({"success", "skipped", "removed", "deferred", "up_for_reschedule", "awaiting_input"})
+"""The final states that are no failure."""
+
+
+def run_attempt(config: BridgeConfig, host: Host) -> Outcome:
+    """Run the attempt that `config` describes, on `host`; always returns.
+
+    The log goes to standard error and to the configured file.
+    """
+    from polypod_coordinators.supervisor.listeners import Listeners
+
+    started = datetime.now(UTC)
+    listeners = Listeners()
+    process: Process | None = None
+    failure: UserError | None = None
+    command: Command | None = None
+    startup = config.timeouts.startup
+    try:
+        coordinator = create(config.coordinator_name, config.coordinator.classpath, config.coordinator.kwargs)
+        startup = startup if startup is not None else coordinator.task_startup_timeout
+        command = _find(coordinator, config, host)
+        process = host.spawn([*command.argv, *listeners.arguments()], _environment(config))
+    except UserError as error:
+        failure = error
+    log, masker = _open_log(config)
+    try:
+        if failure is not None or process is None or command is None:
+            listeners.close()
+            assert failure is not None
+            return _report_failure(config, failure, log, started)
+        return _supervise(config, command, process, listeners, startup or 0.0, log, masker, started)
+    finally:
+        for name, lost in log.lost().items():
+            log.event("error", "log lines could not be written", destination=name, lines=lost)
+
+
+def _find(coordinator: Coordinator, config: BridgeConfig, host: Host) -> Command:
+    paths = coordinator.root_paths()
+    keyword = next(key for key in config.coordinator.kwargs if key.endswith("_root"))
+    roots = host.open_roots(keyword, paths)
+    try:
+        return coordinator.command(config.ti.dag_id, roots)
+    finally:
+        for root in roots:
+            os.close(root.fd)
+
+
+def _environment(config: BridgeConfig) -> Mapping[str, str]:
+    # the runtime cannot read Airflow's configuration, and StartupDetails comes too late for its first lines
+    return {
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": config.logging_level,
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": config.namespace_levels,
+    }
+
+
+def _open_log(config: BridgeConfig) -> tuple[TaskLog, Masker]:
+    from polypod_coordinators.logs.masking import Masker
+    from polypod_coordinators.logs.pipeline import Output, TaskLog
+    from polypod_coordinators.logs.render import console, json_line
+
+    outputs = []
+    problem: OSError | None = None
+    if config.log_file is not None:
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(config.log_file)), mode=0o775, exist_ok=True)
+            fd = os.open(config.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
+            outputs.append(Output(fd, json_line, config.log_file))
+        except OSError as error:
+            problem = error
+    if config.log_format != "none":
+        render = console(config.colors) if config.log_format == "console" else json_line
+        outputs.append(Output(sys.stderr.fileno(), render, "standard error"))
+    masker = Masker(config.sensitive_names)
+    masker.add(config.token)
+    log = TaskLog(masker, outputs)
+    if problem is not None:
+        log.event("error", "the log file cannot be opened; the task goes on", path=config.log_file, error=str(problem))
+    return log, masker
+
+
+def _client(config: BridgeConfig, log: TaskLog) -> ExecutionApiClient:
+    from polypod_coordinators.api.client import ExecutionApiClient
+    from polypod_coordinators.comm.requests import ApiCall
+
+    def retrying(call: ApiCall, attempt: int, problem: str) -> None:
+        log.event("warning", "the Execution API did not answer; trying again", call=call.path, attempt=attempt,
+                  error=problem)  # fmt: skip
+
+    return ExecutionApiClient(config.execution_api, config.token, retrying)
+
+
+def _identity() -> tuple[str, str]:
+    import socket
+
+    try:
+        import pwd
+
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    return socket.gethostname(), user
+
+
+def _supervise(
+    config: BridgeConfig,
+    command: Command,
+    process: Process,
+    listeners: Any,
+    startup: float,
+    log: TaskLog,
+    masker: Masker,
+    started: datetime,
+) -> Outcome:
+    from polypod_coordinators.secrets import SecretStore
+    from polypod_coordinators.supervisor.run import Shell
+    from polypod_coordinators.supervisor.state import Identity, Settings, Supervision
+
+    times = config.timeouts
+    settings = Settings(
+        startup_timeout=startup,
+        execution_timeout=times.execution,
+        stop_grace=times.stop_grace,
+        kill_grace=times.kill_grace,
+        heartbeat_interval=times.heartbeat_interval,
+        max_failed_heartbeats=times.max_failed_heartbeats,
+        overtime=times.task_success_overtime,
+        drain_timeout=times.socket_cleanup,
+    )
+    supervision = Supervision(
+        config.ti,
+        config.bundle_info,
+        config.dag_rel_path,
+        command.schema_version,
+        Identity(*_identity()),
+        settings,
+        config.sentry_integration,
+    )
+    try:
+        client = _client(config, log)
+    except UserError as error:
+        process.end_tree()
+        listeners.close()
+        log.event("error", error.message, reason=error.reason)
+        return _outcome("failed", error.reason, error.message, None, started, user_error=True)
+    fields = {"pid": process.pid, "artifact": command.artifact, "schema_version": command.schema_version}
+    log.event("debug", "runtime started", **fields)
+    secrets = SecretStore(config.secrets_dirs, os.environ)
+    finish = Shell(supervision, process, listeners, client, secrets, log, masker).run()
+    verdict = finish.verdict
+    message = masker.text(verdict.message)
+    level = "info" if verdict.state in PASSED else "error"
+    log.event(level, "task finished", state=verdict.state, reason=verdict.reason, message=message)
+    return _outcome(verdict.state, verdict.reason, message, finish.exit, started, reported=finish.reported)
+
+
+def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, started: datetime) -> Outcome:
+    """Tell the Execution API that the task failed before it could start, so that it is not left queued or running."""
+    from polypod_coordinators.api.client import ApiUnavailable
+    from polypod_coordinators.comm.requests import ApiCall, run_call
+
+    ti = config.ti
+    who = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "queue": ti.queue}
+    log.event("error", failure.message, reason=failure.reason, **who)
+    reported = False
+    try:
+        client = _client(config, log)
+        reply = client.call(run_call(ti.id, *_identity(), os.getpid(), started))
+        if reply.ok:
+            body = {"state": "failed", "end_date": datetime.now(UTC), "rendered_map_index": None}
+            reply = client.call(ApiCall("PATCH", f"task-instances/{ti.id}/state", body=body))
+            reported = reply.ok
+        if not reported:
+            log.event("error", "the failure could not be reported", status=reply.status, error=reply.text())
+    except (ApiUnavailable, UserError) as error:
+        log.event("error", "the failure could not be reported", error=str(error))
+    return _outcome("failed", failure.reason, failure.message, None, started, reported=reported, user_error=True)
+
+
+def _outcome(
+    state: str,
+    reason: str,
+    message: str,
+    ended: Exit | None,
+    started: datetime,
+    *,
+    reported: bool = False,
+    user_error: bool = False,
+) -> Outcome:
+    return Outcome(
+        state=state,
+        reason=str(reason),
+        message=message,
+        exit_code=ended.code if ended is not None else None,
+        signal=ended.signal if ended is not None else None,
+        start_time=started,
+        finish_time=datetime.now(UTC),
+        reported=reported,
+        user_error=user_error,
+        peak_memory_bytes=ended.peak_memory if ended is not None else None,
+        cpu_seconds=ended.cpu_seconds if ended is not None else None,
+    )

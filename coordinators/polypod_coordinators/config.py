@@ -1,0 +1,207 @@
+"""What the bridge is told: its configuration, Airflow's workloads, and the routing from queue to coordinator.
+
+The routing uses the keys of Airflow's `[sdk]` section. A routing file is either a ConfigMap whose data hold YAML or
+JSON texts, or a plain mapping with the same keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
+from polypod_coordinators.errors import UserError, nearest
+from polypod_coordinators.supervisor.reasons import Reason
+
+
+class ExecutionApiConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Where the Execution API is; times in seconds."""
+
+    url: str
+    timeout: float = 10.0
+    retries: int = 6
+    retry_wait_min: float = 1.0
+    retry_wait_max: float = 90.0
+    ca_file: str | None = None
+    public_cas: bool = True
+    client_cert: str | None = None
+    client_key: str | None = None
+
+
+class CoordinatorSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One entry of `coordinators`; `extra` and `image` are for others and not passed to the coordinator."""
+
+    classpath: str
+    kwargs: dict[str, Any] = {}
+    extra: dict[str, Any] | None = None
+    image: str | None = None
+
+
+class Timeouts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Times in seconds; a startup of None takes the coordinator's `task_startup_timeout`."""
+
+    startup: float | None = None
+    execution: float | None = None
+    stop_grace: float = 25.0
+    kill_grace: float = 5.0
+    heartbeat_interval: float = 5.0
+    max_failed_heartbeats: int = 3
+    task_success_overtime: float = 20.0
+    socket_cleanup: float = 60.0
+
+
+class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Everything that one attempt needs.
+
+    Attributes:
+        ti: the task instance to run.
+        token: the bearer token for the Execution API.
+        coordinator_name: the coordinator's key in the routing, for messages.
+        secrets_dirs: folders whose files are named `AIRFLOW_CONN_*` and `AIRFLOW_VAR_*`.
+        log_file: a file for the task's log, JSON lines.
+        log_format: what goes to standard error: "json", "console", or "none".
+        outcome_file: where the outcome is written, as JSON.
+        logging_level: what the runtime is told to log, and `namespace_levels` per logger name.
+    """
+
+    ti: TaskInstance
+    bundle_info: BundleInfo
+    dag_rel_path: str = ""
+    sentry_integration: str = ""
+    token: str = ""
+    execution_api: ExecutionApiConfig
+    coordinator_name: str
+    coordinator: CoordinatorSpec
+    timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
+    secrets_dirs: list[str] = []
+    log_file: str | None = None
+    log_format: str = "json"
+    colors: bool = False
+    outcome_file: str | None = None
+    logging_level: str = "INFO"
+    namespace_levels: str = ""
+    sensitive_names: list[str] = []
+
+
+class Workload(msgspec.Struct, kw_only=True):
+    """Airflow's `ExecuteTask` workload; what the bridge does not need is ignored."""
+
+    token: str
+    ti: TaskInstance
+    dag_rel_path: str
+    bundle_info: BundleInfo
+    log_path: str | None = None
+    sentry_integration: str = ""
+
+
+class Routing(msgspec.Struct, kw_only=True):
+    """Which coordinator runs a queue's tasks."""
+
+    coordinators: dict[str, CoordinatorSpec] = {}
+    queue_to_coordinator: dict[str, str] = {}
+    queue_to_image: dict[str, str] = {}
+    default_coordinator: str | None = None
+
+    def for_queue(self, queue: str, who: str) -> tuple[str, CoordinatorSpec]:
+        """Return the name and entry of the coordinator for `queue`.
+
+        Args:
+            who: the task (Dag, run and task), for the error.
+
+        Raises:
+            UserError: the queue leads to no coordinator.
+        """
+        name = self.queue_to_coordinator.get(queue, self.default_coordinator)
+        if name is None:
+            raise UserError(
+                Reason.INVALID_ROUTING,
+                f"{who}: queue {queue!r} is not in queue_to_coordinator" + nearest(queue, self.queue_to_coordinator),
+            )
+        return name, self.coordinators[name]
+
+
+ROUTING_KEYS = tuple(field.name for field in msgspec.structs.fields(Routing))
+
+
+def parse_routing(document: Any, where: str) -> Routing:
+    """Check a routing document as a whole.
+
+    Args:
+        document: the parsed file: a ConfigMap, or a plain mapping.
+        where: the file or object, for errors.
+
+    Raises:
+        UserError: the message names the key, what was seen and what would be right.
+    """
+    if not isinstance(document, dict):
+        raise UserError(Reason.INVALID_ROUTING, f"{where}: a routing is a mapping, not {type(document).__name__}")
+    if document.get("kind") == "ConfigMap":
+        document = _config_map(document, where)
+    for key in document:
+        if key not in ROUTING_KEYS:
+            raise UserError(Reason.INVALID_ROUTING, f"{where}: unknown key {key!r}" + nearest(str(key), ROUTING_KEYS))
+    try:
+        routing = msgspec.convert({key: value for key, value in document.items() if value is not None}, Routing)
+    except msgspec.ValidationError as error:
+        raise UserError(Reason.INVALID_ROUTING, f"{where}: {error}") from None
+    for queue, name in routing.queue_to_coordinator.items():
+        if name not in routing.coordinators:
+            raise UserError(
+                Reason.INVALID_ROUTING,
+                f"{where}: queue_to_coordinator.{queue} names coordinator {name!r}, which is not in coordinators"
+                + nearest(name, routing.coordinators),
+            )
+    if routing.default_coordinator is not None and routing.default_coordinator not in routing.coordinators:
+        raise UserError(
+            Reason.INVALID_ROUTING,
+            f"{where}: default_coordinator {routing.default_coordinator!r} is not in coordinators"
+            + nearest(routing.default_coordinator, routing.coordinators),
+        )
+    return routing
+
+
+def _config_map(document: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a ConfigMap's data with their texts parsed."""
+    data = document.get("data")
+    if not isinstance(data, dict):
+        raise UserError(Reason.INVALID_ROUTING, f"{where}: the ConfigMap has no data")
+    return {
+        key: load_yaml(value, f"{where}: data.{key}")
+        if isinstance(value, str) and key != "default_coordinator"
+        else value
+        for key, value in data.items()
+    }
+
+
+def load_yaml(text: str | bytes, where: str) -> Any:
+    """Parse one YAML (or JSON) document.
+
+    Raises:
+        UserError: it is not YAML; the message has the line and column.
+    """
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(Reason.INVALID_CONFIG, f"{where}{place}: not valid YAML: {problem}") from None
+
+
+def absolute_roots(kwargs: dict[str, Any], base: str) -> dict[str, Any]:
+    """Return a coordinator's kwargs with its roots, and commands that are paths, relative to the folder `base`."""
+    import os
+
+    def absolute(path: Any) -> Any:
+        return os.path.join(base, os.path.expanduser(path)) if isinstance(path, str) else path
+
+    resolved = dict(kwargs)
+    for key, value in kwargs.items():
+        if key.endswith("_root"):
+            resolved[key] = [absolute(item) for item in value] if isinstance(value, list) else absolute(value)
+        elif key.endswith("_executable") and isinstance(value, str) and "/" in value:
+            resolved[key] = absolute(value)
+    return resolved

@@ -1,0 +1,181 @@
+"""From the runtime's bytes to the task's log: split into lines, parse, mask, render, write. One stream, in order.
+
+The steps are structlog processors (`(logger, method, event) -> event`). A record of the runtime and an event of the
+supervisor pass the same ones. A write that blocks stops the reading, and so the runtime: nothing piles up here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from polypod_coordinators.logs.masking import Masker
+from polypod_coordinators.logs.render import Renderer
+
+MAX_LINE = 32 << 20
+"""Longest line kept whole, in bytes; a longer one is cut into lines of this length."""
+
+LEVELS = frozenset({"critical", "error", "warning", "info", "debug", "notset"})
+_LEVEL_ALIASES = {"warn": "warning", "exception": "error", "fatal": "critical", "trace": "debug"}
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Output:
+    """Where rendered lines go: a descriptor that is never left half-written."""
+
+    def __init__(self, fd: int, render: Renderer, name: str) -> None:
+        self._fd = fd
+        self._render = render
+        self._failed: OSError | None = None
+        self.name = name
+        self.lost = 0
+
+    def write(self, events: list[dict[str, Any]]) -> OSError | None:
+        """Write events; return the error the first time that the destination fails.
+
+        A full disk must not end the task: what cannot be written is counted, and the next write tries again.
+        """
+        data = memoryview(b"".join([self._render(event) for event in events]))
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            self.lost += len(events)
+            first, self._failed = self._failed is None, error
+            return error if first else None
+        self._failed = None
+        return None
+
+
+class TaskLog:
+    """The log of one attempt. May be used from several threads."""
+
+    def __init__(self, masker: Masker, outputs: list[Output], bound: Mapping[str, Any] | None = None) -> None:
+        self._masker = masker
+        self._outputs = outputs
+        self._bound = dict(bound or {})
+        self._lock = threading.Lock()
+
+    def event(self, level: str, event: str, **fields: Any) -> None:
+        """Log something that the supervisor says."""
+        self.write([{"level": level, "event": event, "logger": "supervisor", **self._bound, **fields}])
+
+    def write(self, events: list[dict[str, Any]]) -> None:
+        """Mask, stamp, render and write events, in order."""
+        masked = [self._finish(event) for event in events]
+        failures: list[tuple[Output, OSError]] = []
+        with self._lock:
+            for output in self._outputs:
+                error = output.write(masked)
+                if error is not None:
+                    failures.append((output, error))
+            for output, error in failures:
+                notice = {
+                    "level": "error",
+                    "event": "the log cannot be written; the task goes on",
+                    "logger": "supervisor",
+                    "destination": output.name,
+                    "error": error.strerror or errno.errorcode.get(error.errno or 0, "unknown"),
+                }
+                for other in self._outputs:
+                    if other is not output:
+                        other.write([self._finish(notice)])
+
+    def _finish(self, event: dict[str, Any]) -> dict[str, Any]:
+        redacted: dict[str, Any] = self._masker.redact(event)
+        if "timestamp" not in redacted:
+            redacted["timestamp"] = datetime.now(UTC)
+        return redacted
+
+    def lost(self) -> dict[str, int]:
+        """Return how many lines each destination could not take."""
+        return {output.name: output.lost for output in self._outputs if output.lost}
+
+
+def runtime_record(line: bytes) -> dict[str, Any]:
+    """Parse one line of the logs socket; a malformed one becomes a report that keeps it."""
+    try:
+        record = _decode(line)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        return {
+            "level": "warning",
+            "event": "malformed log line from the runtime",
+            "logger": "supervisor",
+            "line": line.decode("utf-8", "replace"),
+            "error": str(error),
+        }
+    level = str(record.get("level", "info")).lower()
+    record["level"] = level if level in LEVELS else _LEVEL_ALIASES.get(level, "info")
+    event = record.get("event")
+    record["event"] = event if isinstance(event, str) else "" if event is None else str(event)
+    record.setdefault("logger", "task")
+    if "exception" in record:
+        exception = record.pop("exception")
+        if exception:
+            record["error_detail"] = exception
+    stamp = record.get("timestamp")
+    if stamp is None:
+        record.pop("timestamp", None)
+    elif isinstance(stamp, str):
+        try:
+            record["timestamp"] = msgspec.convert(stamp, datetime)
+        except msgspec.ValidationError:
+            pass
+    return record
+
+
+def _output_record(level: str, logger: str) -> Callable[[bytes], dict[str, Any]]:
+    return lambda line: {"level": level, "event": line.decode("utf-8", "replace").rstrip(), "logger": logger}
+
+
+PARSERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
+    "logs": runtime_record,
+    "stdout": _output_record("info", "task.stdout"),
+    "stderr": _output_record("error", "task.stderr"),
+}
+"""How a line of each stream becomes an event."""
+
+
+class LineSplitter:
+    """Collects bytes and gives out complete lines; an endless line is cut where no secret can be hidden by the cut."""
+
+    def __init__(self, masker: Masker, max_line: int = MAX_LINE) -> None:
+        self._masker = masker
+        self._max_line = max_line
+        self._buffer = bytearray()
+        self._searched = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Add bytes; return the lines that are complete, without their ends."""
+        buffer = self._buffer
+        buffer += data
+        lines: list[bytes] = []
+        if buffer.find(b"\n", self._searched) >= 0:
+            *complete, rest = buffer.split(b"\n")
+            lines = [bytes(line) for line in complete]
+            self._buffer = buffer = rest
+        self._searched = len(buffer)
+        if len(buffer) > self._max_line:
+            lines.append(self._cut())
+        return lines
+
+    def rest(self) -> list[bytes]:
+        """Return what is left at the end of the stream."""
+        left, self._buffer, self._searched = bytes(self._buffer), bytearray(), 0
+        return [left] if left else []
+
+    def _cut(self) -> bytes:
+        # a secret may straddle the cut: mask first, and keep back what could be the start of one
+        masked = self._masker.text(self._buffer.decode("utf-8", "surrogateescape"))
+        keep = min(max(self._masker.longest - 1, 0), len(masked))
+        head, tail = masked[: len(masked) - keep], masked[len(masked) - keep :]
+        self._buffer = bytearray(tail.encode("utf-8", "surrogateescape"))
+        self._searched = len(self._buffer)
+        return head.encode("utf-8", "surrogateescape")

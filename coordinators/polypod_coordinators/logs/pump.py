@@ -1,0 +1,111 @@
+"""The thread that reads the runtime's logs socket, stdout and stderr, and feeds the task's log."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from polypod_coordinators.logs.masking import Masker
+from polypod_coordinators.logs.pipeline import PARSERS, LineSplitter, TaskLog
+
+_READ_SIZE = 256 << 10
+
+
+class LogPump:
+    """Reads streams until their end and writes their lines to the log, in order of arrival."""
+
+    def __init__(self, log: TaskLog, masker: Masker, on_end: Callable[[str], None]) -> None:
+        """Start reading.
+
+        Args:
+            on_end: called, from the pump's thread, with the name of each stream that has ended.
+        """
+        self._log = log
+        self._masker = masker
+        self._on_end = on_end
+        self._selector = selectors.DefaultSelector()
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_r, False)
+        self._added: list[tuple[str, int]] = []
+        self._stopping = False
+        self.last_read = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
+        self._thread.start()
+
+    def add(self, name: str, fd: int) -> None:
+        """Read the stream `name` ("logs", "stdout" or "stderr") from `fd`, which the pump then owns."""
+        self._added.append((name, fd))
+        self._wake()
+
+    def stop(self, timeout: float) -> bool:
+        """Give up the streams that are still open; return whether the thread ended within `timeout` seconds."""
+        self._stopping = True
+        self._wake()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _wake(self) -> None:
+        os.write(self._wake_w, b"\0")
+
+    def _run(self) -> None:
+        self._selector.register(self._wake_r, selectors.EVENT_READ)
+        streams: dict[int, tuple[str, LineSplitter]] = {}
+        while not (self._stopping and self._drained(streams)):
+            for key, _ in self._selector.select(0 if self._stopping else None):
+                if key.fd == self._wake_r:
+                    self._accept(streams)
+                else:
+                    self._read(key.fd, streams)
+        for fd in list(streams):
+            self._end(fd, streams)
+        self._selector.close()
+
+    def _accept(self, streams: dict[int, tuple[str, LineSplitter]]) -> None:
+        os.read(self._wake_r, 1024)
+        while self._added:
+            name, fd = self._added.pop(0)
+            streams[fd] = (name, LineSplitter(self._masker))
+            self._selector.register(fd, selectors.EVENT_READ)
+
+    def _drained(self, streams: dict[int, tuple[str, LineSplitter]]) -> bool:
+        """When told to stop: one last look, so that what has already arrived is not lost."""
+        self._accept_quietly(streams)
+        ready = [key.fd for key, _ in self._selector.select(0) if key.fd != self._wake_r]
+        return not ready
+
+    def _accept_quietly(self, streams: dict[int, tuple[str, LineSplitter]]) -> None:
+        try:
+            self._accept(streams)
+        except BlockingIOError:
+            pass
+
+    def _read(self, fd: int, streams: dict[int, tuple[str, LineSplitter]]) -> None:
+        name, splitter = streams[fd]
+        try:
+            data = os.read(fd, _READ_SIZE)
+        except OSError:
+            data = b""
+        self.last_read = time.monotonic()
+        if data:
+            self._emit(name, splitter.feed(data))
+        else:
+            self._end(fd, streams)
+
+    def _end(self, fd: int, streams: dict[int, tuple[str, LineSplitter]]) -> None:
+        name, splitter = streams.pop(fd)
+        self._emit(name, splitter.rest())
+        self._selector.unregister(fd)
+        # at once: a runtime such as Node waits for our side to be closed before it exits
+        os.close(fd)
+        self._on_end(name)
+
+    def _emit(self, name: str, lines: list[bytes]) -> None:
+        parse = PARSERS[name]
+        keep_empty = name != "logs"
+        events: list[dict[str, Any]] = [parse(line) for line in lines if keep_empty or line.strip()]
+        if events:
+            self._log.write(events)

@@ -1,0 +1,49 @@
+"""Rendering: a log event becomes a JSON line, in the shape that Airflow's UI reads, or a line for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+Renderer = Callable[[dict[str, Any]], bytes]
+
+_encoder = msgspec.json.Encoder(enc_hook=str, decimal_format="string")
+
+
+def json_line(event: dict[str, Any]) -> bytes:
+    """Render an event as one JSON line; `timestamp`, `level`, `event` and `logger` come first, as upstream."""
+    ordered = {"timestamp": event["timestamp"], "level": event["level"], "event": event["event"]}
+    ordered["logger"] = event["logger"]
+    ordered.update(event)
+    try:
+        return _encoder.encode(ordered) + b"\n"
+    except (UnicodeEncodeError, RecursionError, TypeError, ValueError):
+        # a lone surrogate, or something that no JSON can hold: keep the line, if less exactly
+        return _encoder.encode({key: _plain(value) for key, value in ordered.items()}) + b"\n"
+
+
+def _plain(value: Any) -> str:
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except RecursionError:
+        text = "<nested too deeply>"
+    return text.encode("utf-8", "replace").decode()
+
+
+def console(colors: bool) -> Renderer:
+    """Return a renderer for people, with colour if `colors`."""
+    import structlog
+
+    render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=40, sort_keys=False)
+
+    def line(event: dict[str, Any]) -> bytes:
+        shown = dict(event)
+        stamp = shown.get("timestamp")
+        if isinstance(stamp, datetime):
+            shown["timestamp"] = f"{stamp:%H:%M:%S}.{stamp.microsecond // 1000:03d}"
+        return (str(render(None, str(shown["level"]), shown)) + "\n").encode("utf-8", "replace")
+
+    return line

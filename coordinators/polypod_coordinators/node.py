@@ -1,0 +1,37 @@
+"""The Node coordinator: runs the TypeScript bundle whose manifest names the task's Dag."""
+
+from __future__ import annotations
+
+import msgspec
+
+from polypod_coordinators.artifacts import typescript_bundle
+from polypod_coordinators.artifacts.metadata import Metadata
+from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate
+from polypod_coordinators.comm.versions import resolve_version
+from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, Command, check_roots, choose_bundle
+
+
+class NodeCoordinator(msgspec.Struct, kw_only=True, frozen=True):
+    """Runs bundles packed by `airflow-ts-pack`.
+
+    Attributes:
+        bundles_root: folders to look through, recursively.
+        node_executable: the `node` command; needs Node 22 or later.
+        task_startup_timeout: seconds that the runtime has to connect.
+    """
+
+    bundles_root: list[str]
+    node_executable: str = "node"
+    task_startup_timeout: float = DEFAULT_STARTUP_TIMEOUT
+
+    def root_paths(self) -> list[str]:
+        return check_roots("bundles_root", self.bundles_root)
+
+    def command(self, dag_id: str, roots: list[ArtifactRoot]) -> Command:
+        path, metadata = choose_bundle("TypeScript bundle", dag_id, roots, typescript_bundle.is_candidate, _read)
+        version = resolve_version(metadata.sdk.supervisor_schema_version, f"TypeScript bundle {path}")
+        return Command((self.node_executable, path), version, path)
+
+
+def _read(candidate: Candidate, fd: int) -> Metadata:
+    return typescript_bundle.read(fd).metadata

@@ -1,0 +1,171 @@
+"""The runtime as a child of this process.
+
+The child leads a session of its own, so that a signal reaches all it started; the kernel ends it should we be
+killed (PR_SET_PDEATHSIG); what it leaves behind is handed to us (PR_SET_CHILD_SUBREAPER) and ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from polypod_coordinators.artifacts.search import ArtifactRoot, missing_root
+from polypod_coordinators.errors import UserError
+from polypod_coordinators.process import ownership
+from polypod_coordinators.process.base import Address, Exit
+from polypod_coordinators.supervisor.reasons import Reason
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+PRIVATE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "POLYPOD_")
+"""Environment that the supervisor may hold and the runtime must not see."""
+
+
+class LocalProcess:
+    """A child process; see `base.Process` for the contract."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], stdout: int, stderr: int) -> None:
+        self._popen = popen
+        self._exit: Exit | None = None
+        self.pid = popen.pid
+        self.stdout = stdout
+        self.stderr = stderr
+        try:
+            self.exit_fd: int | None = os.pidfd_open(popen.pid)
+        except OSError:
+            self.exit_fd = None
+
+    def poll(self) -> Exit | None:
+        if self._exit is not None:
+            return self._exit
+        try:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            # somebody else collected it: it is gone, and how it ended will never be known
+            self._exit = Exit(None)
+            self._popen.returncode = -1
+            return self._exit
+        if pid == 0:
+            return None
+        code = os.waitstatus_to_exitcode(status)
+        self._popen.returncode = code
+        self._exit = Exit(
+            code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            peak_memory=usage.ru_maxrss * 1024,
+            cpu_seconds=round(usage.ru_utime + usage.ru_stime, 3),
+        )
+        return self._exit
+
+    def signal(self, number: int) -> None:
+        if self._exit is not None:
+            return
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def end_tree(self) -> None:
+        if self._exit is None:
+            self.signal(signal.SIGKILL)
+        for pid in list(ownership.tree(self.pid)):
+            # once the child is collected its pid may be somebody else's: only its session is left to look at
+            if pid == self.pid and self._exit is not None:
+                continue
+            _kill(pid)
+        for pid in _orphans(self.pid):
+            _kill(pid)
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass
+
+    def owns(self, peer: Address, local: Address) -> bool:
+        return ownership.owned_by_tree(peer, local, self.pid)
+
+    def close(self) -> None:
+        if self.exit_fd is not None:
+            os.close(self.exit_fd)
+            self.exit_fd = None
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _orphans(runtime: int) -> list[int]:
+    """Return our own children besides the runtime: what its tree left to us, the subreaper."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split() if int(pid) != runtime]
+    except OSError:
+        return []
+
+
+class LocalHost:
+    """This machine; see `base.Host` for the contract."""
+
+    def open_roots(self, keyword: str, paths: Sequence[str]) -> list[ArtifactRoot]:
+        fs_root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        roots = []
+        for path in paths:
+            full = os.path.abspath(os.path.expanduser(path))
+            try:
+                fd = os.open(full, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise missing_root(keyword, path, "does not exist") from None
+            except NotADirectoryError:
+                raise missing_root(keyword, path, "is not a folder") from None
+            except OSError as error:
+                raise missing_root(keyword, path, f"cannot be read: {error.strerror}") from None
+            roots.append(ArtifactRoot(full, fd, fs_root))
+        return roots
+
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> LocalProcess:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(PRIVATE_PREFIXES)}
+        stdout_r, stdout_w = os.pipe()
+        stderr_r, stderr_w = os.pipe()
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            popen = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout_w,
+                stderr=stderr_w,
+                env={**inherited, **env},
+                start_new_session=True,
+                # safe: no other thread runs yet when a runtime is started
+                preexec_fn=die_with_parent,
+            )
+        except OSError as error:
+            os.close(stdout_r)
+            os.close(stderr_r)
+            raise _cannot_start(argv[0], error) from None
+        finally:
+            os.close(stdout_w)
+            os.close(stderr_w)
+        return LocalProcess(popen, stdout_r, stderr_r)
+
+
+def _cannot_start(command: str, error: OSError) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        where = "does not exist" if "/" in command else f"is not on PATH ({os.environ.get('PATH', '')})"
+        why = f"{command!r} {where}; install it, or set its full path in the coordinator's kwargs"
+    else:
+        why = f"{command!r} cannot be executed: {error.strerror}"
+    return UserError(Reason.RUNTIME_NOT_FOUND, f"the runtime cannot be started: {why}")

@@ -1,0 +1,174 @@
+"""The bridge's entry point: `polypod-bridge --config FILE`, or one of Airflow's own workloads.
+
+Exit code 0: the task ended well. 1: it failed or is to be tried again. 2: what the user gave is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from polypod_coordinators.attempt import PASSED, run_attempt
+from polypod_coordinators.config import (
+    BridgeConfig,
+    ExecutionApiConfig,
+    Workload,
+    absolute_roots,
+    load_yaml,
+    parse_routing,
+)
+from polypod_coordinators.errors import UserError
+from polypod_coordinators.process.local import LocalHost
+from polypod_coordinators.supervisor.reasons import Reason
+from polypod_coordinators.termination import Outcome, encode
+
+EXIT_PASSED, EXIT_FAILED, EXIT_USER_ERROR = 0, 1, 2
+
+USAGE = """usage: polypod-bridge --config FILE
+       polypod-bridge --workload FILE --execution-api-url URL --routing FILE [--log-file FILE] [--log-format FORMAT]
+
+  --config FILE             the attempt to run, as JSON (see BridgeConfig); "-" reads standard input
+  --workload FILE           one of Airflow's ExecuteTask workloads, as JSON
+  --execution-api-url URL   Airflow's Execution API, such as http://airflow:8080/execution/
+  --routing FILE            the routing (queue to coordinator), as YAML
+  --log-file FILE           append the task's log there, as JSON lines
+  --log-format FORMAT       json (default), console or none, on standard error
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one attempt; return the exit code."""
+    try:
+        config = _configure(list(sys.argv[1:] if arguments is None else arguments))
+    except UserError as error:
+        print(f"polypod-bridge: {error.message}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return run_config(config)
+
+
+def run_config(config: BridgeConfig) -> int:
+    """Run the attempt, write its outcome, and return the exit code."""
+    try:
+        outcome = run_attempt(config, LocalHost())
+    except BaseException as error:
+        # whatever went wrong, the attempt must have an outcome
+        outcome = Outcome(
+            state="failed", reason=Reason.BRIDGE_FAILED, message=f"the bridge failed: {type(error).__name__}: {error}"
+        )
+        write_outcome(config.outcome_file, outcome)
+        raise
+    write_outcome(config.outcome_file, outcome)
+    if outcome.user_error:
+        return EXIT_USER_ERROR
+    return EXIT_PASSED if outcome.state in PASSED else EXIT_FAILED
+
+
+def write_outcome(path: str | None, outcome: Outcome) -> None:
+    """Write the outcome as a whole or not at all: a reader never sees half of it."""
+    if path is None:
+        return
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(encode(outcome))
+        os.replace(temporary, path)
+    except OSError as error:
+        print(f"polypod-bridge: the outcome cannot be written to {path}: {error.strerror}", file=sys.stderr)
+
+
+def _configure(arguments: list[str]) -> BridgeConfig:
+    options = _parse(arguments)
+    if "config" in options:
+        raw = _read(options["config"])
+        try:
+            return msgspec.json.decode(raw, type=BridgeConfig)
+        except msgspec.MsgspecError as error:
+            raise UserError(Reason.INVALID_CONFIG, f"{options['config']}: {error}") from None
+    missing = [f"--{name}" for name in ("workload", "execution-api-url", "routing") if name not in options]
+    if missing:
+        raise UserError(Reason.INVALID_CONFIG, f"missing {', '.join(missing)}\n{USAGE}")
+    return workload_config(
+        options["workload"],
+        options["execution-api-url"],
+        options["routing"],
+        options.get("log-file"),
+        options.get("log-format", "json"),
+    )
+
+
+def workload_config(
+    workload_path: str, url: str, routing_path: str, log_file: str | None, log_format: str, colors: bool = False
+) -> BridgeConfig:
+    """Return the configuration that runs one of Airflow's workloads.
+
+    Raises:
+        UserError: a file cannot be read or is not valid, or the queue leads to no coordinator.
+    """
+    try:
+        workload = msgspec.json.decode(_read(workload_path), type=Workload)
+    except msgspec.MsgspecError as error:
+        raise UserError(Reason.INVALID_CONFIG, f"{workload_path} is not an ExecuteTask workload: {error}") from None
+    routing = parse_routing(load_yaml(_read(routing_path), routing_path), routing_path)
+    ti = workload.ti
+    who = f"Dag {ti.dag_id!r}, task {ti.task_id!r}, run {ti.run_id!r}"
+    name, spec = routing.for_queue(ti.queue or "default", who)
+    base = os.path.dirname(os.path.abspath(routing_path))
+    spec = msgspec.structs.replace(spec, kwargs=absolute_roots(spec.kwargs, base))
+    environ = os.environ
+    return BridgeConfig(
+        ti=ti,
+        bundle_info=workload.bundle_info,
+        dag_rel_path=workload.dag_rel_path,
+        sentry_integration=workload.sentry_integration,
+        token=workload.token,
+        execution_api=ExecutionApiConfig(
+            url=url,
+            timeout=float(environ.get("AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT", 10)),
+            ca_file=environ.get("AIRFLOW__API__SSL_CA_FILE") or environ.get("AIRFLOW__API__SSL_CERT") or None,
+            client_cert=environ.get("AIRFLOW__API__CLIENT_SSL_CERT") or None,
+            client_key=environ.get("AIRFLOW__API__CLIENT_SSL_KEY") or None,
+        ),
+        coordinator_name=name,
+        coordinator=spec,
+        log_file=log_file,
+        log_format=log_format,
+        colors=colors,
+        outcome_file=environ.get("POLYPOD_OUTCOME_FILE"),
+        logging_level=environ.get("AIRFLOW__LOGGING__LOGGING_LEVEL", "INFO"),
+        namespace_levels=environ.get("AIRFLOW__LOGGING__NAMESPACE_LEVELS", ""),
+        sensitive_names=environ.get("AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES", "").split(","),
+    )
+
+
+def _parse(arguments: list[str]) -> dict[str, str]:
+    # not argparse: its import costs more than this whole file
+    known = {"config", "workload", "execution-api-url", "routing", "log-file", "log-format"}
+    options: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        if flag in ("-h", "--help"):
+            print(USAGE, end="")
+            raise SystemExit(EXIT_PASSED)
+        name, equals, value = flag.removeprefix("--").partition("=")
+        if not flag.startswith("--") or name not in known or not (equals or rest):
+            raise UserError(Reason.INVALID_CONFIG, f"cannot use {flag!r}\n{USAGE}")
+        options[name] = value if equals else rest.pop(0)
+    return options
+
+
+def _read(path: str) -> bytes:
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read()
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(Reason.INVALID_CONFIG, f"{path} cannot be read: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The outcome table: from how the process ended, and what it said before, to the task's final state. No I/O.
+
+The rules are upstream's (`ActivitySubprocess.final_state`), with one addition seen in a real Airflow: exit code 0
+without any terminal message ends as failed, because nobody ever said that the task succeeded.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from polypod_coordinators.comm.messages import RescheduleTask, RetryTask, SucceedTask, TaskState, Terminal
+from polypod_coordinators.process.base import Exit
+from polypod_coordinators.supervisor.reasons import Reason
+
+
+class EndedBy(Enum):
+    """Who ended the process, if it was not the task itself."""
+
+    SERVER = Reason.SERVER_TERMINATED
+    HEARTBEAT = Reason.HEARTBEAT_FAILED
+    EXECUTION_TIMEOUT = Reason.EXECUTION_TIMEOUT
+    STARTUP_TIMEOUT = Reason.STARTUP_TIMEOUT
+    STARTUP_FAILED = Reason.STARTUP_FAILED
+    TOLD = Reason.TERMINATED
+    PROTOCOL = Reason.PROTOCOL_ERROR
+    REFUSED = Reason.API_REFUSED
+    ALREADY_RUNNING = Reason.ALREADY_RUNNING
+    API_UNAVAILABLE = Reason.API_UNAVAILABLE
+    OVERTIME = "overtime"
+
+
+SILENT = frozenset({EndedBy.SERVER, EndedBy.REFUSED, EndedBy.ALREADY_RUNNING})
+"""After these nothing more is sent: the server knows better than we do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """All that decides an outcome.
+
+    Attributes:
+        exit: how the process ended.
+        said: the last terminal message, None if there was none.
+        delivered: True if the Execution API accepted `said` the moment it came.
+        should_retry: what the run context said about another try.
+        ended_by: who ended the process, and in which words.
+        detail: the sentence that explains `ended_by`.
+        started: True if the Execution API let the task start.
+    """
+
+    exit: Exit
+    said: Terminal | None = None
+    delivered: bool = False
+    should_retry: bool = False
+    ended_by: EndedBy | None = None
+    detail: str = ""
+    started: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The final state, and what is left to tell the Execution API.
+
+    Attributes:
+        state: Airflow's name of the final state.
+        reason: why, as one word.
+        message: why, for a person.
+        replay: a terminal message to send again, because its first delivery failed.
+        send: True if `state` itself has to be sent.
+    """
+
+    state: str
+    reason: Reason
+    message: str = ""
+    replay: Terminal | None = None
+    send: bool = False
+
+
+_WHY_IT_SAID = frozenset({EndedBy.EXECUTION_TIMEOUT, EndedBy.TOLD, EndedBy.HEARTBEAT, EndedBy.PROTOCOL})
+"""A runtime that reports its end because it was told to end: the telling is the reason."""
+
+_SAID_REASON = {
+    "success": Reason.TASK_SUCCEEDED,
+    "failed": Reason.TASK_FAILED,
+    "skipped": Reason.TASK_SKIPPED,
+    "removed": Reason.TASK_REMOVED,
+    "up_for_retry": Reason.RETRY_REQUESTED,
+    "deferred": Reason.TASK_DEFERRED,
+    "up_for_reschedule": Reason.TASK_RESCHEDULED,
+    "awaiting_input": Reason.AWAITING_INPUT,
+}
+
+
+def decide(ending: Ending) -> Verdict:
+    """Return the outcome of an attempt."""
+    said = ending.said
+    if said is not None and ending.delivered:
+        return _as_said(ending, said)
+    if ending.ended_by in SILENT:
+        return Verdict("failed", _ended_reason(ending), ending.detail)
+    if said is not None and not isinstance(said, TaskState):
+        return replace(_as_said(ending, said), replay=said)
+    if ending.exit.ok and ending.ended_by in (None, EndedBy.OVERTIME, EndedBy.TOLD, EndedBy.HEARTBEAT):
+        if said is not None:
+            return replace(_as_said(ending, said), send=True)
+        if ending.ended_by is None:
+            return Verdict("failed", Reason.NO_TERMINAL_STATE, _no_terminal(), send=True)
+    state = "up_for_retry" if ending.should_retry else "failed"
+    reason, message = _failure(ending)
+    return Verdict(state, reason, message, send=True)
+
+
+def _as_said(ending: Ending, said: Terminal) -> Verdict:
+    message = ""
+    if ending.ended_by in _WHY_IT_SAID and said.state != "success":
+        return Verdict(said.state, _ended_reason(ending), ending.detail)
+    if isinstance(said, RetryTask | TaskState) and said.retry_reason:
+        message = said.retry_reason
+    elif not ending.exit.ok and isinstance(said, SucceedTask | RescheduleTask):
+        message = f"{_exit_text(ending.exit)} after the task had reported {said.state}, which stands"
+    return Verdict(said.state, _SAID_REASON[said.state], message)
+
+
+def _no_terminal() -> str:
+    return "the runtime exited with code 0 without a terminal message, so nobody said that the task succeeded"
+
+
+def _ended_reason(ending: Ending) -> Reason:
+    value: Any = ending.ended_by.value if ending.ended_by is not None else Reason.EXITED
+    return value if isinstance(value, Reason) else Reason.EXITED
+
+
+def _failure(ending: Ending) -> tuple[Reason, str]:
+    if ending.ended_by is not None and ending.ended_by is not EndedBy.OVERTIME:
+        return _ended_reason(ending), ending.detail
+    text = _exit_text(ending.exit)
+    if ending.exit.lost:
+        return Reason.EXIT_STATUS_LOST, "the runtime is gone and somebody else collected its exit status"
+    if ending.exit.signal == signal.SIGKILL and ending.ended_by is None:
+        return Reason.OUT_OF_MEMORY, f"{text}, which nobody here sent; the usual cause is a lack of memory"
+    if ending.exit.signal is not None:
+        return Reason.SIGNALED, text
+    said = f" after reporting {ending.said.state}" if ending.said is not None else ""
+    return Reason.EXITED, f"{text}{said}"
+
+
+def _exit_text(ended: Exit) -> str:
+    if ended.signal is not None:
+        return f"the runtime was ended by {signal_name(ended.signal)}"
+    return f"the runtime exited with code {ended.code}"
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name, such as SIGTERM."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,498 @@
+"""The supervisor's state machine: what happens next. Events in, actions out; no clock, socket, thread or process.
+
+The shell (`run.py`) calls one method an event, with the monotonic time in seconds, and carries out the actions it
+returns, in order. `deadline()` says when `tick` is due at the latest. Every path leads to `Finish` in bounded time.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from polypod_coordinators.comm import answers as a
+from polypod_coordinators.comm import frames, requests, schema
+from polypod_coordinators.comm import messages as m
+from polypod_coordinators.comm.requests import ApiCall, ApiReply
+from polypod_coordinators.process.base import Exit
+from polypod_coordinators.supervisor.actions import (
+    Action,
+    Beat,
+    Call,
+    CloseChannels,
+    EndTree,
+    Finish,
+    Log,
+    Mask,
+    MaskConnection,
+    Send,
+    Signal,
+)
+from polypod_coordinators.supervisor.outcome import EndedBy, Ending, Verdict, decide, signal_name
+from polypod_coordinators.supervisor.reasons import Reason
+
+CHANNELS = ("comm", "logs")
+KILL_WAIT = 10.0
+"""Seconds to wait for a process that got SIGKILL, before it counts as gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The times that rule an attempt, in seconds."""
+
+    startup_timeout: float = 10.0
+    execution_timeout: float | None = None
+    stop_grace: float = 25.0
+    kill_grace: float = 5.0
+    heartbeat_interval: float = 5.0
+    max_failed_heartbeats: int = 3
+    overtime: float = 20.0
+    drain_timeout: float = 60.0
+    drain_quiet: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who runs the task, as the Execution API is told."""
+
+    hostname: str
+    unixname: str
+
+
+class Supervision:
+    """The state of one attempt."""
+
+    def __init__(
+        self,
+        ti: a.TaskInstance,
+        bundle_info: a.BundleInfo,
+        dag_rel_path: str,
+        schema_version: str,
+        identity: Identity,
+        settings: Settings,
+        sentry_integration: str = "",
+    ) -> None:
+        self._ti = ti
+        self._bundle_info = bundle_info
+        self._dag_rel_path = dag_rel_path
+        self._sentry_integration = sentry_integration
+        self._version = schema_version
+        self._identity = identity
+        self._set = settings
+        self._rows = requests.rows(ti.id)
+
+        self._pid = 0
+        self._open: set[str] = {"stdout", "stderr"}
+        self._awaited: set[str] = set(CHANNELS)
+        self._context: a.TIRunContext | None = None
+        self._started_at: datetime | None = None
+        self._to_clear = 0
+        self._in_flight = 0
+        self._details_sent = False
+
+        self._said: m.Terminal | None = None
+        self._said_at = 0.0
+        self._direct_pending = False
+        self._delivered = False
+
+        self._startup_due: float | None = None
+        self._execution_due: float | None = None
+        self._beat_due: float | None = None
+        self._beating = False
+        self._failed_beats = 0
+        self._kill_due: float | None = None
+        self._give_up_due: float | None = None
+
+        self._ended_by: EndedBy | None = None
+        self._detail = ""
+        self._exit: Exit | None = None
+        self._drain_due: float | None = None
+        self._last_read = 0.0
+        self._verdict: Verdict | None = None
+        self._done = False
+
+    # Events.
+
+    def spawned(self, now: float, pid: int, when: datetime) -> list[Action]:
+        """The runtime was started; ask for leave to run while it boots."""
+        self._pid = pid
+        self._started_at = when
+        self._startup_due = now + self._set.startup_timeout
+        if self._set.execution_timeout is not None:
+            self._execution_due = now + self._set.execution_timeout
+        call = requests.run_call(self._ti.id, self._identity.hostname, self._identity.unixname, pid, when)
+        return [self._call("run", call)]
+
+    def connected(self, now: float, channel: str) -> list[Action]:
+        """The runtime has connected to "comm" or "logs"."""
+        self._awaited.discard(channel)
+        self._open.add(channel)
+        if self._awaited:
+            return []
+        self._startup_due = None
+        return [Log("debug", "runtime connected"), *self._send_details()]
+
+    def replied(self, now: float, call: Call, reply: ApiReply | None, problem: str = "") -> list[Action]:
+        """A call was answered; `reply` is None if no answer was had at all, and `problem` says why."""
+        self._in_flight -= 1
+        if call.purpose == "run":
+            actions = self._ran(now, reply, problem)
+        elif call.purpose == "clear":
+            actions = self._cleared(now, reply, problem)
+        elif call.purpose == "final":
+            return self._finished(reply, problem)
+        else:
+            actions = self._served(now, call, reply, problem)
+        return actions + self._maybe_conclude(now)
+
+    def frame(self, now: float, frame: frames.Frame) -> list[Action]:
+        """A frame came from the runtime."""
+        try:
+            message = m.decode_request(frame.body)
+        except m.MessageError as error:
+            notice = Log("error", "a message of the runtime cannot be understood", {"error": str(error)})
+            return [notice, *self._answer(frame, None, _error("GENERIC_ERROR", str(error)))]
+        if isinstance(message, m.TERMINAL_TYPES):
+            return self._terminal(now, frame, message)
+        if isinstance(message, m.MaskSecret):
+            return [Mask(message.value, message.name), *self._answer(frame, None)]
+        if isinstance(message, m.ResendLoggingFD):
+            return self._answer(frame, None, _error("GENERIC_ERROR", "ResendLoggingFD is for Python runtimes only"))
+        row = self._rows[type(message)]
+        return [self._call("serve", row.call(message), message, frame.id)]
+
+    def broken(self, now: float, problem: str) -> list[Action]:
+        """The comm socket carried bytes that are no frames."""
+        notice = Log("error", "the runtime broke the protocol; ending it", {"error": problem})
+        return [notice, *self._end(now, EndedBy.PROTOCOL, problem, self._set.kill_grace)]
+
+    def beaten(self, now: float, reply: ApiReply | None, problem: str = "") -> list[Action]:
+        """A heartbeat was answered, or not."""
+        self._beating = False
+        self._beat_due = now + self._set.heartbeat_interval
+        if self._exit is not None or self._said is not None:
+            return []
+        if reply is not None and reply.ok:
+            self._failed_beats = 0
+            return []
+        if reply is not None and reply.status in (404, 409, 410):
+            detail = f"the Execution API answered {reply.status} to a heartbeat: {reply.text()}"
+            notice = Log("error", "the server says that this task must not run any more; ending it", {"detail": detail})
+            return [notice, *self._end(now, EndedBy.SERVER, detail, self._set.kill_grace)]
+        self._failed_beats += 1
+        problem = problem or (f"HTTP {reply.status}: {reply.text()}" if reply is not None else "no answer")
+        fields = {"failed": self._failed_beats, "limit": self._set.max_failed_heartbeats, "error": problem}
+        actions: list[Action] = [Log("warning", "heartbeat failed", fields)]
+        if self._failed_beats >= self._set.max_failed_heartbeats:
+            detail = f"{self._failed_beats} heartbeats in a row failed; the last one: {problem}"
+            actions.append(Log("error", "too many failed heartbeats; ending the runtime"))
+            actions += self._end(now, EndedBy.HEARTBEAT, detail, self._set.kill_grace)
+        return actions
+
+    def exited(self, now: float, ended: Exit) -> list[Action]:
+        """The process has ended (or counts as gone)."""
+        if self._exit is not None:
+            return []
+        self._exit = ended
+        self._kill_due = self._give_up_due = self._startup_due = self._execution_due = self._beat_due = None
+        self._drain_due = now + self._set.drain_timeout
+        self._last_read = now
+        actions: list[Action] = [EndTree()]
+        if self._awaited and self._ended_by is None:
+            missing = " and ".join(sorted(self._awaited))
+            how = f"ended by {signal_name(ended.signal)}" if ended.signal else f"exited with code {ended.code}"
+            self._ended_by = EndedBy.STARTUP_FAILED
+            self._detail = f"the runtime {how} before it connected to {missing}; see its output above"
+        actions += self._explain(ended)
+        return actions + self._maybe_conclude(now)
+
+    def read(self, now: float) -> None:
+        """Something was read from a channel: it is not quiet yet."""
+        self._last_read = now
+
+    def closed(self, now: float, channel: str) -> list[Action]:
+        """A channel is at its end, on both sides."""
+        self._open.discard(channel)
+        if channel == "comm" and self._exit is None and self._said is None and self._ended_by is None:
+            return [Log("warning", "the runtime closed the comm socket without saying how the task ended")]
+        return self._maybe_conclude(now)
+
+    def told(self, now: float, number: int) -> list[Action]:
+        """The supervisor itself was told to end: forward it, wait, then force it."""
+        if self._exit is not None:
+            return []
+        name = signal_name(number)
+        notice = Log("warning", "told to end; forwarding to the runtime", {"signal": name})
+        return [notice, *self._end(now, EndedBy.TOLD, f"the supervisor got {name}", self._set.stop_grace)]
+
+    def tick(self, now: float) -> list[Action]:
+        """Time has passed."""
+        actions: list[Action] = []
+        if _due(self._startup_due, now):
+            self._startup_due = None
+            missing = " and ".join(sorted(self._awaited))
+            detail = (
+                f"the runtime did not connect to {missing} within {self._set.startup_timeout:g} s; "
+                "raise task_startup_timeout if it needs longer to start"
+            )
+            actions.append(Log("error", "the runtime did not connect in time; ending it", {"missing": missing}))
+            actions += self._end(now, EndedBy.STARTUP_TIMEOUT, detail, self._set.kill_grace)
+        if _due(self._execution_due, now):
+            self._execution_due = None
+            detail = f"the task ran longer than its execution timeout of {self._set.execution_timeout:g} s"
+            actions.append(Log("error", "execution timeout; ending the runtime"))
+            actions += self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._set.kill_grace)
+        if _due(self._kill_due, now):
+            self._kill_due = None
+            self._give_up_due = now + KILL_WAIT
+            actions += [
+                Log("warning", "the runtime did not end in time; killing it"),
+                Signal(signal.SIGKILL),
+                EndTree(),
+            ]
+        if _due(self._give_up_due, now):
+            actions.append(Log("error", "the runtime does not end even after SIGKILL; it counts as gone"))
+            actions += self.exited(now, Exit(None))
+        if self._exit is None and self._said is not None and now >= self._said_at + self._set.overtime:
+            if self._ended_by is None:
+                actions.append(Log("warning", "the task is done but its runtime stays; ending it"))
+            actions += self._end(now, EndedBy.OVERTIME, "", self._set.kill_grace)
+        if _due(self._beat_due, now) and not self._beating and self._said is None:
+            self._beating = True
+            actions.append(Beat(requests.heartbeat_call(self._ti.id, self._identity.hostname, self._pid)))
+        return actions + self._maybe_conclude(now)
+
+    def deadline(self) -> float | None:
+        """Return the time at which `tick` is due, None if nothing waits for the clock."""
+        times = [self._startup_due, self._execution_due, self._kill_due, self._give_up_due, self._drain_due]
+        if not self._beating and self._said is None:
+            times.append(self._beat_due)
+        if self._exit is None and self._said is not None and self._ended_by is None:
+            times.append(self._said_at + self._set.overtime)
+        if self._exit is not None and self._open:
+            times.append(self._last_read + self._set.drain_quiet)
+        return min((due for due in times if due is not None), default=None)
+
+    @property
+    def ended(self) -> bool:
+        return self._done
+
+    # What follows from them.
+
+    def _call(
+        self, purpose: str, call: ApiCall, message: m.Message | None = None, request_id: int | None = None
+    ) -> Call:
+        self._in_flight += 1
+        return Call(purpose, call, message, request_id)
+
+    def _ran(self, now: float, reply: ApiReply | None, problem: str) -> list[Action]:
+        if reply is None:
+            return self._refuse(now, EndedBy.API_UNAVAILABLE, f"the Execution API could not be reached: {problem}")
+        if not reply.ok:
+            detail = reply.detail()
+            previous = detail.get("previous_state") if isinstance(detail, dict) else None
+            if reply.status == 409 and previous == "running":
+                return self._refuse(now, EndedBy.ALREADY_RUNNING, "the task instance already runs elsewhere")
+            state = f" (its state is {previous})" if previous else ""
+            text = f"the Execution API answered {reply.status} to the start of the task: {reply.text()}{state}"
+            return self._refuse(now, EndedBy.REFUSED, text)
+        try:
+            self._context = msgspec.json.decode(reply.body, type=a.TIRunContext)
+        except msgspec.MsgspecError as error:
+            return self._refuse(now, EndedBy.API_UNAVAILABLE, f"the Execution API's run context is not valid: {error}")
+        self._beat_due = now + self._set.heartbeat_interval
+        actions: list[Action] = []
+        ti = self._ti
+        for key in self._context.xcom_keys_to_clear or []:
+            clear = m.DeleteXCom(
+                key=key, dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index
+            )
+            self._to_clear += 1
+            actions.append(self._call("clear", self._rows[m.DeleteXCom].call(clear)))
+        return actions or self._send_details()
+
+    def _cleared(self, now: float, reply: ApiReply | None, problem: str) -> list[Action]:
+        self._to_clear -= 1
+        if reply is None or not (reply.ok or reply.status == 404):
+            why = problem if reply is None else f"HTTP {reply.status}: {reply.text()}"
+            detail = f"XComs of an earlier try could not be cleared: {why}"
+            return self._refuse(now, EndedBy.API_UNAVAILABLE, detail)
+        return self._send_details()
+
+    def _refuse(self, now: float, ended_by: EndedBy, detail: str) -> list[Action]:
+        notice = Log("error", "the task may not start; ending its runtime", {"reason": detail})
+        return [notice, *self._end(now, ended_by, detail, 0.0)]
+
+    def _send_details(self) -> list[Action]:
+        """Send StartupDetails once: connected, allowed to run, and nothing left to clear."""
+        if self._awaited or self._context is None or self._to_clear or self._details_sent or self._ended_by:
+            return []
+        self._details_sent = True
+        details = a.StartupDetails(
+            ti=self._ti,
+            dag_rel_path=self._dag_rel_path,
+            bundle_info=self._bundle_info,
+            start_date=self._context.start_date or self._started_at or datetime.now(UTC),
+            ti_context=self._context,
+            sentry_integration=self._sentry_integration,
+        )
+        actions: list[Action] = []
+        lost = schema.undelivered_arguments(details, self._version)
+        if lost:
+            fields = {"arguments": lost, "schema_version": self._version}
+            actions.append(Log("warning", "the artifact's schema version has no arguments; they are not sent", fields))
+        return [*actions, Send(frames.encode(0, schema.downgrade(details, self._version)))]
+
+    def _answer(self, frame: frames.Frame, body: a.Answer | None, error: a.ErrorResponse | None = None) -> list[Action]:
+        return [Send(frames.encode(frame.id, body, error))]
+
+    def _terminal(self, now: float, frame: frames.Frame, message: m.Message) -> list[Action]:
+        assert isinstance(message, m.TERMINAL_TYPES)
+        reply = [] if frame.is_answer else self._answer(frame, None)
+        if self._said is not None and (self._delivered or self._direct_pending):
+            return [Log("warning", "a second terminal message is ignored", {"state": message.state}), *reply]
+        self._said = message
+        self._said_at = now
+        if isinstance(message, m.TaskState):
+            return reply
+        self._direct_pending = True
+        request_id = None if frame.is_answer else frame.id
+        return [self._call("terminal", requests.state_call(self._ti.id, message), message, request_id)]
+
+    def _served(self, now: float, call: Call, reply: ApiReply | None, problem: str) -> list[Action]:
+        message = call.message
+        assert message is not None
+        actions: list[Action] = []
+        body: a.Answer | None = None
+        error: a.ErrorResponse | None = None
+        if reply is None:
+            error = requests.api_error(None, problem)
+        else:
+            body, error = requests.interpret(self._rows[type(message)], message, reply)
+        if call.purpose == "terminal":
+            self._direct_pending = False
+            self._delivered = error is None
+        if error is not None:
+            fields = {"request": type(message).__name__, **(error.detail or {})}
+            actions.append(Log("error", "API server error", fields))
+        if isinstance(body, a.ConnectionResult):
+            actions.append(MaskConnection(body.password, body.extra))
+        elif isinstance(body, a.VariableResult):
+            actions.append(Mask(body.value, body.key))
+        if call.request_id is not None and "comm" in self._open:
+            try:
+                data = frames.encode(call.request_id, body, error)
+            except (frames.FrameError, TypeError, ValueError, OverflowError) as problem_found:
+                data = frames.encode(call.request_id, None, _error("GENERIC_ERROR", str(problem_found)))
+            actions.append(Send(data))
+        return actions
+
+    def _end(self, now: float, ended_by: EndedBy, detail: str, grace: float) -> list[Action]:
+        """End the runtime: SIGTERM, `grace` seconds, SIGKILL. The first reason stands."""
+        if self._exit is not None:
+            return []
+        if self._ended_by is None:
+            self._ended_by, self._detail = ended_by, detail
+        elif self._kill_due is not None or self._give_up_due is not None:
+            due = self._kill_due
+            # a later, more urgent reason shortens the wait
+            if due is not None and now + grace < due:
+                self._kill_due = now + grace
+            return []
+        self._startup_due = None
+        self._kill_due = now + grace
+        return [Signal(signal.SIGTERM)]
+
+    def _explain(self, ended: Exit) -> Iterable[Action]:
+        """Say in the task's log why the process ended, where that is not plain."""
+        if ended.signal is not None and self._ended_by is None:
+            name = signal_name(ended.signal)
+            hint = {
+                signal.SIGKILL: "likely out of memory: raise the container's memory limit, or lower what the task uses",
+                signal.SIGSEGV: "the runtime touched memory that is not its own: a defect in native code",
+            }.get(signal.Signals(ended.signal) if ended.signal in set(signal.Signals) else signal.SIGTERM)
+            fields = {"signal": ended.signal, "signal_name": name, **({"hint": hint} if hint else {})}
+            level = "critical" if ended.signal in (signal.SIGKILL, signal.SIGSEGV) else "error"
+            yield Log(level, "the runtime was ended by a signal", fields)
+        elif ended.lost:
+            yield Log("error", "the runtime's exit status was collected by somebody else")
+        elif ended.code:
+            yield Log("warning", "Process exited abnormally", {"exit_code": ended.code})
+        elif ended.ok and self._said is None and self._ended_by is None and "comm" not in self._open:
+            yield Log("error", "the runtime exited with 0 but never said how the task ended")
+
+    def _maybe_conclude(self, now: float) -> list[Action]:
+        """When the process is gone, its channels are drained and no call is out: decide and report."""
+        if self._exit is None or self._verdict is not None or self._done:
+            return []
+        actions: list[Action] = []
+        if self._open:
+            overdue = _due(self._drain_due, now)
+            if not overdue and now < self._last_read + self._set.drain_quiet:
+                return []
+            fields = {"channels": sorted(self._open)}
+            actions = [Log("warning", "the runtime is gone but its channels stay open; closing them", fields)]
+            actions.append(CloseChannels())
+            self._open.clear()
+        if self._in_flight:
+            return actions
+        ending = Ending(
+            exit=self._exit,
+            said=self._said,
+            delivered=self._delivered,
+            should_retry=bool(self._context is not None and self._context.should_retry),
+            ended_by=self._ended_by,
+            detail=self._detail,
+            started=self._context is not None,
+        )
+        self._verdict = verdict = decide(ending)
+        final = self._final_call(verdict) if self._context is not None else None
+        if final is None:
+            reported = self._delivered or ending.ended_by in (EndedBy.SERVER, EndedBy.ALREADY_RUNNING)
+            self._done = True
+            return [*actions, Finish(verdict, self._exit, reported)]
+        return [*actions, self._call("final", final)]
+
+    def _final_call(self, verdict: Verdict) -> ApiCall | None:
+        if verdict.replay is not None:
+            return requests.state_call(self._ti.id, verdict.replay)
+        if not verdict.send:
+            return None
+        now = datetime.now(UTC)
+        if verdict.state == "up_for_retry":
+            retry = m.RetryTask(end_date=now, retry_reason=verdict.message[:500] or None)
+            return requests.state_call(self._ti.id, retry)
+        rendered = self._said.rendered_map_index if isinstance(self._said, m.TaskState) else None
+        body = {"state": verdict.state, "end_date": now, "rendered_map_index": rendered}
+        return ApiCall("PATCH", f"task-instances/{self._ti.id}/state", body=body)
+
+    def _finished(self, reply: ApiReply | None, problem: str) -> list[Action]:
+        assert self._verdict is not None
+        assert self._exit is not None
+        self._done = True
+        reported = reply is not None and reply.ok
+        actions: list[Action] = []
+        if not reported:
+            why = problem if reply is None else f"HTTP {reply.status}: {reply.text()}"
+            actions.append(Log("error", "the final state could not be reported", {"error": why}))
+        return [*actions, Finish(self._verdict, self._exit, reported)]
+
+
+def _due(due: float | None, now: float) -> bool:
+    return due is not None and now >= due
+
+
+def _error(kind: str, message: str) -> a.ErrorResponse:
+    return a.ErrorResponse(error=kind, detail={"message": message})
+
+
+NOT_STARTED = Exit(None)
+"""Stands for the exit of a runtime that was never started."""
+
+
+def refusal(reason: Reason, message: str) -> Verdict:
+    """Return the verdict for an attempt that failed before its runtime was started."""
+    return Verdict("failed", reason, message, send=True)
