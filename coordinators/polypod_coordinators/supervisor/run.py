@@ -15,6 +15,9 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+
+import msgspec
 
 from polypod_coordinators.api.client import ApiUnavailable, ExecutionApiClient
 from polypod_coordinators.comm import frames
@@ -123,7 +126,7 @@ class Shell:
         while not self._events.empty():
             self._do(self._events.get()(time.monotonic()))
         now = time.monotonic()
-        self._state.read(self._pump.last_read) if self._pump.last_read > now - 1 else None
+        self._state.read(self._pump.last_read)
         due = self._state.deadline()
         if due is not None and now >= due:
             self._do(self._state.tick(now))
@@ -137,7 +140,9 @@ class Shell:
         except OSError:
             return
         local = connection.getsockname()
-        if not self._owned((canonical(peer[0]), peer[1]), (canonical(local[0]), local[1])):
+        # the lines of a runtime that is gone already must not be lost, and whose they are cannot be told any more
+        late = name == "logs" and self._process.poll() is not None
+        if not late and not self._owned((canonical(peer[0]), peer[1]), (canonical(local[0]), local[1])):
             self._log.event("warning", "a connection from outside the runtime's processes was refused", channel=name)
             connection.close()
             return
@@ -236,7 +241,7 @@ class Shell:
         for name, listener in list(self._listeners.values()):
             # it may have connected and ended before we looked
             self._accept(name, listener)
-        for name, listener in self._listeners.values():
+        for _, listener in self._listeners.values():
             self._selector.unregister(listener)
             listener.close()
         self._listeners.clear()
@@ -293,9 +298,9 @@ class Shell:
         """The API thread: sends calls one after the other."""
         while (call := self._calls.get()) is not None:
             reply, problem = self._perform(call)
-            self._post(lambda now, c=call, r=reply, p=problem: self._replied(now, c, r, p))
+            self._post(partial(self._replied, call, reply, problem))
 
-    def _replied(self, now: float, call: Call, reply: ApiReply | None, problem: str) -> list[Action]:
+    def _replied(self, call: Call, reply: ApiReply | None, problem: str, now: float) -> list[Action]:
         self._queued -= 1
         actions = self._state.replied(now, call, reply, problem)
         self._watch_comm()
@@ -306,8 +311,6 @@ class Shell:
             if call.message is not None:
                 answer = self._secrets.answer(call.message)
                 if answer is not None:
-                    import msgspec
-
                     return ApiReply(200, msgspec.json.encode(answer)), ""
             return self._client.call(call.call), ""
         except (ApiUnavailable, ConnectionFormatError) as error:
@@ -331,7 +334,10 @@ class Shell:
                 reply = self._client.call(beat.call, attempts=1)
             except Exception as error:
                 problem = str(error)
-            self._post(lambda now, r=reply, p=problem: self._state.beaten(now, r, p))
+            self._post(partial(self._beaten, reply, problem))
+
+    def _beaten(self, reply: ApiReply | None, problem: str, now: float) -> list[Action]:
+        return self._state.beaten(now, reply, problem)
 
     def _catch_signals(self) -> Callable[[], None]:
         def told(number: int, frame: object) -> None:

@@ -211,7 +211,7 @@ class Supervision:
 
     def read(self, now: float) -> None:
         """Something was read from a channel: it is not quiet yet."""
-        self._last_read = now
+        self._last_read = max(now, self._last_read)
 
     def closed(self, now: float, channel: str) -> list[Action]:
         """A channel is at its end, on both sides."""

@@ -1,0 +1,88 @@
+"""Who may do what: a token is for one task instance, and for that one's own run."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
+
+from fastapi import Depends, HTTPException, Request, Response
+from sqlalchemy.orm import Session
+
+from polypod_execution_api.models import TaskInstance
+from polypod_execution_api.tokens import InvalidToken, TokenSigner
+
+
+def fail(status: int, reason: str, message: str, **more: Any) -> NoReturn:
+    """Answer with an error in Airflow's form."""
+    raise HTTPException(status, detail={"reason": reason, "message": message, **more})
+
+
+def session(request: Request) -> Iterator[Session]:
+    """Give a request its database session; commit if it succeeds."""
+    with Session(request.app.state.engine) as opened, opened.begin():
+        yield opened
+
+
+Db = Annotated[Session, Depends(session)]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The task instance that a request comes from."""
+
+    ti: TaskInstance
+
+    def require_own_run(self, dag_id: str, run_id: str) -> None:
+        """Refuse what belongs to another run."""
+        if (dag_id, run_id) != (self.ti.dag_id, self.ti.run_id):
+            fail(403, "access_denied", f"this token is for run {self.ti.run_id!r} of Dag {self.ti.dag_id!r} only")
+
+    def require_own_dag(self, dag_id: str) -> None:
+        """Refuse what belongs to another Dag."""
+        if dag_id != self.ti.dag_id:
+            fail(403, "access_denied", f"this token is for Dag {self.ti.dag_id!r} only")
+
+    def require_own_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Refuse to change what belongs to another task."""
+        self.require_own_run(dag_id, run_id)
+        if task_id != self.ti.task_id:
+            fail(403, "access_denied", f"this token may change what belongs to task {self.ti.task_id!r} only")
+
+
+def caller(request: Request, response: Response, db: Db) -> Caller:
+    """Check the request's token; renew it in the answer if it is about to end."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        fail(401, "unauthorized", "send the task's token as 'Authorization: Bearer …'")
+    signer: TokenSigner = request.app.state.signer
+    try:
+        claims = signer.check(token)
+    except InvalidToken as error:
+        fail(403, "invalid_token", f"the token is not valid: {error}")
+    ti = db.get(TaskInstance, claims.ti_id)
+    if ti is None:
+        fail(404, "not_found", "the token's task instance is not known here")
+    if claims.is_old(time.time()):
+        response.headers["Refreshed-API-Token"] = signer.issue(claims.ti_id)
+    return Caller(ti)
+
+
+Who = Annotated[Caller, Depends(caller)]
+
+
+def own_task_instance(task_instance_id: uuid.UUID, who: Who) -> TaskInstance:
+    """Return the task instance of the path; only its own token reaches it.
+
+    An archived one answers 410: a later try has taken its place.
+    """
+    if task_instance_id != who.ti.id:
+        fail(403, "access_denied", "this token is for another task instance")
+    if who.ti.archived:
+        fail(410, "gone", "a later try has taken the place of this task instance")
+    return who.ti
+
+
+OwnTi = Annotated[TaskInstance, Depends(own_task_instance)]

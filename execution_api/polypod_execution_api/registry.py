@@ -1,0 +1,108 @@
+"""Putting task instances into the store: what Airflow's scheduler does, as far as a run without one needs it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from polypod_execution_api.models import DagRun, TaskInstance, XCom
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """A Dag run to be there; an existing one is left as it is."""
+
+    dag_id: str
+    run_id: str
+    logical_date: datetime | None = None
+    data_interval_start: datetime | None = None
+    data_interval_end: datetime | None = None
+    conf: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task of a run; `arg_bindings` in the form of supervisor schema 2026-10-30."""
+
+    task_id: str
+    map_index: int = -1
+    queue: str = "default"
+    retries: int = 0
+    arg_bindings: list[dict[str, Any]] | None = None
+
+
+def add_task(session: Session, run: RunSpec, task: TaskSpec) -> TaskInstance:
+    """Add the first try of a task, queued; the run is added if it is not there yet."""
+    now = datetime.now(UTC)
+    if session.get(DagRun, (run.dag_id, run.run_id)) is None:
+        session.add(
+            DagRun(
+                dag_id=run.dag_id,
+                run_id=run.run_id,
+                logical_date=run.logical_date,
+                data_interval_start=run.data_interval_start,
+                data_interval_end=run.data_interval_end,
+                run_after=run.logical_date or now,
+                start_date=now,
+                run_type="manual",
+                state="running",
+                conf=run.conf,
+            )
+        )
+        session.flush()
+    instance = TaskInstance(
+        id=uuid.uuid4(),
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        task_id=task.task_id,
+        map_index=task.map_index,
+        try_number=1,
+        max_tries=task.retries,
+        state="queued",
+        queue=task.queue,
+        arg_bindings=task.arg_bindings,
+    )
+    session.add(instance)
+    session.flush()
+    return instance
+
+
+def next_try(session: Session, ti_id: uuid.UUID) -> TaskInstance:
+    """Archive a try and return a new one, queued, with the next number."""
+    old = session.get_one(TaskInstance, ti_id)
+    old.archived = True
+    new = TaskInstance(
+        id=uuid.uuid4(),
+        dag_id=old.dag_id,
+        run_id=old.run_id,
+        task_id=old.task_id,
+        map_index=old.map_index,
+        try_number=old.try_number + 1,
+        max_tries=old.max_tries,
+        state="queued",
+        queue=old.queue,
+        arg_bindings=old.arg_bindings,
+    )
+    session.add(new)
+    session.flush()
+    return new
+
+
+def finish_run(session: Session, dag_id: str, run_id: str, state: str) -> None:
+    """Write down how a run ended."""
+    run = session.get_one(DagRun, (dag_id, run_id))
+    run.state = state
+    run.end_date = datetime.now(UTC)
+
+
+def xcom_keys(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[str]:
+    """Return the keys of the XComs that a task has left, sorted."""
+    statement = select(XCom.key).where(
+        XCom.dag_id == dag_id, XCom.run_id == run_id, XCom.task_id == task_id, XCom.map_index == map_index
+    )
+    return sorted(session.scalars(statement))
