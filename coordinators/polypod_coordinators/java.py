@@ -100,3 +100,23 @@ def _only(jars: list[_Jar], attribute: str, header: str, where: str) -> str | No
             f"{', '.join(values)}{hint}:\n{listed}",
         )
     return values[0] if values else None
+
+
+def class_file_java(command: Command) -> int | None:
+    """Return the Java version that the command's main class was compiled for, None if that cannot be told.
+
+    A class file's major version is 44 more than its Java version (JVM Specification, §4.1).
+    """
+    import zipfile
+
+    entry = command.argv[-1].replace(".", "/") + ".class"
+    class_path = command.argv[command.argv.index("-classpath") + 1]
+    for path in class_path.split(":"):
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
+                head = file.read(8)
+        except (OSError, KeyError, zipfile.BadZipFile):
+            continue
+        if head[:4] == b"\xca\xfe\xba\xbe":
+            return int.from_bytes(head[6:8], "big") - 44
+    return None

@@ -39,7 +39,7 @@ class ServerThread:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> Any:
+    ) -> None:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()

@@ -1,0 +1,123 @@
+"""`polypod bundle`: pack, inspect and verify artifacts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import yaml
+from polypod_coordinators.artifacts import executable_bundle, jar, typescript_bundle
+from polypod_coordinators.artifacts.metadata import Metadata
+from polypod_coordinators.artifacts.search import Unfit
+from polypod_coordinators.errors import UserError
+from polypod_coordinators.supervisor.reasons import Reason
+
+
+def inspect(path: Path, source: bool) -> None:
+    """Print what an artifact holds, as YAML; or its embedded source.
+
+    Raises:
+        UserError: it cannot be read, or is none of the three kinds.
+    """
+    fd = _open(path)
+    try:
+        if source:
+            click.echo(_source(path, fd), nl=False)
+            return
+        click.echo(yaml.safe_dump(_describe(path, fd), sort_keys=False, allow_unicode=True), nl=False)
+    finally:
+        os.close(fd)
+
+
+def verify(paths: Sequence[Path]) -> None:
+    """Verify artifacts; print a line each.
+
+    Raises:
+        UserError: one of them is not valid.
+    """
+    for path in paths:
+        fd = _open(path)
+        try:
+            kind = _describe(path, fd)["kind"]
+        finally:
+            os.close(fd)
+        click.echo(f"{path}: ok, {kind}")
+
+
+def pack(executable: Path, manifest: Path, source: Path | None, output: Path) -> None:
+    """Write an executable bundle, executable by everybody, as a whole or not at all.
+
+    Raises:
+        UserError: a file cannot be read or written, or the manifest is not valid.
+    """
+    try:
+        raw_source = source.read_bytes() if source is not None else b""
+        packed = executable_bundle.pack(executable.read_bytes(), raw_source, manifest.read_bytes())
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = output.with_name(f".{output.name}.{os.getpid()}")
+        temporary.write_bytes(packed)
+        temporary.chmod(0o755)
+        temporary.replace(output)
+    except OSError as error:
+        raise UserError(Reason.INVALID_ARTIFACT, f"{error.filename}: {error.strerror}") from None
+    except Unfit as unfit:
+        raise UserError(Reason.INVALID_ARTIFACT, f"cannot pack {executable}: {unfit}") from None
+    click.echo(f"{output}: {len(packed)} bytes")
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UserError(Reason.INVALID_ARTIFACT, f"{path} cannot be read: {error.strerror}") from None
+
+
+def _describe(path: Path, fd: int) -> dict[str, Any]:
+    try:
+        if path.suffix == ".jar":
+            manifest = jar.read(fd)
+            return {
+                "kind": "jar",
+                "main_class": manifest.main_class,
+                "supervisor_schema_version": manifest.schema_version,
+                "size": os.fstat(fd).st_size,
+            }
+        if path.suffix == ".mjs":
+            script = typescript_bundle.read(fd)
+            sections = {name: section.sha256 for name, section in script.header.sections()} if script.header else {}
+            return {"kind": "TypeScript bundle", "size": script.size, **_manifest(script.metadata), "sha256": sections}
+        bundle = executable_bundle.read(fd, str(path))
+        trailer = bundle.trailer
+        return {
+            "kind": "executable bundle",
+            "size": bundle.size,
+            "regions": {
+                "binary": trailer.source_start,
+                "source": trailer.source_len,
+                "metadata": trailer.metadata_len,
+            },
+            "binary_sha256": trailer.binary_sha256.hex(),
+            **_manifest(bundle.metadata),
+        }
+    except Unfit as unfit:
+        raise UserError(Reason.INVALID_ARTIFACT, f"{path}: {unfit}") from None
+
+
+def _manifest(metadata: Metadata) -> dict[str, Any]:
+    built: dict[str, Any] = msgspec.to_builtins(metadata)
+    return built
+
+
+def _source(path: Path, fd: int) -> bytes:
+    try:
+        if path.suffix == ".mjs":
+            header = typescript_bundle.read(fd).header
+            sections = [section for name, section in header.sections() if name.startswith("source")] if header else []
+            return b"".join(os.pread(fd, int(s.end, 16) - int(s.start, 16), int(s.start, 16)) for s in sections)
+        return executable_bundle.read_source(fd, executable_bundle.read(fd, str(path)).trailer)
+    except Unfit as unfit:
+        raise UserError(Reason.INVALID_ARTIFACT, f"{path}: {unfit}") from None

@@ -1,0 +1,157 @@
+"""The command line: `polypod run`, `validate` and `bundle`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from polypod_coordinators.errors import UserError
+
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+FILES = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="polypod")
+def cli() -> None:
+    """Run tasks written for Airflow's language SDKs: JVM jars, native bundles and TypeScript bundles.
+
+    \b
+    Try it:
+      polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml
+      polypod validate -f my-taskrun.yaml --routing my-routing.yaml
+      polypod bundle inspect path/to/artifact
+
+    A TaskRun says what is to run; the routing says which coordinator runs a queue's tasks and where its artifacts
+    are. The same two files work here and with kubectl apply.
+
+    Exit codes: 0 all succeeded, 1 a task failed, 2 something you gave is wrong, 130 interrupted.
+    """
+
+
+@cli.command()
+@click.option("-f", "--filename", "files", type=FILES, multiple=True, help="A file with TaskRuns; may be repeated.")
+@click.option("--routing", type=FILES, required=True, help="Queue to coordinator; roots are relative to this file.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True,
+              help="What to print at the end: a table, or a Kubernetes List with every TaskRun's status.")  # fmt: skip
+@click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True,
+              help="How logs look on standard error.")  # fmt: skip
+@click.option("--keep-going", is_flag=True, help="Go on with the next TaskRun after one has failed.")
+@click.option("--workload", type=FILES, help="Run one of Airflow's own ExecuteTask workloads (JSON) instead.")
+@click.option("--execution-api-url", help="With --workload: Airflow's Execution API, such as http://HOST/execution/.")
+@click.option("--log-file", type=FILES, help="With --workload: append the task's log there, as JSON lines.")
+def run(
+    files: tuple[Path, ...],
+    routing: Path,
+    output: str,
+    log_format: str,
+    keep_going: bool,
+    workload: Path | None,
+    execution_api_url: str | None,
+    log_file: Path | None,
+) -> None:
+    """Run TaskRuns on this machine, in order; XComs flow from one to the next.
+
+    Connections and variables come from the Secrets and ConfigMaps in the same files, then from the environment
+    (AIRFLOW_CONN_*, AIRFLOW_VAR_*). Ctrl-C ends the runtime cleanly; a second one at once.
+    """
+    if (workload is None) == (not files):
+        raise click.UsageError("give either -f FILE or --workload FILE")
+    if workload is not None:
+        if execution_api_url is None:
+            raise click.UsageError("--workload needs --execution-api-url")
+        sys.exit(_run_workload(workload, execution_api_url, routing, log_file, log_format))
+
+    from polypod_cli import manifests, plan, report
+    from polypod_cli.local import LocalRun, LogOptions
+
+    loaded = manifests.load(files)
+    planned = plan.plan(loaded, plan.read_routing(routing))
+    local = LocalRun(loaded, LogOptions(log_format, _colors()), keep_going)
+    finished = local.run(planned)
+    click.echo(report.as_list(finished) if output == "json" else report.as_table(finished))
+    if local.interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+    done = all(task_run.status is not None and task_run.status.phase == "Succeeded" for task_run in finished)
+    sys.exit(0 if done else EXIT_FAILED)
+
+
+def _run_workload(workload: Path, url: str, routing: Path, log_file: Path | None, log_format: str) -> int:
+    from polypod_coordinators.sidecar import run_config, workload_config
+
+    file = str(log_file) if log_file is not None else None
+    return run_config(workload_config(str(workload), url, str(routing), file, log_format, _colors()))
+
+
+def _colors() -> bool:
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
+
+
+@cli.command()
+@click.option("-f", "--filename", "files", type=FILES, multiple=True, required=True, help="A file to check.")
+@click.option("--routing", type=FILES, help="Also check that an artifact is there for each TaskRun.")
+def validate(files: tuple[Path, ...], routing: Path | None) -> None:
+    """Check TaskRuns, and say what is wrong with file and line."""
+    from polypod_cli import manifests, plan
+
+    loaded = manifests.load(files)
+    if routing is not None:
+        for planned in plan.plan(loaded, plan.read_routing(routing)):
+            name = planned.item.task_run.metadata.name
+            where = planned.item.document.where()
+            click.echo(f"{where}: {name}: ok, {planned.coordinator_name} runs {planned.command.artifact}")
+        return
+    for item in loaded.task_runs:
+        click.echo(f"{item.document.where()}: {item.task_run.metadata.name}: ok")
+
+
+@cli.group()
+def bundle() -> None:
+    """Pack, look into and verify artifacts."""
+
+
+@bundle.command()
+@click.argument("artifact", type=FILES)
+@click.option("--source", is_flag=True, help="Print the embedded source file instead.")
+def inspect(artifact: Path, source: bool) -> None:
+    """Say what an executable bundle, a jar or a TypeScript bundle holds."""
+    from polypod_cli import bundles
+
+    bundles.inspect(artifact, source)
+
+
+@bundle.command()
+@click.argument("artifacts", type=FILES, nargs=-1, required=True)
+def verify(artifacts: tuple[Path, ...]) -> None:
+    """Verify trailer, digests and manifest."""
+    from polypod_cli import bundles
+
+    bundles.verify(artifacts)
+
+
+@bundle.command()
+@click.argument("executable", type=FILES)
+@click.option("--manifest", type=FILES, required=True, help="airflow-metadata.yaml (Executable Bundle Spec 1.0).")
+@click.option("--source", type=FILES, help="The primary source file to embed.")
+@click.option("-o", "--output", type=FILES, required=True, help="The bundle to write.")
+def pack(executable: Path, manifest: Path, source: Path | None, output: Path) -> None:
+    """Make an executable bundle from a stripped native program of any language."""
+    from polypod_cli import bundles
+
+    bundles.pack(executable, manifest, source, output)
+
+
+def main() -> None:
+    """Run the command; a mistake of the user is one message and exit code 2, never a traceback."""
+    try:
+        cli.main(standalone_mode=True)
+    except UserError as error:
+        click.echo(f"polypod: {error.message}", err=True)
+        sys.exit(EXIT_USER_ERROR)
+
+
+if __name__ == "__main__":
+    main()

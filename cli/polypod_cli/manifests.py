@@ -1,0 +1,206 @@
+"""Reading manifests: several YAML documents, each error with its file and line."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from polypod_coordinators.errors import UserError, nearest
+from polypod_coordinators.supervisor.reasons import Reason
+from polypod_crds.taskrun import API_VERSION, KIND, TaskRun
+from pydantic import BaseModel, ValidationError
+
+KINDS = (KIND, "Secret", "ConfigMap")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document: its value, and the node that knows its lines."""
+
+    path: str
+    value: Any
+    node: yaml.Node
+
+    def line(self, location: Sequence[int | str] = ()) -> int:
+        """Return the line, from 1, of what is at `location`, or of the last part of it that exists."""
+        node = self.node
+        line = node.start_mark.line
+        for part in location:
+            found = _child(node, part)
+            if found is None:
+                break
+            key, node = found
+            line = key.start_mark.line
+        return int(line) + 1
+
+    def where(self, location: Sequence[int | str] = ()) -> str:
+        return f"{self.path}:{self.line(location)}"
+
+
+def _child(node: yaml.Node, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        return next(((key, value) for key, value in node.value if key.value == str(part)), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part]
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A TaskRun and where it stands."""
+
+    task_run: TaskRun
+    document: Document
+
+
+@dataclass(slots=True)
+class Manifests:
+    """What the files hold, in order."""
+
+    task_runs: list[Item] = field(default_factory=list)
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict)
+    config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def load(paths: Sequence[Path]) -> Manifests:
+    """Read and check manifests.
+
+    Raises:
+        UserError: one message for everything that is wrong, a line each.
+    """
+    manifests = Manifests()
+    problems: list[str] = []
+    for path in paths:
+        for document in _documents(path):
+            problems += _add(manifests, document)
+    if not problems and not manifests.task_runs:
+        problems.append(f"{', '.join(map(str, paths))}: no TaskRun in there")
+    if problems:
+        raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
+    problems = list(_unresolved(manifests))
+    if problems:
+        raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
+    return manifests
+
+
+def _documents(path: Path) -> Iterator[Document]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(Reason.INVALID_CONFIG, f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(Reason.INVALID_CONFIG, f"{path} is not UTF-8: byte {error.start}") from None
+    loader = yaml.SafeLoader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            if node is not None:
+                value = loader.construct_document(node)
+                if value is not None:
+                    yield Document(str(path), value, node)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(Reason.INVALID_CONFIG, f"{path}{line}: not valid YAML: {problem}") from None
+    finally:
+        loader.dispose()
+
+
+def _add(manifests: Manifests, document: Document) -> list[str]:
+    value = document.value
+    if not isinstance(value, dict):
+        return [f"{document.where()}: a manifest is a mapping, not {type(value).__name__}"]
+    kind = value.get("kind")
+    if kind not in KINDS:
+        return [f"{document.where(['kind'])}: kind {kind!r} is not known here{nearest(str(kind), KINDS)}"]
+    if kind == KIND:
+        if value.get("apiVersion") != API_VERSION:
+            seen = value.get("apiVersion")
+            return [f"{document.where(['apiVersion'])}: apiVersion is {seen!r}; it must be {API_VERSION!r}"]
+        try:
+            manifests.task_runs.append(Item(TaskRun.model_validate(value), document))
+        except ValidationError as error:
+            return [_explain(document, problem) for problem in error.errors()]
+        return []
+    return _add_data(manifests, document, str(kind))
+
+
+def _add_data(manifests: Manifests, document: Document, kind: str) -> list[str]:
+    value = document.value
+    name = (value.get("metadata") or {}).get("name")
+    if not name:
+        return [f"{document.where(['metadata'])}: metadata.name is missing"]
+    data = {str(key): str(text) for key, text in {**(value.get("data") or {})}.items()}
+    if kind == "ConfigMap":
+        manifests.config_maps[name] = data
+        return []
+    problems = []
+    for key, text in data.items():
+        try:
+            data[key] = base64.b64decode(text, validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            problems.append(f"{document.where(['data', key])}: data.{key} is not base64; plain text goes to stringData")
+    data.update({str(key): str(text) for key, text in (value.get("stringData") or {}).items()})
+    manifests.secrets[name] = data
+    return problems
+
+
+def _explain(document: Document, problem: Any) -> str:
+    location = [part for part in problem["loc"] if not isinstance(part, str) or part not in ("function-after",)]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    where = document.where(location)
+    if problem["type"] == "extra_forbidden":
+        known = _fields(TaskRun, location[:-1])
+        return f"{where}: unknown field {path}" + nearest(str(location[-1]), known)
+    if problem["type"] == "missing":
+        return f"{where}: {path} is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = problem.get("input")
+    seen = f" (seen: {shown!r})" if isinstance(shown, str | int | float | bool) else ""
+    return f"{where}: {path or 'the document'}: {message}{seen}"
+
+
+def _fields(model: Any, location: Sequence[int | str]) -> list[str]:
+    """Return the names of the fields that the model has at a place."""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        fields = {info.alias or name: info for name, info in model.model_fields.items()}
+        if part not in fields:
+            return []
+        model = _model_of(fields[part].annotation)
+        if model is None:
+            return []
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_of(part)) is not None), None)
+
+
+def _unresolved(manifests: Manifests) -> Iterator[str]:
+    """Yield a line for every Secret or ConfigMap that is referred to and not in the files."""
+    for item in manifests.task_runs:
+        spec = item.task_run.spec
+        for index, connection in enumerate(spec.connections_from):
+            name = connection.secret_ref.name
+            if name not in manifests.secrets:
+                where = item.document.where(["spec", "connectionsFrom", index])
+                yield f"{where}: Secret {name!r} is not in these files{nearest(name, manifests.secrets)}"
+        for index, source in enumerate(spec.variables_from):
+            kind, ref, known = (
+                ("ConfigMap", source.config_map_ref, manifests.config_maps)
+                if source.config_map_ref is not None
+                else ("Secret", source.secret_ref, manifests.secrets)
+            )
+            if ref is not None and ref.name not in known:
+                where = item.document.where(["spec", "variablesFrom", index])
+                yield f"{where}: {kind} {ref.name!r} is not in these files{nearest(ref.name, known)}"

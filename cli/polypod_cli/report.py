@@ -1,0 +1,44 @@
+"""What `polypod run` says at its end: a table for people, or a Kubernetes List for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from polypod_crds.taskrun import TaskRun
+
+COLUMNS = ("TASKRUN", "TASK", "STATE", "TRIES", "DURATION", "EXIT", "MEMORY", "XCOMS", "REASON")
+
+
+def as_list(task_runs: Sequence[TaskRun]) -> str:
+    """Return the TaskRuns with their status, as a Kubernetes List in JSON."""
+    items = [task_run.model_dump(mode="json", by_alias=True, exclude_none=True) for task_run in task_runs]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2, ensure_ascii=False)
+
+
+def as_table(task_runs: Sequence[TaskRun]) -> str:
+    """Return the TaskRuns as a table."""
+    rows = [COLUMNS, *(_row(task_run) for task_run in task_runs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(task_run: TaskRun) -> tuple[str, ...]:
+    status = task_run.status
+    name = task_run.metadata.name
+    task = f"{task_run.spec.dag_id}.{task_run.spec.task_id}"
+    if status is None or not status.attempts:
+        state = (status.state if status is not None else None) or "not run"
+        return (name, task, state, "0", "-", "-", "-", "-", "-")
+    last = status.attempts[-1]
+    duration = "-"
+    if last.start_time is not None and last.finish_time is not None:
+        first = status.attempts[0].start_time or last.start_time
+        duration = f"{(last.finish_time - first).total_seconds():.1f}s"
+    exit_code = "-" if last.exit_code is None else str(last.exit_code)
+    if last.signal is not None:
+        exit_code = f"signal {last.signal}"
+    memory = f"{last.peak_memory_bytes / (1 << 20):.0f} MiB" if last.peak_memory_bytes else "-"
+    xcoms = ", ".join(status.x_coms) or "-"
+    return (name, task, status.state or "-", str(len(status.attempts)), duration, exit_code, memory, xcoms, last.reason)

@@ -1,0 +1,226 @@
+package conformance;
+
+import dev.polypod.sdk.ArgName;
+import dev.polypod.sdk.Bundle;
+import dev.polypod.sdk.Client;
+import dev.polypod.sdk.Context;
+import dev.polypod.sdk.FailException;
+import dev.polypod.sdk.InputTask;
+import dev.polypod.sdk.RetryException;
+import dev.polypod.sdk.Server;
+import dev.polypod.sdk.SkipException;
+import dev.polypod.sdk.Task;
+import dev.polypod.sdk.TaskInput;
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** A task for everything that a language SDK must and should be able to do. */
+public final class Main {
+  private static final Logger log = LoggerFactory.getLogger("task");
+
+  private Main() {}
+
+  public static void main(String[] args) {
+    String dag = "conformance";
+    Server.create(args)
+        .serve(
+            new Bundle()
+                .register(dag, "success", Success.class)
+                .register(dag, "fail", Fail.class)
+                .register(dag, "fail_for_good", FailForGood.class)
+                .register(dag, "retry_after", RetryAfter.class)
+                .register(dag, "skip", Skip.class)
+                .register(dag, "crash", Crash.class)
+                .register(dag, "exit_zero", ExitZero.class)
+                .register(dag, "connection", ReadConnection.class)
+                .register(dag, "missing_connection", MissingConnection.class)
+                .register(dag, "variables", Variables.class)
+                .register(dag, "xcom", XCom.class)
+                .register(dag, "bind_by_name", BindByName.class)
+                .register(dag, "concurrent", Concurrent.class)
+                .register(dag, "wait", Wait.class)
+                .register(dag, "run_context", RunContext.class)
+                .register(dag, "spam", Spam.class));
+  }
+
+  public static class Success implements Task {
+    public void execute(Context context, Client client) {
+      log.debug("a debug line");
+      log.atInfo().addKeyValue("number", 7).addKeyValue("text", "grüße ✓").log("an info line");
+      log.warn("a warning line");
+      log.error("an error line");
+      LoggerFactory.getLogger("noisy.part").debug("a line of a named logger");
+      System.getLogger("platform").log(System.Logger.Level.INFO, "a line of System.Logger {0}", 1);
+      System.out.println("a line on stdout");
+      System.err.println("a line on stderr");
+      Map<String, Object> value = new LinkedHashMap<>();
+      value.put("text", "grüße ✓");
+      value.put("integer", 1L << 53);
+      value.put("negative", -5);
+      value.put("float", 1.5);
+      value.put("flag", true);
+      value.put("none", null);
+      value.put("list", List.of(1, "two", Map.of("three", 3)));
+      client.setXCom(value);
+    }
+  }
+
+  public static class Fail implements Task {
+    public void execute(Context context, Client client) {
+      throw new IllegalStateException("this task fails");
+    }
+  }
+
+  public static class FailForGood implements Task {
+    public void execute(Context context, Client client) {
+      throw new FailException("this task fails for good");
+    }
+  }
+
+  public static class RetryAfter implements Task {
+    public void execute(Context context, Client client) {
+      throw new RetryException(Duration.ofMillis(1500), "again later");
+    }
+  }
+
+  public static class Skip implements Task {
+    public void execute(Context context, Client client) {
+      throw new SkipException("nothing to do");
+    }
+  }
+
+  public static class Crash implements Task {
+    public void execute(Context context, Client client) {
+      Runtime.getRuntime().halt(7);
+    }
+  }
+
+  public static class ExitZero implements Task {
+    public void execute(Context context, Client client) {
+      Runtime.getRuntime().halt(0);
+    }
+  }
+
+  public static class ReadConnection implements Task {
+    public void execute(Context context, Client client) {
+      var found = client.getConnection("conformance_db");
+      log.info("got a connection {}", found);
+      log.atInfo().addKeyValue("field", found.password).log("leaking " + found.password);
+      System.out.println("stdout leaks " + found.password);
+      System.err.println("stderr leaks " + found.extra);
+      client.setXCom(
+          Map.of(
+              "type", found.type, "host", found.host, "port", found.port, "login", found.login,
+              "schema", found.schema, "password_length", found.password.length()));
+    }
+  }
+
+  public static class MissingConnection implements Task {
+    public void execute(Context context, Client client) {
+      client.setXCom(client.getConnection("no_such_connection") == null);
+    }
+  }
+
+  public static class Variables implements Task {
+    public void execute(Context context, Client client) {
+      String before = client.getVariable("conformance_in");
+      client.setVariable("conformance/out", before + "!", "set by a task");
+      String after = client.getVariable("conformance/out");
+      client.deleteVariable("conformance/out");
+      client.setXCom(List.of(before, after, client.getVariable("conformance/out") == null));
+    }
+  }
+
+  public static class XCom implements Task {
+    public void execute(Context context, Client client) {
+      Object value = client.getXCom("success");
+      client.setXCom("a/key with spaces", Map.of("pushed", true));
+      client.setXCom(Map.of("seen", value, "none", client.getXCom("success", "no_such_key") == null));
+    }
+  }
+
+  public static class Upstream {
+    public String text;
+  }
+
+  public static class Arguments implements TaskInput {
+    public String regionCode;
+
+    @ArgName("row_limit")
+    public int limit;
+
+    public Upstream upstream;
+  }
+
+  public static class BindByName implements InputTask<Arguments> {
+    public void execute(Context context, Client client, Arguments input) {
+      client.setXCom(Map.of("region", input.regionCode, "limit", input.limit, "upstream", input.upstream.text));
+    }
+  }
+
+  public static class Concurrent implements Task {
+    public void execute(Context context, Client client) {
+      String[] answers = new String[20];
+      List<Thread> threads =
+          IntStream.range(0, answers.length)
+              .mapToObj(i -> new Thread(() -> answers[i] = client.getVariable("conformance_" + i)))
+              .collect(Collectors.toList());
+      threads.forEach(Thread::start);
+      for (Thread thread : threads) {
+        try {
+          thread.join();
+        } catch (InterruptedException interrupted) {
+          throw new IllegalStateException(interrupted);
+        }
+      }
+      client.setXCom(Arrays.asList(answers));
+    }
+  }
+
+  public static class Wait implements Task {
+    public void execute(Context context, Client client) throws Exception {
+      log.info("waiting");
+      try {
+        Thread.sleep(300_000);
+      } catch (InterruptedException interrupted) {
+        log.info("told to end; cleaning up");
+        throw new IllegalStateException("ended early, cancelled: " + context.isCancelled());
+      }
+    }
+  }
+
+  public static class RunContext implements Task {
+    public void execute(Context context, Client client) {
+      var ti = context.getTaskInstance();
+      var run = context.getDagRun();
+      Map<String, Object> seen = new LinkedHashMap<>();
+      seen.put("dag_id", ti.dagId);
+      seen.put("task_id", ti.taskId);
+      seen.put("run_id", ti.runId);
+      seen.put("try_number", ti.tryNumber);
+      seen.put("mapped", ti.mapIndex >= 0);
+      seen.put("run_dag_id", run.dagId);
+      seen.put("conf", run.conf);
+      seen.put("has_logical_date", run.logicalDate != null);
+      client.setXCom(seen);
+    }
+  }
+
+  public static class Spam implements Task {
+    public void execute(Context context, Client client) {
+      Object wanted = context.getDagRun().conf.get("lines");
+      int lines = wanted instanceof Number ? ((Number) wanted).intValue() : 50_000;
+      for (int number = 0; number < lines; number++) {
+        log.atInfo().addKeyValue("number", number).log("spam");
+      }
+      client.setXCom(lines);
+    }
+  }
+}

@@ -1,0 +1,131 @@
+// Package comm is the runtime's end of the comm socket: many requests in flight, each answered by its id.
+package comm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"polypod.dev/sdk/go/internal/wire"
+)
+
+// TerminalTimeout bounds the sending of the last message: a supervisor that is gone must not hold the runtime.
+const TerminalTimeout = 30 * time.Second
+
+// Channel is an open comm socket.
+type Channel struct {
+	conn    net.Conn
+	first   chan wire.Frame
+	mutex   sync.Mutex
+	nextID  int64
+	pending map[int64]chan wire.Frame
+	closed  chan struct{}
+	err     error
+}
+
+// Open starts reading from conn.
+func Open(conn net.Conn) *Channel {
+	channel := &Channel{
+		conn:    conn,
+		first:   make(chan wire.Frame, 1),
+		nextID:  1,
+		pending: map[int64]chan wire.Frame{},
+		closed:  make(chan struct{}),
+	}
+	go channel.read()
+	return channel
+}
+
+func (c *Channel) read() {
+	reader := bufio.NewReaderSize(c.conn, 64<<10)
+	started := false
+	for {
+		frame, err := wire.Read(reader)
+		if err != nil {
+			c.mutex.Lock()
+			c.err = err
+			c.mutex.Unlock()
+			close(c.closed)
+			return
+		}
+		if !started {
+			started = true
+			c.first <- frame
+			continue
+		}
+		c.mutex.Lock()
+		waiting := c.pending[frame.ID]
+		delete(c.pending, frame.ID)
+		c.mutex.Unlock()
+		if waiting != nil {
+			waiting <- frame
+		}
+	}
+}
+
+// First waits for the supervisor's own frame.
+func (c *Channel) First(ctx context.Context) (wire.Frame, error) {
+	select {
+	case frame := <-c.first:
+		return frame, nil
+	case <-c.closed:
+		select {
+		case frame := <-c.first:
+			return frame, nil
+		default:
+			return wire.Frame{}, fmt.Errorf("the supervisor closed the comm socket before it sent StartupDetails: %w", c.err)
+		}
+	case <-ctx.Done():
+		return wire.Frame{}, ctx.Err()
+	}
+}
+
+// Request sends a message and waits for its answer.
+func (c *Channel) Request(ctx context.Context, body map[string]any) (wire.Frame, error) {
+	answer := make(chan wire.Frame, 1)
+	c.mutex.Lock()
+	id := c.nextID
+	c.nextID++
+	data, err := wire.Request(id, body)
+	if err == nil {
+		c.pending[id] = answer
+		_, err = c.conn.Write(data)
+	}
+	c.mutex.Unlock()
+	if err != nil {
+		return wire.Frame{}, fmt.Errorf("sending %v: %w", body["type"], err)
+	}
+	select {
+	case frame := <-answer:
+		return frame, nil
+	case <-c.closed:
+		return wire.Frame{}, errors.New("the supervisor closed the comm socket")
+	case <-ctx.Done():
+		c.mutex.Lock()
+		delete(c.pending, id)
+		c.mutex.Unlock()
+		return wire.Frame{}, ctx.Err()
+	}
+}
+
+// Finish answers frame 0 with how the task ended, and closes the socket.
+func (c *Channel) Finish(id int64, body map[string]any) error {
+	data, err := wire.Answer(id, body)
+	if err != nil {
+		return err
+	}
+	if err := c.conn.SetWriteDeadline(time.Now().Add(TerminalTimeout)); err != nil {
+		return err
+	}
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	_, err = c.conn.Write(data)
+	return err
+}
+
+// Close closes the socket.
+func (c *Channel) Close() error { return c.conn.Close() }

@@ -1,0 +1,152 @@
+package comm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"polypod.dev/sdk/go/internal/wire"
+	"polypod.dev/sdk/go/sdk"
+)
+
+// Client is the sdk.Client that asks the supervisor.
+type Client struct{ Channel *Channel }
+
+var _ sdk.Client = (*Client)(nil)
+
+func (c *Client) ask(ctx context.Context, body map[string]any, what string) (map[string]any, error) {
+	frame, err := c.Channel.Request(ctx, body)
+	if err != nil {
+		return nil, err
+	}
+	failure := frame.Error
+	if failure == nil && frame.Body["type"] == "ErrorResponse" {
+		failure = frame.Body
+	}
+	if failure == nil {
+		return frame.Body, nil
+	}
+	kind, _ := failure["error"].(string)
+	detail, _ := failure["detail"].(map[string]any)
+	apiError := &sdk.APIError{Type: kind, Detail: detail}
+	switch kind {
+	case "VARIABLE_NOT_FOUND":
+		return nil, fmt.Errorf("%s: %w", what, sdk.VariableNotFound)
+	case "CONNECTION_NOT_FOUND":
+		return nil, fmt.Errorf("%s: %w", what, sdk.ConnectionNotFound)
+	case "XCOM_NOT_FOUND":
+		return nil, fmt.Errorf("%s: %w", what, sdk.XComNotFound)
+	case "PERMISSION_DENIED":
+		return nil, fmt.Errorf("%s: %w", what, sdk.PermissionDenied)
+	}
+	return nil, fmt.Errorf("%s: %w", what, apiError)
+}
+
+func (c *Client) GetVariable(ctx context.Context, key string) (string, error) {
+	what := fmt.Sprintf("variable %q", key)
+	body, err := c.ask(ctx, map[string]any{"type": "GetVariable", "key": key}, what)
+	if err != nil {
+		return "", err
+	}
+	value, ok := body["value"].(string)
+	if !ok {
+		return "", fmt.Errorf("%s: %w", what, sdk.VariableNotFound)
+	}
+	return value, nil
+}
+
+func (c *Client) UnmarshalJSONVariable(ctx context.Context, key string, pointer any) error {
+	value, err := c.GetVariable(ctx, key)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(value), pointer); err != nil {
+		return fmt.Errorf("variable %q: %w", key, err)
+	}
+	return nil
+}
+
+func (c *Client) SetVariable(ctx context.Context, key, value, description string) error {
+	body := map[string]any{"type": "PutVariable", "key": key, "value": value, "description": nil}
+	if description != "" {
+		body["description"] = description
+	}
+	_, err := c.ask(ctx, body, fmt.Sprintf("variable %q", key))
+	return err
+}
+
+func (c *Client) DeleteVariable(ctx context.Context, key string) error {
+	_, err := c.ask(ctx, map[string]any{"type": "DeleteVariable", "key": key}, fmt.Sprintf("variable %q", key))
+	return err
+}
+
+func (c *Client) GetConnection(ctx context.Context, connID string) (sdk.Connection, error) {
+	what := fmt.Sprintf("connection %q", connID)
+	body, err := c.ask(ctx, map[string]any{"type": "GetConnection", "conn_id": connID}, what)
+	if err != nil {
+		return sdk.Connection{}, err
+	}
+	text := func(key string) string {
+		value, _ := body[key].(string)
+		return value
+	}
+	connection := sdk.Connection{
+		ID:       text("conn_id"),
+		Type:     text("conn_type"),
+		Host:     text("host"),
+		Schema:   text("schema"),
+		Login:    text("login"),
+		Password: text("password"),
+		Extra:    text("extra"),
+	}
+	if body["port"] != nil {
+		if err := wire.Into(body["port"], &connection.Port); err != nil {
+			return sdk.Connection{}, fmt.Errorf("%s: port: %w", what, err)
+		}
+	}
+	return connection, nil
+}
+
+func (c *Client) GetXCom(
+	ctx context.Context, dagID, runID, taskID string, mapIndex *int, key string, value any,
+) (any, error) {
+	what := fmt.Sprintf("XCom %q of task %q", key, taskID)
+	body := map[string]any{
+		"type": "GetXCom", "key": key, "dag_id": dagID, "run_id": runID, "task_id": taskID,
+		"map_index": nil, "include_prior_dates": false,
+	}
+	if mapIndex != nil {
+		body["map_index"] = *mapIndex
+	}
+	answer, err := c.ask(ctx, body, what)
+	if err != nil {
+		return nil, err
+	}
+	found := answer["value"]
+	if found == nil {
+		return nil, fmt.Errorf("%s: %w", what, sdk.XComNotFound)
+	}
+	if value != nil {
+		if err := wire.Into(found, value); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	return found, nil
+}
+
+func (c *Client) PushXCom(ctx context.Context, ti sdk.TaskInstance, key string, value any) error {
+	what := fmt.Sprintf("XCom %q", key)
+	plain, err := wire.Plain(value)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	body := map[string]any{
+		"type": "SetXCom", "key": key, "value": plain, "dag_id": ti.DagID, "run_id": ti.RunID, "task_id": ti.TaskID,
+		"map_index": nil, "dag_result": false, "mapped_length": nil,
+	}
+	if ti.MapIndex != nil {
+		body["map_index"] = *ti.MapIndex
+	}
+	_, err = c.ask(ctx, body, what)
+	return err
+}

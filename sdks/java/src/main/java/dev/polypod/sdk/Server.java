@@ -1,0 +1,44 @@
+package dev.polypod.sdk;
+
+import dev.polypod.sdk.internal.Runtime;
+
+/** Runs a bundle: connects to the supervisor, runs one task, reports how it ended, and ends the JVM. */
+public final class Server {
+  private final String comm;
+  private final String logs;
+
+  private Server(String comm, String logs) {
+    this.comm = comm;
+    this.logs = logs;
+  }
+
+  /**
+   * Reads the command line.
+   *
+   * @throws IllegalArgumentException {@code --comm} or {@code --logs} is missing: both are given by a supervisor
+   */
+  public static Server create(String[] args) {
+    String comm = null;
+    String logs = null;
+    for (String argument : args) {
+      if (argument.startsWith("--comm=")) {
+        comm = argument.substring("--comm=".length());
+      } else if (argument.startsWith("--logs=")) {
+        logs = argument.substring("--logs=".length());
+      }
+    }
+    if (comm == null || logs == null) {
+      throw new IllegalArgumentException(
+          "--comm=HOST:PORT and --logs=HOST:PORT are both required: a bundle is started by a supervisor, not by hand");
+    }
+    return new Server(comm, logs);
+  }
+
+  /**
+   * Runs one task and ends the JVM: with 0 if the task's end was delivered, else with 1. Threads that the task left
+   * behind do not hold it.
+   */
+  public void serve(Bundle bundle) {
+    System.exit(new Runtime(bundle, comm, logs).run());
+  }
+}

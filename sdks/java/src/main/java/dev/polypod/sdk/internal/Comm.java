@@ -1,0 +1,137 @@
+package dev.polypod.sdk.internal;
+
+import dev.polypod.sdk.ApiException;
+import java.io.BufferedInputStream;
+import java.io.DataInputStream;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.net.Socket;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicLong;
+
+/** The comm socket: many requests in flight, each answered by its id. */
+final class Comm implements AutoCloseable {
+  private static final long TERMINAL_TIMEOUT_SECONDS = 30;
+
+  private final Socket socket;
+  private final OutputStream out;
+  private final AtomicLong nextId = new AtomicLong(1);
+  private final Map<Long, CompletableFuture<Wire.Frame>> pending = new ConcurrentHashMap<>();
+  private final CompletableFuture<Wire.Frame> first = new CompletableFuture<>();
+  private volatile boolean closed;
+
+  Comm(Socket socket) throws IOException {
+    this.socket = socket;
+    this.out = socket.getOutputStream();
+    Thread reader = new Thread(this::read, "polypod-comm");
+    reader.setDaemon(true);
+    reader.start();
+  }
+
+  private void read() {
+    IOException problem = new IOException("the supervisor closed the comm socket");
+    try (DataInputStream in = new DataInputStream(new BufferedInputStream(socket.getInputStream(), 1 << 16))) {
+      Wire.Frame frame;
+      while ((frame = Wire.read(in)) != null) {
+        if (!first.isDone()) {
+          first.complete(frame);
+          continue;
+        }
+        CompletableFuture<Wire.Frame> waiting = pending.remove(frame.id);
+        if (waiting != null) {
+          waiting.complete(frame);
+        }
+      }
+    } catch (IOException error) {
+      problem = error;
+    }
+    closed = true;
+    first.completeExceptionally(problem);
+    for (CompletableFuture<Wire.Frame> waiting : pending.values()) {
+      waiting.completeExceptionally(problem);
+    }
+  }
+
+  /** Waits for the supervisor's own frame. */
+  Wire.Frame first() throws IOException, InterruptedException {
+    return await(first);
+  }
+
+  /** Sends a request and waits for its answer's body. */
+  Map<String, Object> request(Map<String, Object> body) {
+    long id = nextId.getAndIncrement();
+    CompletableFuture<Wire.Frame> answer = new CompletableFuture<>();
+    pending.put(id, answer);
+    try {
+      send(Wire.encode(id, body));
+      if (closed) {
+        answer.completeExceptionally(new IOException("the supervisor closed the comm socket"));
+      }
+      Wire.Frame frame = await(answer);
+      Map<String, Object> failure = frame.error;
+      if (failure == null && frame.body != null && "ErrorResponse".equals(frame.body.get("type"))) {
+        failure = frame.body;
+      }
+      if (failure != null) {
+        throw failure(body, failure);
+      }
+      return frame.body;
+    } catch (IOException error) {
+      throw new ApiException("CONNECTION_LOST", body.get("type") + ": " + error.getMessage());
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      throw new ApiException("INTERRUPTED", body.get("type") + " was interrupted: the task is being ended");
+    } finally {
+      pending.remove(id);
+    }
+  }
+
+  private static ApiException failure(Map<String, Object> request, Map<String, Object> failure) {
+    String type = String.valueOf(failure.get("error"));
+    Map<String, Object> detail = Wire.map(failure.get("detail"));
+    Object message = detail == null ? null : detail.get("message");
+    return new ApiException(type, request.get("type") + ": " + type + (message == null ? "" : ": " + message));
+  }
+
+  private synchronized void send(byte[] frame) throws IOException {
+    out.write(frame);
+    out.flush();
+  }
+
+  private static Wire.Frame await(CompletableFuture<Wire.Frame> future) throws IOException, InterruptedException {
+    try {
+      return future.get();
+    } catch (ExecutionException error) {
+      throw error.getCause() instanceof IOException ? (IOException) error.getCause() : new IOException(error.getCause());
+    }
+  }
+
+  /** Answers frame 0 with how the task ended. A supervisor that is gone must not hold the JVM: there is a limit. */
+  void finish(long id, Map<String, Object> body) throws IOException, InterruptedException {
+    byte[] frame = Wire.encode(id, body, null);
+    CompletableFuture<Void> sent =
+        CompletableFuture.runAsync(
+            () -> {
+              try {
+                send(frame);
+              } catch (IOException error) {
+                throw new java.io.UncheckedIOException(error);
+              }
+            });
+    try {
+      sent.get(TERMINAL_TIMEOUT_SECONDS, TimeUnit.SECONDS);
+    } catch (ExecutionException | TimeoutException error) {
+      throw new IOException("the task's end could not be sent", error);
+    }
+  }
+
+  @Override
+  public void close() throws IOException {
+    socket.close();
+  }
+}

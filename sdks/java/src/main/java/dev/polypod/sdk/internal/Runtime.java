@@ -1,0 +1,197 @@
+package dev.polypod.sdk.internal;
+
+import dev.polypod.sdk.Bundle;
+import dev.polypod.sdk.Client;
+import dev.polypod.sdk.Context;
+import dev.polypod.sdk.DagRun;
+import dev.polypod.sdk.FailException;
+import dev.polypod.sdk.InputTask;
+import dev.polypod.sdk.RetryException;
+import dev.polypod.sdk.SkipException;
+import dev.polypod.sdk.Task;
+import dev.polypod.sdk.TaskInput;
+import dev.polypod.sdk.TaskInstance;
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.net.Socket;
+import java.time.Instant;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+
+/** Runs one task for a supervisor. */
+public final class Runtime {
+  private static final String LOGGER = "polypod.sdk";
+  private static final int CONNECT_TIMEOUT_MILLIS = 30_000;
+
+  private final Bundle bundle;
+  private final String commAddress;
+  private final String logsAddress;
+  private volatile boolean cancelled;
+
+  public Runtime(Bundle bundle, String commAddress, String logsAddress) {
+    this.bundle = bundle;
+    this.commAddress = commAddress;
+    this.logsAddress = logsAddress;
+  }
+
+  /** Runs the task; returns the JVM's exit code: 0 only if the task's end was delivered. */
+  public int run() {
+    Thread task = Thread.currentThread();
+    Signals.on(
+        () -> {
+          cancelled = true;
+          task.interrupt();
+        },
+        "TERM",
+        "INT");
+    try (Socket logs = connect(logsAddress)) {
+      LogSink.INSTANCE.connect(logs.getOutputStream());
+      return supervised();
+    } catch (IOException error) {
+      LogSink.INSTANCE.abandon();
+      System.err.println("polypod-sdk: the logs socket " + logsAddress + " cannot be used: " + error.getMessage());
+      return 1;
+    }
+  }
+
+  private int supervised() {
+    try (Comm comm = new Comm(connect(commAddress))) {
+      Wire.Frame first = comm.first();
+      if (first.body == null || !"StartupDetails".equals(first.body.get("type"))) {
+        throw new IOException("the first message is not StartupDetails but " + first.body);
+      }
+      Map<String, Object> end = execute(first.body, comm);
+      // a pending interrupt must not keep the task's end from being sent
+      Thread.interrupted();
+      comm.finish(first.id, end);
+      return 0;
+    } catch (IOException | InterruptedException error) {
+      LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "the runtime lost its supervisor", null, error);
+      return 1;
+    }
+  }
+
+  private static Socket connect(String address) throws IOException {
+    int colon = address.lastIndexOf(':');
+    Socket socket = new Socket();
+    socket.setTcpNoDelay(true);
+    int port = Integer.parseInt(address.substring(colon + 1));
+    socket.connect(new InetSocketAddress(address.substring(0, colon), port), CONNECT_TIMEOUT_MILLIS);
+    return socket;
+  }
+
+  private Map<String, Object> execute(Map<String, Object> details, Comm comm) {
+    Map<String, Object> ti = Wire.map(details.get("ti"));
+    Map<String, Object> tiContext = Wire.map(details.get("ti_context"));
+    Map<String, Object> dagRun = Wire.map(tiContext.get("dag_run"));
+    boolean shouldRetry = Boolean.TRUE.equals(tiContext.get("should_retry"));
+    Object mapIndex = ti.get("map_index");
+    TaskInstance instance =
+        new TaskInstance(
+            (String) ti.get("id"),
+            (String) ti.get("dag_id"),
+            (String) ti.get("run_id"),
+            (String) ti.get("task_id"),
+            ((Number) ti.get("try_number")).intValue(),
+            mapIndex instanceof Number ? ((Number) mapIndex).intValue() : -1);
+    DagRun run =
+        new DagRun(
+            (String) dagRun.get("dag_id"),
+            (String) dagRun.get("run_id"),
+            (String) dagRun.get("run_type"),
+            instant(dagRun.get("logical_date")),
+            instant(dagRun.get("data_interval_start")),
+            instant(dagRun.get("data_interval_end")),
+            dagRun.get("conf") instanceof Map ? Wire.map(dagRun.get("conf")) : Map.of());
+    Class<?> task = bundle.find(instance.dagId, instance.taskId);
+    if (task == null) {
+      Map<String, Object> fields = Map.of("dag_id", instance.dagId, "task_id", instance.taskId, "dags", bundle.tasks());
+      LogSink.INSTANCE.log(LogSink.ERROR, LOGGER, "the bundle does not hold this task", fields, null);
+      return end("TaskState", "removed");
+    }
+    try {
+      Object bindings = tiContext.get("arg_bindings");
+      call(task, new RunningContext(instance, run), new SupervisorClient(comm, instance), (List<?>) bindings);
+      Map<String, Object> success = end("SucceedTask", "success");
+      success.put("task_outlets", List.of());
+      success.put("outlet_events", List.of());
+      return success;
+    } catch (SkipException skip) {
+      Map<String, Object> fields = Map.of("reason", String.valueOf(skip.getMessage()));
+      LogSink.INSTANCE.log(LogSink.INFO, LOGGER, "the task asked to be skipped", fields, null);
+      return end("TaskState", "skipped");
+    } catch (Throwable error) {
+      LogSink.INSTANCE.log(LogSink.ERROR, LOGGER, "the task failed", Map.of("error", String.valueOf(error)), error);
+      return failure(error, shouldRetry);
+    }
+  }
+
+  private static void call(Class<?> task, Context context, Client client, List<?> bindings) throws Exception {
+    Object instance = task.getDeclaredConstructor().newInstance();
+    if (instance instanceof InputTask) {
+      @SuppressWarnings("unchecked")
+      InputTask<TaskInput> typed = (InputTask<TaskInput>) instance;
+      TaskInput input = (TaskInput) Inputs.bind(Inputs.inputClass(task), bindings, client);
+      typed.execute(context, client, input);
+      return;
+    }
+    if (bindings != null && !bindings.isEmpty()) {
+      throw new Inputs.BindingException("the task takes no argument and was given " + bindings.size());
+    }
+    ((Task) instance).execute(context, client);
+  }
+
+  private static Map<String, Object> failure(Throwable error, boolean shouldRetry) {
+    if (!shouldRetry || error instanceof FailException) {
+      return end("TaskState", "failed");
+    }
+    Map<String, Object> retry = end("RetryTask", "up_for_retry");
+    String reason = String.valueOf(error.getMessage() == null ? error : error.getMessage());
+    retry.put("retry_reason", reason.substring(0, Math.min(500, reason.length())));
+    if (error instanceof RetryException) {
+      retry.put("retry_delay_seconds", ((RetryException) error).after().toMillis() / 1000.0);
+    }
+    return retry;
+  }
+
+  private static Map<String, Object> end(String type, String state) {
+    Map<String, Object> body = new TreeMap<>();
+    body.put("type", type);
+    body.put("state", state);
+    body.put("end_date", Instant.now().toString());
+    return body;
+  }
+
+  private static Instant instant(Object value) {
+    if (value instanceof Instant) {
+      return (Instant) value;
+    }
+    return value instanceof String ? java.time.OffsetDateTime.parse((String) value).toInstant() : null;
+  }
+
+  private final class RunningContext implements Context {
+    private final TaskInstance instance;
+    private final DagRun run;
+
+    RunningContext(TaskInstance instance, DagRun run) {
+      this.instance = instance;
+      this.run = run;
+    }
+
+    @Override
+    public TaskInstance getTaskInstance() {
+      return instance;
+    }
+
+    @Override
+    public DagRun getDagRun() {
+      return run;
+    }
+
+    @Override
+    public boolean isCancelled() {
+      return cancelled;
+    }
+  }
+}

@@ -1,0 +1,150 @@
+package dev.polypod.sdk.internal;
+
+import java.io.DataInputStream;
+import java.io.EOFException;
+import java.io.IOException;
+import java.math.BigInteger;
+import java.nio.ByteBuffer;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import org.msgpack.core.MessageBufferPacker;
+import org.msgpack.core.MessagePack;
+import org.msgpack.core.MessagePacker;
+import org.msgpack.core.MessageUnpacker;
+
+/** Frames: a 4-byte big-endian length, then a msgpack array of id, body and, at times, a third element. */
+final class Wire {
+  private static final int MAX_FRAME = 1 << 30;
+  private static final BigInteger MAX_UNSIGNED = BigInteger.ONE.shiftLeft(64);
+
+  private Wire() {}
+
+  static final class Frame {
+    final long id;
+    final Map<String, Object> body;
+    final Map<String, Object> error;
+
+    Frame(long id, Map<String, Object> body, Map<String, Object> error) {
+      this.id = id;
+      this.body = body;
+      this.error = error;
+    }
+  }
+
+  /** Reads one frame; null at the end of the stream. */
+  static Frame read(DataInputStream in) throws IOException {
+    int size;
+    try {
+      size = in.readInt();
+    } catch (EOFException end) {
+      return null;
+    }
+    if (size < 0 || size > MAX_FRAME) {
+      throw new IOException("a frame of " + Integer.toUnsignedLong(size) + " bytes is over the limit of " + MAX_FRAME);
+    }
+    byte[] payload = new byte[size];
+    in.readFully(payload);
+    try (MessageUnpacker unpacker = MessagePack.newDefaultUnpacker(payload)) {
+      Object value = unpack(unpacker);
+      if (!(value instanceof List) || ((List<?>) value).size() < 2 || !(((List<?>) value).get(0) instanceof Long)) {
+        throw new IOException("a frame is not a msgpack array of an id and a body");
+      }
+      List<?> parts = (List<?>) value;
+      return new Frame((Long) parts.get(0), map(parts.get(1)), parts.size() > 2 ? map(parts.get(2)) : null);
+    }
+  }
+
+  @SuppressWarnings("unchecked")
+  static Map<String, Object> map(Object value) {
+    return value instanceof Map ? (Map<String, Object>) value : null;
+  }
+
+  private static Object unpack(MessageUnpacker in) throws IOException {
+    switch (in.getNextFormat().getValueType()) {
+      case NIL:
+        in.unpackNil();
+        return null;
+      case BOOLEAN:
+        return in.unpackBoolean();
+      case INTEGER:
+        BigInteger number = in.unpackBigInteger();
+        return number.bitLength() < 64 ? (Object) number.longValueExact() : number;
+      case FLOAT:
+        return in.unpackDouble();
+      case STRING:
+        return in.unpackString();
+      case BINARY:
+        return in.readPayload(in.unpackBinaryHeader());
+      case ARRAY:
+        int length = in.unpackArrayHeader();
+        List<Object> list = new ArrayList<>(Math.min(length, 1024));
+        for (int i = 0; i < length; i++) {
+          list.add(unpack(in));
+        }
+        return list;
+      case MAP:
+        int entries = in.unpackMapHeader();
+        Map<String, Object> map = new LinkedHashMap<>();
+        for (int i = 0; i < entries; i++) {
+          map.put(String.valueOf(unpack(in)), unpack(in));
+        }
+        return map;
+      default:
+        return in.unpackTimestamp();
+    }
+  }
+
+  /** Encodes a frame, length included. */
+  static byte[] encode(Object... parts) throws IOException {
+    try (MessageBufferPacker out = MessagePack.newDefaultBufferPacker()) {
+      out.packArrayHeader(parts.length);
+      for (Object part : parts) {
+        pack(out, part);
+      }
+      byte[] payload = out.toByteArray();
+      return ByteBuffer.allocate(4 + payload.length).putInt(payload.length).put(payload).array();
+    }
+  }
+
+  private static void pack(MessagePacker out, Object value) throws IOException {
+    if (value == null) {
+      out.packNil();
+    } else if (value instanceof String) {
+      out.packString((String) value);
+    } else if (value instanceof Boolean) {
+      out.packBoolean((Boolean) value);
+    } else if (value instanceof BigInteger) {
+      BigInteger number = (BigInteger) value;
+      if (number.bitLength() < 64 || (number.signum() > 0 && number.compareTo(MAX_UNSIGNED) < 0)) {
+        out.packBigInteger(number);
+      } else {
+        out.packDouble(number.doubleValue());
+      }
+    } else if (value instanceof Long || value instanceof Integer || value instanceof Short || value instanceof Byte) {
+      out.packLong(((Number) value).longValue());
+    } else if (value instanceof Number) {
+      out.packDouble(((Number) value).doubleValue());
+    } else if (value instanceof Instant) {
+      out.packString(value.toString());
+    } else if (value instanceof Map) {
+      Map<?, ?> map = (Map<?, ?>) value;
+      out.packMapHeader(map.size());
+      for (Map.Entry<?, ?> entry : map.entrySet()) {
+        out.packString(String.valueOf(entry.getKey()));
+        pack(out, entry.getValue());
+      }
+    } else if (value instanceof Iterable) {
+      List<Object> items = new ArrayList<>();
+      ((Iterable<?>) value).forEach(items::add);
+      out.packArrayHeader(items.size());
+      for (Object item : items) {
+        pack(out, item);
+      }
+    } else {
+      throw new IOException("a value of " + value.getClass().getName() + " cannot be sent");
+    }
+  }
+}
