@@ -80,7 +80,7 @@ def _environment(config: BridgeConfig) -> Mapping[str, str]:
 
 def _open_log(config: BridgeConfig) -> tuple[TaskLog, Masker]:
     from polypod_coordinators.logs.masking import Masker
-    from polypod_coordinators.logs.pipeline import Output, TaskLog
+    from polypod_coordinators.logs.pipeline import LEVELS, Output, TaskLog
     from polypod_coordinators.logs.render import console, json_line
 
     outputs = []
@@ -93,11 +93,15 @@ def _open_log(config: BridgeConfig) -> tuple[TaskLog, Masker]:
         except OSError as error:
             problem = error
     if config.log_format != "none":
-        render = console(config.colors) if config.log_format == "console" else json_line
-        outputs.append(Output(sys.stderr.fileno(), render, "standard error"))
+        if config.log_format == "console":
+            # for people: what is below the wanted level is noise, even if the runtime sends it
+            minimum = LEVELS.get(config.logging_level.lower(), 0)
+            outputs.append(Output(sys.stderr.fileno(), console(config.colors), "standard error", minimum))
+        else:
+            outputs.append(Output(sys.stderr.fileno(), json_line, "standard error"))
     masker = Masker(config.sensitive_names)
     masker.add(config.token)
-    log = TaskLog(masker, outputs)
+    log = TaskLog(masker, outputs, config.logging_level)
     if problem is not None:
         log.event("error", "the log file cannot be opened; the task goes on", path=config.log_file, error=str(problem))
     return log, masker

@@ -14,7 +14,8 @@ class ServerThread:
     """A running server on a free port of 127.0.0.1; ends with its `with` block."""
 
     def __init__(self, app: FastAPI, port: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # the protocol is named so that asyncio sees a TCP socket and turns Nagle's algorithm off
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", port))
         self._socket.listen(128)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from polypod_coordinators.logs.render import Renderer
 MAX_LINE = 32 << 20
 """Longest line kept whole, in bytes; a longer one is cut into lines of this length."""
 
-LEVELS = frozenset({"critical", "error", "warning", "info", "debug", "notset"})
+LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "notset": 0}
 _LEVEL_ALIASES = {"warn": "warning", "exception": "error", "fatal": "critical", "trace": "debug"}
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -30,9 +30,11 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 class Output:
     """Where rendered lines go: a descriptor that is never left half-written."""
 
-    def __init__(self, fd: int, render: Renderer, name: str) -> None:
+    def __init__(self, fd: int, render: Renderer, name: str, minimum: int = 0) -> None:
+        """Write to `fd` what is at `minimum` or above, by the numbers of LEVELS."""
         self._fd = fd
         self._render = render
+        self._minimum = minimum
         self._failed: OSError | None = None
         self.name = name
         self.lost = 0
@@ -42,6 +44,8 @@ class Output:
 
         A full disk must not end the task: what cannot be written is counted, and the next write tries again.
         """
+        if self._minimum:
+            events = [event for event in events if LEVELS[event["level"]] >= self._minimum]
         data = memoryview(b"".join([self._render(event) for event in events]))
         try:
             while data:
@@ -57,15 +61,20 @@ class Output:
 class TaskLog:
     """The log of one attempt. May be used from several threads."""
 
-    def __init__(self, masker: Masker, outputs: list[Output], bound: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, masker: Masker, outputs: list[Output], level: str = "info") -> None:
+        """Write to `outputs`; of the supervisor's own events only those at `level` or above.
+
+        The runtime filters its own records (language SDK conformance, §logging).
+        """
         self._masker = masker
         self._outputs = outputs
-        self._bound = dict(bound or {})
+        self._minimum = LEVELS.get(level.lower(), LEVELS["info"])
         self._lock = threading.Lock()
 
     def event(self, level: str, event: str, **fields: Any) -> None:
         """Log something that the supervisor says."""
-        self.write([{"level": level, "event": event, "logger": "supervisor", **self._bound, **fields}])
+        if LEVELS[level] >= self._minimum:
+            self.write([{"level": level, "event": event, "logger": "supervisor", **fields}])
 
     def write(self, events: list[dict[str, Any]]) -> None:
         """Mask, stamp, render and write events, in order."""

@@ -1,0 +1,100 @@
+# Everything installs what it needs. Caches live in $(CACHE), keyed by what they were made from.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+CACHE  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/polypod
+VENV   := .venv
+BIN    := $(VENV)/bin
+GO_SOURCES   := $(shell find sdks/go -name '*.go' -o -name 'go.*' | sort)
+JAVA_SOURCES := $(shell find sdks/java -path '*/src/*' -type f -o -path 'sdks/java/pom.xml' | sort)
+AIRFLOW_VENV := $(CACHE)/airflow-$(shell sha256sum tests/airflow_env/airflow.lock | cut -c1-12)
+
+export POLYPOD_CACHE := $(CACHE)
+export POLYPOD_AIRFLOW_VENV := $(AIRFLOW_VENV)
+export PYTHONUNBUFFERED := 1
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | column -t -s "$$(printf '\t')"
+
+setup: $(VENV)/.installed ## make .venv, so that .venv/bin/polypod is the command
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	touch $@
+
+toolchains: ## check for what is not installed by us: Go, a JDK, Maven, npm
+	@for tool in go:golang java:default-jdk-headless mvn:maven npm:npm; do \
+	  command -v $${tool%%:*} >/dev/null || { \
+	    echo "installing $${tool##*:}"; apt-get install -y -qq $${tool##*:} >/dev/null 2>&1 || { \
+	    echo "'$${tool%%:*}' is missing; install it (Debian: apt install $${tool##*:})" >&2; exit 2; }; }; done
+
+examples: toolchains examples/sales/go/dist/sales examples/sales/jvm/target/.built examples/sales/typescript/dist/bundle.mjs ## build the sales example
+
+conformance: toolchains sdks/conformance/go/dist/.built sdks/conformance/java/target/.built sdks/conformance/typescript/dist/bundle.mjs
+
+examples/sales/go/dist/sales: $(GO_SOURCES) $(wildcard examples/sales/go/*.go examples/sales/go/go.*)
+	cd examples/sales/go && go tool polypod-go-pack -o dist/sales .
+
+sdks/conformance/go/dist/.built: $(GO_SOURCES) $(wildcard sdks/conformance/go/*.go sdks/conformance/go/go.*)
+	cd sdks/conformance/go && go tool polypod-go-pack -o dist/2026-10-30/conformance . && \
+	  go tool polypod-go-pack -schema-version 2026-06-16 -o dist/2026-06-16/conformance . && touch dist/.built
+
+sdks/java/target/.built: $(JAVA_SOURCES)
+	cd sdks/java && mvn -q -B -ntp install && touch target/.built
+
+examples/sales/jvm/target/.built: sdks/java/target/.built $(shell find examples/sales/jvm -path '*/src/*' -type f) examples/sales/jvm/pom.xml
+	cd examples/sales/jvm && rm -rf target && mvn -q -B -ntp package && touch target/.built
+
+# the jars for workers of Airflow 3.3 differ only in the SDK's own one
+sdks/conformance/java/target/.built: sdks/java/target/.built $(shell find sdks/conformance/java -path '*/src/*' -type f) sdks/conformance/java/pom.xml
+	cd sdks/conformance/java && rm -rf target && mvn -q -B -ntp package && cp -r target/jars target/jars-2026-06-16 && \
+	  rm target/jars-2026-06-16/polypod-sdk-0.1.0.jar && \
+	  cp ../../java/target/polypod-sdk-0.1.0-schema-2026-06-16.jar target/jars-2026-06-16/ && touch target/.built
+
+# a Node binary comes from npm as well: the machine's own may be too old for the SDK
+%/typescript/node_modules/.installed: %/typescript/package.json %/typescript/package-lock.json
+	cd $*/typescript && npm ci --silent --no-audit --no-fund && touch node_modules/.installed
+
+%/typescript/dist/bundle.mjs: %/typescript/main.ts %/typescript/node_modules/.installed
+	cd $*/typescript && PATH="$$PWD/node_modules/node/bin:$$PATH" node_modules/.bin/airflow-ts-pack main.ts --outdir dist
+
+airflow: $(AIRFLOW_VENV)/.installed ## install the upstream Airflow that the tests run against
+
+$(AIRFLOW_VENV)/.installed: $(VENV)/.installed
+	mkdir -p $(CACHE)
+	test -e $@ || { $(PYTHON) -m venv $(AIRFLOW_VENV) && \
+	  $(BIN)/uv pip install --quiet --python $(AIRFLOW_VENV)/bin/python --require-hashes -r tests/airflow_env/airflow.lock; }
+	touch $@
+
+demo: setup examples ## run the sales pipeline: a JVM, a Go and a TypeScript task
+	@echo; echo '$$ .venv/bin/polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml'; echo
+	@$(BIN)/polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml
+
+lint: setup ## ruff, mypy, import contracts, gofmt and go vet
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_execution_api -p polypod_cli
+	$(BIN)/lint-imports --no-cache
+	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go)" && go vet ./...
+
+test: setup examples conformance airflow ## run every test
+	cd sdks/go && go test ./...
+	$(BIN)/python -m pytest
+
+bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md
+	$(BIN)/python bench/bridge.py
+
+lock: setup ## resolve the dependencies anew
+	$(BIN)/uv pip compile -q pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	$(BIN)/uv pip compile -q tests/airflow_env/airflow.in --generate-hashes --no-emit-index-url --no-header -o tests/airflow_env/airflow.lock
+
+clean: ## remove what was built here
+	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
+
+.PHONY: help setup toolchains examples conformance airflow demo lint test bench lock clean

@@ -1,0 +1,106 @@
+"""Runs inside the environment of a real Airflow: puts task instances into its database and reads them back.
+
+One JSON request a line on standard input, one JSON answer a line on standard output.
+"""
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+
+OUT = os.fdopen(os.dup(1), "w")
+# Airflow may print what it likes; the answers have a channel of their own
+os.dup2(2, 1)
+
+from airflow.executors.local_executor import LocalExecutor  # noqa: E402
+from airflow.executors.workloads import ExecuteTask  # noqa: E402
+from airflow.models.connection import Connection  # noqa: E402
+from airflow.models.dagbag import DBDagBag  # noqa: E402
+from airflow.models.dagrun import DagRun  # noqa: E402
+from airflow.models.taskinstance import TaskInstance  # noqa: E402
+from airflow.models.variable import Variable  # noqa: E402
+from airflow.models.xcom import XComModel  # noqa: E402
+from airflow.utils.session import create_session  # noqa: E402
+from airflow.utils.state import DagRunState, TaskInstanceState  # noqa: E402
+from airflow.utils.types import DagRunTriggeredByType, DagRunType  # noqa: E402
+from sqlalchemy import delete, select  # noqa: E402
+
+executor = LocalExecutor()
+
+
+def queue(dag_id, run_id, task_ids, conf, queue, retries=0):
+    """Make a run, queue its tasks, and return their workloads."""
+    with create_session() as session:
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        if run is None:
+            dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
+            now = datetime.now(UTC)
+            run = dag.create_dagrun(
+                run_id=run_id,
+                logical_date=now,
+                data_interval=(now, now),
+                run_after=now,
+                conf=conf,
+                run_type=DagRunType.MANUAL,
+                triggered_by=DagRunTriggeredByType.TEST,
+                state=DagRunState.RUNNING,
+                start_date=now,
+                session=session,
+            )
+            session.flush()
+        workloads = {}
+        for ti in run.get_task_instances(session=session):
+            if ti.task_id in task_ids:
+                ti.state = TaskInstanceState.QUEUED
+                ti.queue = queue
+                ti.max_tries = retries
+                ti.try_number = ti.try_number or 1
+                session.flush()
+                workload = ExecuteTask.make(ti, generator=executor.jwt_generator)
+                workloads[ti.task_id] = json.loads(workload.model_dump_json())
+        return workloads
+
+
+def state(dag_id, run_id, task_id):
+    """Return a task instance's state and XComs."""
+    with create_session() as session:
+        where = (TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
+        ti = session.scalar(select(TaskInstance).where(*where))
+        rows = session.scalars(
+            select(XComModel).where(
+                XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id == task_id
+            )
+        )
+        xcoms = {row.key: XComModel.deserialize_value(row) for row in rows}
+        return {"state": ti.state, "try_number": ti.try_number, "xcoms": xcoms}
+
+
+def set_state(dag_id, run_id, task_id, to):
+    """Change a task instance's state behind its back."""
+    with create_session() as session:
+        where = (TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
+        session.scalar(select(TaskInstance).where(*where)).state = to
+    return {}
+
+
+def secrets(connections, variables):
+    """Set connections (id to URI) and variables."""
+    with create_session() as session:
+        for conn_id, uri in connections.items():
+            session.execute(delete(Connection).where(Connection.conn_id == conn_id))
+            session.add(Connection(conn_id=conn_id, uri=uri))
+    for key, value in variables.items():
+        Variable.set(key, value)
+    return {}
+
+
+OPERATIONS = {"queue": queue, "state": state, "set_state": set_state, "secrets": secrets}
+
+print(json.dumps({"ready": True}), file=OUT, flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    try:
+        answer = {"ok": OPERATIONS[request.pop("op")](**request)}
+    except Exception as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer, default=str), file=OUT, flush=True)

@@ -1,0 +1,60 @@
+"""Fixtures: the smallest real things."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from support.airflow import Airflow
+from support.api import Store, make_store
+from support.paths import AIRFLOW_VENV
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """A real Airflow with its api-server."""
+    assert (AIRFLOW_VENV / ".installed").exists(), "run the tests with `make test`: it installs Airflow"
+    made = Airflow(tmp_path_factory.mktemp("airflow") / "home")
+    try:
+        made.start()
+        made.ask(
+            "secrets",
+            connections={"conformance_db": "postgres://user:s3cr3t-pa55@db.example:5432/sales?token=extra-t0ken-value"},
+            variables={"conformance_in": "a variable", **{f"conformance_{n}": f"value {n}" for n in range(20)}},
+        )
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Our Execution API on an empty SQLite database."""
+    made = make_store(tmp_path)
+    with made.server:
+        yield made
+    made.engine.dispose()
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """The same, with what the conformance tasks read."""
+    store.connection(
+        "conformance_db",
+        conn_type="postgres",
+        host="db.example",
+        schema="sales",
+        login="user",
+        password="s3cr3t-pa55",
+        port=5432,
+        extra='{"token": "extra-t0ken-value"}',
+    )
+    store.variable("conformance_in", "a variable")
+    for number in range(20):
+        store.variable(f"conformance_{number}", f"value {number}")
+    return store

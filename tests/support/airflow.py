@@ -1,0 +1,170 @@
+"""A real Airflow 3.3: its database, api-server and worker command, as the peer of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from support.paths import (
+    AIRFLOW_VENV,
+    EXECUTABLE_CLASSPATH,
+    GO_ROOT_33,
+    JAVA_CLASSPATH,
+    JAVA_ROOT_33,
+    ROOT,
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Airflow:
+    """An Airflow in a folder of its own, with its api-server running."""
+
+    home: Path
+    port: int = field(default_factory=free_port)
+
+    def __post_init__(self) -> None:
+        dags = self.home / "dags"
+        dags.mkdir(parents=True)
+        (dags / "conformance.py").write_text((ROOT / "tests/airflow_env/conformance_dag.py").read_text())
+        coordinators = {
+            "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT_33)]}},
+            "java": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": [str(JAVA_ROOT_33)]}},
+        }
+        self.env = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.url,
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db",
+            "AIRFLOW__API_AUTH__JWT_SECRET": "conformance-secret-" * 3,
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
+            "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "noisy=debug",
+            "AIRFLOW__SDK__COORDINATORS": json.dumps(coordinators),
+            "AIRFLOW__SDK__QUEUE_TO_COORDINATOR": json.dumps({"golang": "native", "jvm": "java"}),
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
+            "PYTHONWARNINGS": "ignore",
+        }
+        self._server: subprocess.Popen[bytes] | None = None
+        self._peer: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/execution/"
+
+    @property
+    def python(self) -> str:
+        return str(AIRFLOW_VENV / "bin" / "python")
+
+    def start(self) -> None:
+        airflow = str(AIRFLOW_VENV / "bin" / "airflow")
+        with (self.home / "setup.log").open("wb") as log:
+            for command in (["db", "migrate"], ["dags", "reserialize"]):
+                subprocess.run([airflow, *command], env=self.env, stdout=log, stderr=log, check=True)
+        self.start_server()
+        peer = [self.python, str(ROOT / "tests/airflow_env/peer.py")]
+        self._peer = subprocess.Popen(
+            peer,
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(self.home / "peer.log").open("wb"),
+            text=True,
+        )
+        assert self._answer() == {"ready": True}
+
+    def start_server(self) -> None:
+        airflow = str(AIRFLOW_VENV / "bin" / "airflow")
+        command = [airflow, "api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self._server = subprocess.Popen(
+            [*command, "--apps", "execution"],
+            env=self.env,
+            stdout=(self.home / "api-server.log").open("ab"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        give_up = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(self.url + "health", timeout=30)
+                return
+            except OSError:
+                assert time.monotonic() < give_up, (self.home / "api-server.log").read_text()[-3000:]
+                assert self._server.poll() is None, (self.home / "api-server.log").read_text()[-3000:]
+                time.sleep(0.2)
+
+    def stop_server(self) -> None:
+        assert self._server is not None
+        os.killpg(self._server.pid, signal.SIGKILL)
+        self._server.wait()
+
+    def stop(self) -> None:
+        if self._peer is not None:
+            self._peer.communicate()
+        if self._server is not None and self._server.poll() is None:
+            self.stop_server()
+
+    def _answer(self) -> Any:
+        assert self._peer is not None
+        assert self._peer.stdout is not None
+        line = self._peer.stdout.readline()
+        assert line, (self.home / "peer.log").read_text()[-3000:]
+        return json.loads(line)
+
+    def ask(self, op: str, **arguments: Any) -> Any:
+        """Have the peer do something."""
+        assert self._peer is not None
+        assert self._peer.stdin is not None
+        print(json.dumps({"op": op, **arguments}), file=self._peer.stdin, flush=True)
+        answer = self._answer()
+        assert "ok" in answer, answer
+        return answer["ok"]
+
+    def queue(
+        self, run_id: str, *task_ids: str, queue: str, conf: dict[str, Any] | None = None, retries: int = 0
+    ) -> dict[str, Any]:
+        """Queue tasks of the Dag `conformance`; return their workloads by task."""
+        workloads: dict[str, Any] = self.ask(
+            "queue",
+            dag_id="conformance",
+            run_id=run_id,
+            task_ids=list(task_ids),
+            conf=conf or {},
+            queue=queue,
+            retries=retries,
+        )
+        return workloads
+
+    def state(self, run_id: str, task_id: str) -> dict[str, Any]:
+        state: dict[str, Any] = self.ask("state", dag_id="conformance", run_id=run_id, task_id=task_id)
+        return state
+
+    def run_upstream(self, workload: dict[str, Any]) -> subprocess.CompletedProcess[bytes]:
+        """Run a workload with upstream's own worker command."""
+        command = [self.python, "-m", "airflow.sdk.execution_time.execute_workload"]
+        return subprocess.run(
+            [*command, "--json-string", json.dumps(workload)],
+            env=self.env,
+            capture_output=True,
+            timeout=240,
+            check=False,
+        )
+
+    def log_of(self, workload: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the task log that upstream's worker wrote."""
+        path = self.home / "logs" / workload["log_path"]
+        return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,121 @@
+"""Running the bridge as it runs in production: as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from support.paths import (
+    EXECUTABLE_CLASSPATH,
+    GO_ROOT,
+    JAVA_CLASSPATH,
+    JAVA_ROOT,
+    NODE,
+    NODE_CLASSPATH,
+    TYPESCRIPT_ROOT,
+)
+
+COORDINATORS: dict[str, dict[str, Any]] = {
+    "golang": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT)]}},
+    "jvm": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": [str(JAVA_ROOT)]}},
+    "typescript": {
+        "classpath": NODE_CLASSPATH,
+        "kwargs": {"bundles_root": [str(TYPESCRIPT_ROOT)], "node_executable": str(NODE)},
+    },
+}
+"""A coordinator for each language, under the name of its queue."""
+
+
+@dataclass
+class Result:
+    """What an attempt left."""
+
+    returncode: int
+    outcome: dict[str, Any]
+    log: list[dict[str, Any]]
+    stderr: str
+
+    def events(self, logger: str | None = None) -> list[str]:
+        return [record["event"] for record in self.log if logger is None or record["logger"] == logger]
+
+
+@dataclass
+class Bridge:
+    """A bridge process."""
+
+    folder: Path
+    config: dict[str, Any]
+    env: dict[str, str] = field(default_factory=dict)
+    log_name: str = "task.log"
+
+    def __post_init__(self) -> None:
+        self.log_file = self.folder / self.log_name
+        self.outcome_file = self.folder / "outcome.json"
+        self.config_file = self.folder / "bridge.json"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Bridge:
+        config = {
+            "log_file": str(self.log_file),
+            "outcome_file": str(self.outcome_file),
+            "log_format": "none",
+            "namespace_levels": "noisy=debug",
+            **self.config,
+        }
+        self.outcome_file.unlink(missing_ok=True)
+        self.config_file.write_text(json.dumps(config))
+        env = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
+        self.stderr_file = self.folder / "stderr.txt"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "polypod_coordinators.sidecar", "--config", str(self.config_file)],
+            stderr=self.stderr_file.open("wb"),
+            stdin=subprocess.DEVNULL,
+            env={**env, **self.env},
+            start_new_session=True,
+        )
+        return self
+
+    def finish(self, timeout: float = 240) -> Result:
+        assert self.process is not None
+        try:
+            self.process.wait(timeout)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+        outcome = json.loads(self.outcome_file.read_text()) if self.outcome_file.exists() else {}
+        return Result(self.process.returncode, outcome, self.read_log(), self.stderr_file.read_text())
+
+    def read_log(self) -> list[dict[str, Any]]:
+        if not self.log_file.exists() or not self.log_file.is_file():
+            return []
+        lines = self.log_file.read_bytes().split(b"\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def run(self, timeout: float = 240) -> Result:
+        return self.start().finish(timeout)
+
+
+def workload_config(workload: dict[str, Any], url: str, queue: str | None = None) -> dict[str, Any]:
+    """Return the bridge's configuration for one of Airflow's workloads."""
+    ti = {key: workload["ti"].get(key) for key in _TI_FIELDS}
+    name = queue or ti["queue"]
+    return {
+        "ti": ti,
+        "bundle_info": {"name": workload["bundle_info"]["name"], "version": workload["bundle_info"].get("version")},
+        "dag_rel_path": workload["dag_rel_path"],
+        "token": workload["token"],
+        "execution_api": {"url": url},
+        "coordinator_name": name,
+        "coordinator": COORDINATORS[name],
+    }
+
+
+_TI_FIELDS = (
+    "id", "task_id", "dag_id", "run_id", "try_number", "dag_version_id", "map_index", "hostname", "queue",
+)  # fmt: skip

@@ -1,0 +1,21 @@
+"""Where things are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFORMANCE = ROOT / "sdks" / "conformance"
+SALES = ROOT / "examples" / "sales"
+GO_ROOT = CONFORMANCE / "go" / "dist" / "2026-10-30"
+GO_ROOT_33 = CONFORMANCE / "go" / "dist" / "2026-06-16"
+JAVA_ROOT = CONFORMANCE / "java" / "target" / "jars"
+JAVA_ROOT_33 = CONFORMANCE / "java" / "target" / "jars-2026-06-16"
+TYPESCRIPT_ROOT = CONFORMANCE / "typescript" / "dist"
+NODE = CONFORMANCE / "typescript" / "node_modules" / "node" / "bin" / "node"
+AIRFLOW_VENV = Path(os.environ.get("POLYPOD_AIRFLOW_VENV", "/nonexistent"))
+
+JAVA_CLASSPATH = "airflow.sdk.coordinators.java.JavaCoordinator"
+EXECUTABLE_CLASSPATH = "airflow.sdk.coordinators.executable.ExecutableCoordinator"
+NODE_CLASSPATH = "airflow.sdk.coordinators.node.NodeCoordinator"
