@@ -23,9 +23,10 @@ setup: $(VENV)/.installed ## make .venv, so that .venv/bin/polypod is the comman
 $(VENV)/.installed: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	$(BIN)/python -m compileall -q crds coordinators execution_api cli
 	touch $@
 
 toolchains: ## check for what is not installed by us: Go, a JDK, Maven, npm
@@ -69,7 +70,7 @@ airflow: $(AIRFLOW_VENV)/.installed ## install the upstream Airflow that the tes
 $(AIRFLOW_VENV)/.installed: $(VENV)/.installed
 	mkdir -p $(CACHE)
 	test -e $@ || { $(PYTHON) -m venv $(AIRFLOW_VENV) && \
-	  $(BIN)/uv pip install --quiet --python $(AIRFLOW_VENV)/bin/python --require-hashes -r tests/airflow_env/airflow.lock; }
+	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(AIRFLOW_VENV)/bin/python --require-hashes -r tests/airflow_env/airflow.lock; }
 	touch $@
 
 demo: setup examples ## run the sales pipeline: a JVM, a Go and a TypeScript task

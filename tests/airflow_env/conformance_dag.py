@@ -7,7 +7,7 @@ from airflow.sdk import dag, task
 TASKS = (
     "success", "fail", "fail_for_good", "retry_after", "skip", "panic", "crash", "exit_zero", "segfault", "connection",
     "missing_connection", "variables", "xcom", "concurrent", "wait", "ignore_signals", "run_context", "spam",
-    "big_xcom", "not_in_the_bundle", "slow",
+    "big_xcom", "not_in_the_bundle", "slow", "bench_start", "bench_round_trips", "long_line", "leave_child",
 )  # fmt: skip
 
 

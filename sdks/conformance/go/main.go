@@ -32,7 +32,8 @@ func (bundle) RegisterDags(registry v1.Registry) error {
 		"missing_connection": missingConnection, "variables": variables, "xcom": xcom, "bind_by_position": bindByPosition,
 		"bind_by_name": bindByName, "concurrent": concurrent, "wait": wait, "ignore_signals": ignoreSignals,
 		"run_context": runContext, "spam": spam, "big_xcom": bigXCom, "leave_child": leaveChild, "succeed_then_crash": success,
-		"long_line": longLine, "linger": success, "slow": slow,
+		"long_line": longLine, "linger": success, "slow": slow, "bench_start": benchStart,
+		"bench_round_trips": benchRoundTrips,
 	} {
 		dag.AddTaskWithName(name, task)
 	}
@@ -253,4 +254,22 @@ func slow(ctx sdk.TIRunContext, client sdk.Client, logger *slog.Logger) (any, er
 	time.Sleep(time.Duration(seconds * float64(time.Second)))
 	value, err := client.GetVariable(ctx, "conformance_in")
 	return value, err
+}
+
+// started is as early as a Go program can look at the clock.
+var started = time.Now()
+
+// benchStart says how many milliseconds the runtime waited for StartupDetails.
+func benchStart() (any, error) { return float64(time.Since(started).Microseconds()) / 1000, nil }
+
+// benchRoundTrips says how many milliseconds a number of variable reads took.
+func benchRoundTrips(ctx sdk.TIRunContext, client sdk.VariableClient) (any, error) {
+	number, _ := ctx.DagRun().Conf["number"].(float64)
+	begin := time.Now()
+	for range int(number) {
+		if _, err := client.GetVariable(ctx, "conformance_in"); err != nil {
+			return nil, err
+		}
+	}
+	return float64(time.Since(begin).Microseconds()) / 1000, nil
 }

@@ -1,0 +1,180 @@
+"""The bridge beside upstream's worker command, on the same bundle, in one run. Writes bench/results/bridge.json.
+
+Both run the same strict Go program (packed for supervisor schema 2026-06-16) against the same real Airflow api-server.
+Times are taken from /proc by a sampler of ours, outside both: start of the process, appearance of the runtime, and,
+from the runtime's own log lines, the moment that StartupDetails reached it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.airflow import Airflow  # noqa: E402
+from support.bridge import _TI_FIELDS  # noqa: E402
+from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT_33  # noqa: E402
+
+RUNS = int(os.environ.get("BENCH_RUNS", "5"))
+
+
+def pss(pid: int) -> int:
+    """Return a process's proportional set size in KiB, 0 if it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def measure(command: list[str], env: dict[str, str], sample_memory: bool = True) -> dict[str, Any]:
+    """Run a supervisor; return seconds to spawn and to end, CPU seconds of it alone, and its peak PSS in MiB."""
+    peak, spawned = 0, None
+    start = time.monotonic()
+    env = {key: value for key, value in env.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    done = threading.Event()
+
+    def sample() -> None:
+        nonlocal peak, spawned
+        next_memory = 0.0
+        while not done.is_set():
+            now = time.monotonic()
+            if spawned is None:
+                for child in children(process.pid):
+                    try:
+                        if "conformance" in Path(f"/proc/{child}/cmdline").read_text():
+                            spawned = now - start
+                    except OSError:
+                        pass
+            if sample_memory and now >= next_memory:
+                peak = max(peak, pss(process.pid))
+                next_memory = now + 0.02
+            time.sleep(0.001)
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    _, _, usage = os.wait4(process.pid, 0)
+    wall = time.monotonic() - start
+    done.set()
+    sampler.join()
+    process.returncode = 0
+    own = usage.ru_utime + usage.ru_stime
+    return {"spawned": spawned, "wall": wall, "cpu": own, "peak_pss_mib": peak / 1024}
+
+
+class Side:
+    """One of the two supervisors."""
+
+    def __init__(self, name: str, airflow: Airflow, folder: Path) -> None:
+        self.name = name
+        self.airflow = airflow
+        self.folder = folder
+        self.count = 0
+
+    def run(self, task: str, conf: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        self.count += 1
+        run_id = f"{self.name}-{task}-{self.count}"
+        workload = self.airflow.queue(run_id, task, queue="golang", conf=conf)[task]
+        if self.name == "upstream":
+            command = [self.airflow.python, "-m", "airflow.sdk.execution_time.execute_workload"]
+            figures = measure([*command, "--json-string", json.dumps(workload)], self.airflow.env)
+            log = self.airflow.log_of(workload)
+        else:
+            path = self.folder / f"{run_id}.json"
+            log_file = self.folder / f"{run_id}.log"
+            config = {
+                "ti": {key: workload["ti"].get(key) for key in _TI_FIELDS},
+                "bundle_info": {"name": workload["bundle_info"]["name"]},
+                "dag_rel_path": workload["dag_rel_path"],
+                "token": workload["token"],
+                "execution_api": {"url": self.airflow.url},
+                "coordinator_name": "native",
+                "coordinator": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT_33)]}},
+                "log_file": str(log_file),
+            }
+            path.write_text(json.dumps(config))
+            command = [sys.executable, "-m", "polypod_coordinators.sidecar", "--config", str(path)]
+            env = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
+            figures = measure(command, env)
+            log = [json.loads(line) for line in log_file.read_text().splitlines()]
+        state = self.airflow.state(run_id, task)
+        assert state["state"] == "success", (self.name, task, state, log[-3:])
+        figures["xcom"] = state["xcoms"].get("return_value")
+        return figures, log
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+    }
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="polypod-bench-") as name:
+        folder = Path(name)
+        airflow = Airflow(folder / "airflow")
+        try:
+            airflow.start()
+            airflow.ask("secrets", connections={}, variables={"conformance_in": "x"})
+            sides = {name: Side(name, airflow, folder) for name in ("upstream", "polypod")}
+            results: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
+
+            def note(side: str, figure: str, value: float) -> None:
+                results[side].setdefault(figure, []).append(value)
+
+            for side in sides.values():  # warm the page cache and the server
+                side.run("run_context", {})
+            for _ in range(RUNS):
+                for side in sides.values():
+                    figures, _ = side.run("bench_start", {})
+                    note(side.name, "spawned_s", figures["spawned"])
+                    note(side.name, "startup_details_s", figures["spawned"] + figures["xcom"] / 1000)
+                    note(side.name, "whole_task_s", figures["wall"])
+                    note(side.name, "cpu_s", figures["cpu"])
+                    note(side.name, "peak_pss_mib", figures["peak_pss_mib"])
+            for _ in range(max(1, RUNS // 2)):
+                for side in sides.values():
+                    figures, _ = side.run("bench_round_trips", {"number": 500})
+                    note(side.name, "round_trip_ms", figures["xcom"] / 500)
+                    figures, log = side.run("spam", {"lines": 100_000})
+                    assert sum(record["event"] == "spam" for record in log) == 100_000
+                    note(side.name, "log_lines_per_s", 100_000 / (figures["wall"] - results[side.name]["whole_task_s"][0]))
+        finally:
+            airflow.stop()
+    report = {
+        side: {figure: summary(values) for figure, values in figures.items()} for side, figures in results.items()
+    }
+    output = ROOT / "bench/results/bridge.json"
+    output.write_text(json.dumps({"runs": RUNS, **report}, indent=2) + "\n")
+    for figure in report["polypod"]:
+        ours, theirs = report["polypod"][figure], report["upstream"][figure]
+        print(f"{figure:20} upstream {theirs['median']:10.3f}  polypod {ours['median']:10.3f}"
+              f"  ({ours['min']:.3f} to {ours['max']:.3f})")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
