@@ -162,7 +162,11 @@ def main() -> None:
                     note(side.name, "round_trip_ms", figures["xcom"] / 500)
                     figures, log = side.run("spam", {"lines": 100_000})
                     assert sum(record["event"] == "spam" for record in log) == 100_000
-                    note(side.name, "log_lines_per_s", 100_000 / (figures["wall"] - results[side.name]["whole_task_s"][0]))
+                    note(
+                        side.name,
+                        "log_lines_per_s",
+                        100_000 / (figures["wall"] - results[side.name]["whole_task_s"][0]),
+                    )
         finally:
             airflow.stop()
     report = {

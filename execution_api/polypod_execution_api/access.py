@@ -26,7 +26,8 @@ def session(request: Request) -> Iterator[Session]:
         yield opened
 
 
-Db = Annotated[Session, Depends(session)]
+# scope "function": committed before the answer goes out, so that what a caller was told it wrote can be read at once
+Db = Annotated[Session, Depends(session, scope="function")]
 
 
 @dataclass(frozen=True, slots=True)

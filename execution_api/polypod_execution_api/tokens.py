@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from dataclasses import dataclass
@@ -50,8 +51,15 @@ class TokenSigner:
 
     def issue(self, ti_id: uuid.UUID) -> str:
         """Return a token for one task instance."""
-        now = time.time()
-        claims = {"sub": str(ti_id), "aud": AUDIENCE, "iat": now, "exp": now + self._valid_for, "scope": "execution"}
+        # whole seconds: that is how they are checked
+        now = int(time.time())
+        claims = {
+            "sub": str(ti_id),
+            "aud": AUDIENCE,
+            "iat": now,
+            "exp": now + math.ceil(self._valid_for),
+            "scope": "execution",
+        }
         return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
 
     def check(self, token: str) -> Claims:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -14,7 +15,10 @@ JAVA_ROOT = CONFORMANCE / "java" / "target" / "jars"
 JAVA_ROOT_33 = CONFORMANCE / "java" / "target" / "jars-2026-06-16"
 TYPESCRIPT_ROOT = CONFORMANCE / "typescript" / "dist"
 NODE = CONFORMANCE / "typescript" / "node_modules" / "node" / "bin" / "node"
-AIRFLOW_VENV = Path(os.environ.get("POLYPOD_AIRFLOW_VENV", "/nonexistent"))
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "polypod"
+_LOCK = hashlib.sha256((ROOT / "tests/airflow_env/airflow.lock").read_bytes()).hexdigest()[:12]
+# the Makefile's rule: an environment for each state of the lock file
+AIRFLOW_VENV = Path(os.environ.get("POLYPOD_AIRFLOW_VENV", _CACHE / f"airflow-{_LOCK}"))
 
 JAVA_CLASSPATH = "airflow.sdk.coordinators.java.JavaCoordinator"
 EXECUTABLE_CLASSPATH = "airflow.sdk.coordinators.executable.ExecutableCoordinator"

@@ -1,0 +1,225 @@
+"""An Execution API that is down, refuses, or changes its mind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+from support.api import Store, make_store
+from support.bridge import COORDINATORS, Bridge
+from support.rogue_runtime import rogue_coordinator
+from test_runtime_faults import wait_for_event
+
+
+class Rules:
+    """Which requests are answered wrongly: (method, part of the path) → statuses, one after the other."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[tuple[str, str], list[int]] = {}
+        self.seen: list[str] = []
+
+    async def __call__(self, request: Request, call_next: Any) -> Response:
+        self.seen.append(f"{request.method} {request.url.path}")
+        for (method, part), left in self.statuses.items():
+            if request.method == method and part in request.url.path and left:
+                status = left.pop(0)
+                body = {"detail": {"reason": "test", "message": f"made to answer {status}", "previous_state": "queued"}}
+                return JSONResponse(body, status)
+        answer: Response = await call_next(request)
+        return answer
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Iterator[tuple[Store, Rules]]:
+    from polypod_execution_api.app import create_app
+    from polypod_execution_api.server import ServerThread
+
+    rules = Rules()
+    made = make_store(tmp_path)
+    app = create_app(made.engine, made.signer)
+    app.middleware("http")(rules)
+    made.server = ServerThread(app)
+    made.variable("conformance_in", "a variable")
+    with made.server:
+        yield made, rules
+    made.engine.dispose()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 409, 422, 500])
+def test_a_refused_start_ends_the_runtime_and_sends_nothing_more(
+    faulty: tuple[Store, Rules], tmp_path: Path, status: int
+) -> None:
+    store, rules = faulty
+    rules.statuses[("PATCH", "/run")] = [status] * 10
+    ti_id = store.add("success", queue="golang")
+    config = store.config(ti_id, "golang", COORDINATORS)
+    config["execution_api"].update(retries=2, retry_wait_min=0.1)
+    result = Bridge(tmp_path, config).run()
+    assert result.outcome["reason"] == "ExecutionApiRefused"
+    assert f"answered {status}" in result.outcome["message"]
+    assert f"made to answer {status}" in result.outcome["message"]
+    assert not any("/state" in seen for seen in rules.seen)
+    assert "an info line" not in result.events()
+
+
+def test_a_task_that_runs_elsewhere_is_not_started(faulty: tuple[Store, Rules], tmp_path: Path) -> None:
+    store, _ = faulty
+    ti_id = store.add("success", queue="golang")
+    store.set_state(ti_id, "running")
+    result = Bridge(tmp_path, store.config(ti_id, "golang", COORDINATORS)).run()
+    assert result.outcome["reason"] == "AlreadyRunning"
+    assert store.ti(ti_id).state == "running"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, "permission denied"),
+        (403, "permission denied"),
+        (404, "variable not found"),
+        (409, "API_SERVER_ERROR: made to answer 409"),
+        (410, "API_SERVER_ERROR: made to answer 410"),
+        (422, "API_SERVER_ERROR: made to answer 422"),
+        (500, "API_SERVER_ERROR: made to answer 500"),
+    ],
+)
+def test_an_error_of_the_api_becomes_an_error_in_the_tasks_code(
+    faulty: tuple[Store, Rules], tmp_path: Path, status: int, error: str
+) -> None:
+    store, rules = faulty
+    rules.statuses[("GET", "/variables/")] = [status] * 10
+    ti_id = store.add("slow", queue="golang", conf={"seconds": 0})
+    config = store.config(ti_id, "golang", COORDINATORS)
+    config["execution_api"].update(retries=2, retry_wait_min=0.1)
+    result = Bridge(tmp_path, config).run()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "TaskFailed")
+    failure = next(record for record in result.log if record["event"] == "the task failed")
+    assert error in failure["error"]
+
+
+@pytest.mark.parametrize("status", [404, 409, 410])
+def test_a_heartbeat_that_is_refused_ends_the_task(faulty: tuple[Store, Rules], tmp_path: Path, status: int) -> None:
+    store, rules = faulty
+    rules.statuses[("PUT", "/heartbeat")] = [status] * 10
+    coordinator = rogue_coordinator(tmp_path)
+    ti_id = store.add("rogue", queue="rogue", retries=3)
+    config = store.config(ti_id, "rogue", {"rogue": coordinator})
+    config["timeouts"] = {"heartbeat_interval": 0.2, "kill_grace": 1}
+    result = Bridge(tmp_path, config, {"ROGUE": "waits"}).run()
+    assert result.outcome["reason"] == "ServerTerminated"
+    assert f"answered {status} to a heartbeat" in result.outcome["message"]
+    assert not any("/state" in seen for seen in rules.seen)
+    assert store.ti(ti_id).state == "running"
+
+
+def test_three_failed_heartbeats_in_a_row_end_the_task(faulty: tuple[Store, Rules], tmp_path: Path) -> None:
+    store, rules = faulty
+    rules.statuses[("PUT", "/heartbeat")] = [500, 500, 200, 500, 500, 500]
+    coordinator = rogue_coordinator(tmp_path)
+    ti_id = store.add("rogue", queue="rogue")
+    config = store.config(ti_id, "rogue", {"rogue": coordinator})
+    config["timeouts"] = {"heartbeat_interval": 0.1, "kill_grace": 1}
+    result = Bridge(tmp_path, config, {"ROGUE": "waits"}).run()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "HeartbeatFailed")
+    assert result.events("supervisor").count("heartbeat failed") == 5
+    assert store.ti(ti_id).state == "failed"
+
+
+def test_a_terminal_call_that_failed_is_sent_again_at_the_end(faulty: tuple[Store, Rules], tmp_path: Path) -> None:
+    store, rules = faulty
+    rules.statuses[("PATCH", "/state")] = [500, 500]
+    ti_id = store.add("success", queue="golang")
+    config = store.config(ti_id, "golang", COORDINATORS)
+    config["execution_api"].update(retries=2, retry_wait_min=0.1)
+    result = Bridge(tmp_path, config).run()
+    assert result.outcome["state"] == "success"
+    assert result.outcome["reported"] is True
+    assert store.ti(ti_id).state == "success"
+    assert sum("/state" in seen for seen in rules.seen) == 3
+
+
+def test_heartbeats_go_out_while_a_call_of_the_task_hangs(faulty: tuple[Store, Rules], tmp_path: Path) -> None:
+    store, rules = faulty
+    rules.statuses[("GET", "/variables/")] = [500] * 100
+    ti_id = store.add("slow", queue="golang", conf={"seconds": 0})
+    config = store.config(ti_id, "golang", COORDINATORS)
+    config["execution_api"].update(retries=3, retry_wait_min=1)
+    config["timeouts"] = {"heartbeat_interval": 0.2}
+    Bridge(tmp_path, config).run()
+    assert sum("/heartbeat" in seen for seen in rules.seen) >= 5
+
+
+def test_xcoms_of_an_earlier_try_are_gone_before_the_task_runs(faulty: tuple[Store, Rules], tmp_path: Path) -> None:
+    from polypod_execution_api import models, registry
+    from sqlalchemy.orm import Session
+
+    store, _ = faulty
+    first = store.add("fail", queue="golang", retries=1)
+    with Session(store.engine) as session, session.begin():
+        from datetime import UTC, datetime
+
+        session.add(
+            models.XCom(
+                dag_id="conformance",
+                run_id="run-1",
+                task_id="fail",
+                map_index=-1,
+                key="left/over",
+                value="1",
+                timestamp=datetime.now(UTC),
+            )
+        )
+        second = registry.next_try(session, first).id
+    result = Bridge(tmp_path, store.config(second, "golang", COORDINATORS)).run()
+    assert result.outcome["state"] == "failed"
+    assert store.xcoms("fail") == {}
+
+
+def test_a_token_that_ends_is_renewed(tmp_path: Path) -> None:
+    store = make_store(tmp_path, valid_for=3.0)
+    store.variable("conformance_in", "a variable")
+    with store.server:
+        ti_id = store.add("slow", queue="golang", conf={"seconds": 5})
+        config = store.config(ti_id, "golang", COORDINATORS)
+        config["timeouts"] = {"heartbeat_interval": 0.3}
+        result = Bridge(tmp_path, config).run()
+        assert result.outcome["state"] == "success", str(result.log)[:4000]
+        assert store.ti(ti_id).state == "success"
+    store.engine.dispose()
+
+
+def test_the_api_may_be_down_for_twenty_seconds(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.variable("conformance_in", "a variable")
+    port = store.server.port
+    with store.server:
+        ti_id = store.add("slow", queue="golang", conf={"seconds": 2})
+        bridge = Bridge(tmp_path, store.config(ti_id, "golang", COORDINATORS)).start()
+        wait_for_event(bridge, "waiting")
+    store.engine.dispose()
+    # from here on connections are refused
+    time.sleep(20)
+    again = make_store(tmp_path, port=port)
+    with again.server:
+        result = bridge.finish()
+        assert result.outcome["state"] == "success", str(result.log)[:4000]
+        assert again.ti(ti_id).state == "success"
+    again.engine.dispose()
+
+
+def test_an_api_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    ti_id = store.add("success", queue="golang")
+    config = store.config(ti_id, "golang", COORDINATORS)
+    with store.server:
+        pass
+    config["execution_api"].update(retries=2, retry_wait_min=0.1)
+    result = Bridge(tmp_path, config).run()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "ExecutionApiUnavailable")
+    assert "refused" in result.outcome["message"]
+    store.engine.dispose()

@@ -1,0 +1,250 @@
+"""Runtimes that misbehave: each attempt ends in bounded time, in the right state, with its log kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.api import Store
+from support.bridge import COORDINATORS, Bridge, Result
+from support.rogue_runtime import rogue_coordinator
+
+Rogue = Callable[..., Bridge]
+
+
+@pytest.fixture
+def rogue(filled: Store, tmp_path: Path) -> Rogue:
+    """Start a bridge whose runtime misbehaves in a given way."""
+    coordinator = rogue_coordinator(tmp_path)
+
+    def make(behaviour: str, retries: int = 0, timeouts: dict[str, Any] | None = None, **env: str) -> Bridge:
+        ti_id = filled.add("rogue", queue="rogue", retries=retries)
+        config = filled.config(ti_id, "rogue", {"rogue": coordinator})
+        config["timeouts"] = {"kill_grace": 1, **(timeouts or {})}
+        bridge = Bridge(tmp_path, config, {"ROGUE": behaviour, **env})
+        bridge.config["ti_id"] = None
+        del bridge.config["ti_id"]
+        return bridge
+
+    return make
+
+
+def state_of(store: Store, bridge: Bridge) -> str | None:
+    import uuid
+
+    return store.ti(uuid.UUID(bridge.config["ti"]["id"])).state
+
+
+def wait_for_event(bridge: Bridge, event: str) -> None:
+    give_up = time.monotonic() + 60
+    while not any(record["event"] == event for record in bridge.read_log()):
+        assert time.monotonic() < give_up, bridge.read_log()
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+CASES: list[tuple[str, dict[str, str], str, str, str]] = [
+    ("never_connects", {}, "failed", "StartupTimeout", "comm and logs"),
+    ("connects_once", {}, "failed", "StartupTimeout", "did not connect to comm within 2 s"),
+    ("connects_thrice", {}, "success", "TaskSucceeded", ""),
+    ("exits_before_connecting", {}, "failed", "StartupFailed", "exited with code 9 before it connected"),
+    ("closes_comm_early", {}, "failed", "NoTerminalState", "without a terminal message"),
+    ("closes_comm_early", {"ROGUE_EXIT": "3"}, "failed", "RuntimeExited", "code 3"),
+    ("closes_logs_early", {}, "success", "TaskSucceeded", ""),
+    ("not_an_array", {}, "failed", "ProtocolError", "not [id, body] in msgpack"),
+    ("announces_too_much", {}, "failed", "ProtocolError", "announced a frame of 4294967295 bytes"),
+    ("undecodable_body", {}, "success", "TaskSucceeded", ""),
+    ("skipped_then_crash", {}, "failed", "RuntimeExited", "code 7 after reporting skipped"),
+    ("removed", {}, "removed", "TaskRemoved", ""),
+    ("two_terminal_messages", {}, "success", "TaskSucceeded", ""),
+    ("malformed_logs", {}, "success", "TaskSucceeded", ""),
+    ("many_in_flight", {}, "success", "TaskSucceeded", ""),
+    ("kills_itself", {"ROGUE_SIGNAL": str(int(signal.SIGSEGV))}, "failed", "RuntimeKilledBySignal", "SIGSEGV"),
+    ("kills_itself", {"ROGUE_SIGNAL": str(int(signal.SIGKILL))}, "failed", "LikelyOutOfMemory", "memory"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "env", "state", "reason", "message"), CASES)
+def test_every_misbehaviour_has_its_outcome(
+    filled: Store, rogue: Rogue, behaviour: str, env: dict[str, str], state: str, reason: str, message: str
+) -> None:
+    bridge = rogue(behaviour, timeouts={"startup": 2}, **env)
+    result: Result = bridge.run()
+    assert (result.outcome["state"], result.outcome["reason"]) == (state, reason), (result.outcome, result.log)
+    assert message in result.outcome.get("message", "")
+    assert state_of(filled, bridge) == state
+    assert result.outcome["reported"] is True
+
+
+def test_exit_with_retries_left_is_up_for_retry(filled: Store, rogue: Rogue) -> None:
+    bridge = rogue("exits_before_connecting", retries=1)
+    result = bridge.run()
+    assert result.outcome["state"] == "up_for_retry"
+    assert state_of(filled, bridge) == "up_for_retry"
+    assert "no such library" in result.events("task.stderr")
+
+
+def test_only_one_connection_a_listener(rogue: Rogue) -> None:
+    assert "the third connection was refused" in rogue("connects_thrice").run().events("task")
+
+
+def test_what_was_logged_before_an_early_close_is_kept(rogue: Rogue) -> None:
+    result = rogue("closes_logs_early").run()
+    assert "the last line" in result.events("task")
+    assert "stdout goes on" in result.events("task.stdout")
+
+
+def test_every_request_is_answered_even_one_that_is_no_message(rogue: Rogue) -> None:
+    result = rogue("undecodable_body").run()
+    answers = next(record for record in result.log if record["event"] == "answers")
+    assert answers["errors"] == ["GENERIC_ERROR"] * 4
+
+
+def test_malformed_lines_are_reported_and_kept(rogue: Rogue) -> None:
+    log = rogue("malformed_logs").run().log
+    bad = [record["line"] for record in log if record["event"] == "malformed log line from the runtime"]
+    assert bad == ["this is not JSON", '["nor", "an object"]', "��"]
+    levels = {record["event"]: record["level"] for record in log}
+    assert levels["no level"] == "info"
+    assert levels[""] == "critical"
+    odd = next(record for record in log if record["event"] == "ok")
+    assert (odd["timestamp"], odd["error_detail"]) == ("not a time", "boom")
+
+
+def test_secrets_are_masked_across_reads_and_at_any_depth(rogue: Rogue) -> None:
+    bridge = rogue("split_secret")
+    result = bridge.run()
+    assert result.outcome["state"] == "success", str(result.log)[:4000]
+    assert "before *** after" in result.events("task.stdout")
+    nested = next(record for record in result.log if record["event"] == "x")
+    assert nested["nested"] == {"list": ["***", "plain"]}
+    assert nested["password"] == "***"
+    assert "s3cr3t" not in bridge.log_file.read_text()
+
+
+def test_sigterm_reaches_the_runtime_and_its_last_words_are_kept(filled: Store, tmp_path: Path) -> None:
+    for language in ("golang", "jvm", "typescript"):
+        ti_id = filled.add("wait", run_id=language, queue=language)
+        bridge = Bridge(tmp_path, filled.config(ti_id, language, COORDINATORS), log_name=f"{language}.log").start()
+        wait_for_event(bridge, "waiting")
+        assert bridge.process is not None
+        bridge.process.send_signal(signal.SIGTERM)
+        result = bridge.finish()
+        assert result.outcome["state"] == "failed", (language, result.outcome)
+        assert result.outcome["reason"] == "Terminated"
+        assert filled.ti(ti_id).state == "failed"
+        assert any("ended early" in str(record) for record in result.log), (language, result.log)
+
+
+def test_a_runtime_that_ignores_sigterm_is_killed(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("ignore_signals", queue="golang")
+    config = filled.config(ti_id, "golang", COORDINATORS)
+    bridge = Bridge(tmp_path, {**config, "timeouts": {"stop_grace": 1}}).start()
+    wait_for_event(bridge, "waiting")
+    assert bridge.process is not None
+    bridge.process.send_signal(signal.SIGTERM)
+    result = bridge.finish()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "Terminated")
+    assert result.outcome["signal"] == signal.SIGKILL
+
+
+def test_the_execution_timeout_ends_the_task(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("wait", queue="golang")
+    config = filled.config(ti_id, "golang", COORDINATORS)
+    result = Bridge(tmp_path, {**config, "timeouts": {"execution": 1}}).run()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "ExecutionTimeout")
+    assert "told to end; cleaning up" in result.events("task")
+
+
+def test_a_runtime_that_stays_after_its_task_is_ended(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("success", queue="golang")
+    config = filled.config(ti_id, "golang", COORDINATORS)
+    timeouts = {"task_success_overtime": 1, "kill_grace": 1}
+    result = Bridge(tmp_path, {**config, "timeouts": timeouts}, {"CONFORMANCE_AFTER": "linger"}).run()
+    assert result.outcome["state"] == "success"
+    assert filled.ti(ti_id).state == "success"
+
+
+def test_a_crash_after_success_does_not_undo_it(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("success", queue="golang")
+    config = filled.config(ti_id, "golang", COORDINATORS)
+    result = Bridge(tmp_path, config, {"CONFORMANCE_AFTER": "crash"}).run()
+    assert (result.outcome["state"], result.outcome["exitCode"]) == ("success", 7)
+    assert "which stands" in result.outcome["message"]
+    assert filled.ti(ti_id).state == "success"
+
+
+def test_a_grandchild_that_holds_everything_open_does_not_hold_the_end(rogue: Rogue) -> None:
+    started = time.monotonic()
+    result = rogue("holds_sockets").run()
+    assert result.outcome["state"] == "success"
+    assert "left a grandchild" in result.events("task")
+    assert time.monotonic() - started < 60
+
+
+def test_processes_that_the_task_left_are_ended(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("leave_child", queue="golang")
+    result = Bridge(tmp_path, filled.config(ti_id, "golang", COORDINATORS)).run()
+    assert result.outcome["state"] == "success"
+    assert not alive(filled.xcoms("leave_child")["return_value"])
+
+
+def test_no_runtime_outlives_a_killed_supervisor(rogue: Rogue) -> None:
+    bridge = rogue("waits").start()
+    wait_for_event(bridge, "waiting")
+    assert bridge.process is not None
+    pid = bridge.process.pid
+    [runtime] = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    os.kill(pid, signal.SIGKILL)
+    bridge.process.wait()
+    give_up = time.monotonic() + 30
+    while alive(runtime):
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def test_fifty_thousand_lines_as_fast_as_possible_none_lost(filled: Store, tmp_path: Path) -> None:
+    for language in ("golang", "jvm"):
+        ti_id = filled.add("spam", run_id=language, queue=language, conf={"lines": 50_000})
+        bridge = Bridge(tmp_path, filled.config(ti_id, language, COORDINATORS), log_name=f"{language}.log")
+        result = bridge.run()
+        numbers = [record["number"] for record in result.log if record["event"] == "spam"]
+        assert numbers == list(range(50_000))
+
+
+def test_a_line_of_ten_megabytes(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("long_line", queue="golang")
+    result = Bridge(tmp_path, filled.config(ti_id, "golang", COORDINATORS)).run()
+    assert result.outcome["state"] == "success"
+    assert max(len(event) for event in result.events("task")) == 10 << 20
+
+
+def test_an_xcom_of_64_mebibytes(filled: Store, tmp_path: Path) -> None:
+    size = 64 << 20
+    ti_id = filled.add("big_xcom", queue="golang", conf={"bytes": size})
+    config = filled.config(ti_id, "golang", COORDINATORS)
+    config["execution_api"]["timeout"] = 60
+    result = Bridge(tmp_path, config).run()
+    assert result.outcome["state"] == "success", str(result.log)[:4000]
+    assert filled.xcoms("big_xcom")["return_value"] == size
+
+
+def test_a_full_disk_does_not_end_the_task(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("success", queue="golang")
+    config = {**filled.config(ti_id, "golang", COORDINATORS), "log_format": "json"}
+    result = Bridge(tmp_path, config, log_name="../../../../../../../../dev/full").run()
+    assert result.outcome["state"] == "success", result.stderr
+    assert "the log cannot be written; the task goes on" in result.stderr
+    assert "an info line" in result.stderr
+    assert "log lines could not be written" in result.stderr

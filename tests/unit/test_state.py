@@ -1,0 +1,257 @@
+"""state.py: the supervisor's state machine, without a process, socket or clock; and under random histories."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polypod_coordinators.comm import answers as a
+from polypod_coordinators.comm import frames
+from polypod_coordinators.comm.requests import ApiReply
+from polypod_coordinators.process.base import Exit
+from polypod_coordinators.supervisor import actions as act
+from polypod_coordinators.supervisor.state import Identity, Settings, Supervision
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+TI = a.TaskInstance(id="ti", task_id="t", dag_id="d", run_id="r", try_number=1, dag_version_id="v")
+CONTEXT: dict[str, Any] = {
+    "dag_run": {"dag_id": "d", "run_id": "r", "run_after": "2026-11-21T00:00:00Z", "run_type": "manual"},
+    "max_tries": 0,
+    "should_retry": False,
+    "arg_bindings": [{"kind": "literal", "name": "x", "value": 1, "from_default": False}],
+}
+
+
+def reply(status: int, body: Any = None) -> ApiReply:
+    return ApiReply(status, msgspec.json.encode(body) if body is not None else b"")
+
+
+def machine(version: str = "2026-10-30", **times: Any) -> Supervision:
+    return Supervision(TI, a.BundleInfo(name="b"), "", version, Identity("host", "user"), Settings(**times))
+
+
+def frame(body: Any, id: int = 1, answer: bool = False) -> frames.Frame:
+    return frames.Frame(id, msgspec.msgpack.encode(body), None, answer)
+
+
+def started(version: str = "2026-10-30", context: dict[str, Any] | None = None, **times: Any) -> Supervision:
+    state = machine(version, **times)
+    [call] = state.spawned(0, 42, NOW)
+    state.connected(0, "comm")
+    state.connected(0, "logs")
+    state.replied(0, call, reply(200, {**CONTEXT, **(context or {})}))
+    return state
+
+
+def only(actions: list[act.Action], kind: type) -> Any:
+    [found] = [action for action in actions if isinstance(action, kind)]
+    return found
+
+
+def decoded(send: act.Send) -> list[Any]:
+    value: list[Any] = msgspec.msgpack.decode(send.data[4:])
+    return value
+
+
+def test_startup_details_is_frame_0_once_everything_is_there() -> None:
+    state = machine()
+    [call] = state.spawned(0, 42, NOW)
+    assert call.call.path == "task-instances/ti/run"
+    assert call.call.body["pid"] == 42
+    assert state.connected(0, "logs") == []
+    assert not [x for x in state.replied(0, call, reply(200, CONTEXT)) if isinstance(x, act.Send)]
+    number, body, error = decoded(only(state.connected(0, "comm"), act.Send))
+    assert (number, body["type"], error) == (0, "StartupDetails", None)
+    assert body["ti_context"]["arg_bindings"][0]["value"] == 1
+
+
+def test_an_older_runtime_gets_its_own_schema_and_is_told_what_it_misses() -> None:
+    state = machine("2026-06-16")
+    [call] = state.spawned(0, 42, NOW)
+    state.connected(0, "logs")
+    state.connected(0, "comm")
+    actions = state.replied(0, call, reply(200, CONTEXT))
+    _, body, _ = decoded(only(actions, act.Send))
+    assert "arg_bindings" not in body["ti_context"]
+    assert only(actions, act.Log).fields == {"arguments": 1, "schema_version": "2026-06-16"}
+
+
+def test_xcoms_are_cleared_before_the_task_learns_of_anything() -> None:
+    state = machine()
+    [call] = state.spawned(0, 42, NOW)
+    state.connected(0, "logs")
+    state.connected(0, "comm")
+    clears = state.replied(0, call, reply(200, {**CONTEXT, "xcom_keys_to_clear": ["a", "b"]}))
+    assert [c.call.path for c in clears if isinstance(c, act.Call)] == ["xcoms/d/r/t/a", "xcoms/d/r/t/b"]
+    assert state.replied(0, clears[0], reply(200)) == []
+    assert decoded(only(state.replied(0, clears[1], reply(404)), act.Send))[1]["type"] == "StartupDetails"
+
+
+def test_a_connection_is_masked_before_it_is_sent() -> None:
+    state = started()
+    [call] = state.frame(1, frame({"type": "GetConnection", "conn_id": "c"}))
+    actions = state.replied(1, call, reply(200, {"conn_id": "c", "conn_type": "x", "password": "p", "extra": "e"}))
+    assert [type(action) for action in actions] == [act.MaskConnection, act.Send]
+
+
+def test_success_is_reported_the_moment_it_is_said_and_an_answer_is_not_answered() -> None:
+    state = started()
+    [call] = state.frame(1, frame({"type": "SucceedTask", "end_date": NOW}, 0, answer=True))
+    assert call.call.body["state"] == "success"
+    assert state.replied(1, call, reply(204)) == []
+
+
+def test_no_heartbeat_after_a_terminal_message() -> None:
+    state = started(heartbeat_interval=1)
+    assert only(state.tick(2), act.Beat).call.path == "task-instances/ti/heartbeat"
+    state.beaten(2, reply(204))
+    state.frame(2, frame({"type": "TaskState", "state": "failed"}))
+    assert not [x for x in state.tick(10) if isinstance(x, act.Beat)]
+
+
+def test_sigterm_then_grace_then_sigkill_then_given_up() -> None:
+    state = started(stop_grace=5, heartbeat_interval=1000)
+    assert only(state.told(1, 15), act.Signal).number == 15
+    assert state.deadline() == 6
+    assert only(state.tick(6), act.Signal).number == 9
+    actions = state.tick(17)
+    assert any(isinstance(action, act.EndTree) for action in actions)
+    state.tick(100)
+    assert only(state.tick(200) + list(_finish(state, 200)), act.Finish).verdict.state == "failed"
+
+
+def _finish(state: Supervision, now: float) -> list[act.Action]:
+    """Answer every call with success until the machine is done."""
+    pending: list[act.Action] = state.tick(now)
+    done: list[act.Action] = []
+    while pending:
+        action = pending.pop(0)
+        done.append(action)
+        if isinstance(action, act.Call):
+            pending += state.replied(now, action, reply(204))
+    return done
+
+
+def test_the_first_reason_stands() -> None:
+    state = started(execution_timeout=1, stop_grace=60)
+    state.tick(1)
+    state.told(1.5, 15)
+    ending = state.exited(2, Exit(None, 15))
+    for channel in ("comm", "logs", "stdout", "stderr"):
+        ending += state.closed(2, channel)
+    final = only(ending, act.Call)
+    assert final.purpose == "final"
+    assert only(state.replied(2, final, reply(204)), act.Finish).verdict.reason == "ExecutionTimeout"
+
+
+MESSAGES = [
+    {"type": "GetVariable", "key": "k"},
+    {"type": "MaskSecret", "value": "secret"},
+    {"type": "nonsense"},
+    {"type": "SetXCom", "key": "k", "value": 1, "dag_id": "d", "run_id": "r", "task_id": "t"},
+    {"type": "SucceedTask", "end_date": NOW},
+    {"type": "RetryTask", "end_date": NOW},
+    {"type": "TaskState", "state": "failed"},
+    {"type": "TaskState", "state": "skipped"},
+]
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["connect", "frame", "reply", "beat", "exit", "close", "told", "tick", "broken", "exit", "reply", "tick"]
+        ),
+        st.integers(0, 7),
+        st.sampled_from([200, 204, 404, 409, 410, 500, None]),
+        st.floats(0, 40),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(steps, st.booleans())
+def test_random_histories_end_once_and_in_bounded_time(history: list[Any], retry: bool) -> None:
+    state = machine(execution_timeout=100)
+    now = 0.0
+    calls: list[act.Call] = []
+    finished: list[act.Finish] = []
+    sent_states: list[str] = []
+    beating = killed = exited = False
+    open_channels = {"stdout", "stderr"}
+    to_connect = ["comm", "logs"]
+
+    def do(actions: list[act.Action]) -> None:
+        nonlocal beating, killed
+        for action in actions:
+            assert not finished, f"an action after the end: {action}"
+            if isinstance(action, act.Call):
+                calls.append(action)
+            elif isinstance(action, act.Finish):
+                finished.append(action)
+            elif isinstance(action, act.Beat):
+                assert not beating, "two heartbeats at once"
+                beating = True
+            elif isinstance(action, act.Signal) and action.number == 9:
+                killed = True
+            elif isinstance(action, act.CloseChannels):
+                open_channels.clear()
+
+    def answer(status: int | None) -> None:
+        call = calls.pop(0)
+        body = {**CONTEXT, "should_retry": retry} if call.purpose == "run" else {"key": "k", "value": "v"}
+        if call.purpose in ("terminal", "final") and status in (200, 204):
+            sent_states.append(call.call.body["state"])
+        do(state.replied(now, call, reply(status, body) if status is not None else None, "unreachable"))
+
+    def leave() -> None:
+        nonlocal exited
+        exited = True
+        do(state.exited(now, Exit(0) if not killed else Exit(None, 9)))
+
+    do(state.spawned(now, 42, NOW))
+    for kind, number, status, wait in history:
+        if finished:
+            break
+        now += wait
+        if kind == "connect" and to_connect and not exited:
+            channel = to_connect.pop()
+            open_channels.add(channel)
+            do(state.connected(now, channel))
+        elif kind == "frame" and "comm" in open_channels and not exited:
+            do(state.frame(now, frame(MESSAGES[number])))
+        elif kind == "reply" and calls:
+            answer(status)
+        elif kind == "beat" and beating:
+            beating = False
+            do(state.beaten(now, reply(status) if status is not None else None))
+        elif kind == "exit" and not exited:
+            leave()
+        elif kind == "close" and exited and open_channels:
+            do(state.closed(now, open_channels.pop()))
+        elif kind == "told":
+            do(state.told(now, 15))
+        elif kind == "broken" and "comm" in open_channels:
+            do(state.broken(now, "nonsense"))
+        else:
+            do(state.tick(now))
+    # from here on nothing unusual happens any more: it must come to an end
+    for _ in range(400):
+        if finished:
+            break
+        due = state.deadline()
+        if calls:
+            answer(204 if calls[0].purpose != "run" else 200)
+        elif killed and not exited:
+            leave()
+        elif due is not None:
+            now = max(now, due)
+            do(state.tick(now))
+        elif not exited:
+            do(state.told(now, 15))
+    assert len(finished) == 1, "it never ended"
+    assert len(sent_states) <= 1, "the API accepted two final states"
+    verdict = finished[0].verdict
+    assert verdict.state
+    assert state.ended
