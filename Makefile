@@ -30,10 +30,15 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	touch $@
 
 toolchains: ## check for what is not installed by us: Go, a JDK, Maven, npm
-	@for tool in go:golang java:default-jdk-headless mvn:maven npm:npm; do \
+	@for tool in go:golang javac:default-jdk-headless mvn:maven npm:npm; do \
 	  command -v $${tool%%:*} >/dev/null || { \
-	    echo "installing $${tool##*:}"; apt-get install -y -qq $${tool##*:} >/dev/null 2>&1 || { \
+	    echo "installing $${tool##*:}"; { apt-get update -qq && apt-get install -y -qq $${tool##*:}; } >/dev/null 2>&1 || { \
 	    echo "'$${tool%%:*}' is missing; install it (Debian: apt install $${tool##*:})" >&2; exit 2; }; }; done
+
+postgres:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { echo "installing postgresql"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; } >/dev/null 2>&1 || { \
+	  echo "PostgreSQL is missing; install it (Debian: apt install postgresql)" >&2; exit 2; }; }
 
 examples: toolchains examples/sales/go/dist/sales examples/sales/jvm/target/.built examples/sales/typescript/dist/bundle.mjs ## build the sales example
 
@@ -84,7 +89,7 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/lint-imports --no-cache
 	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go)" && go vet ./...
 
-test: setup examples conformance airflow ## run every test
+test: setup examples conformance airflow postgres ## run every test
 	cd sdks/go && go test ./...
 	$(BIN)/python -m pytest
 
@@ -98,4 +103,4 @@ lock: setup ## resolve the dependencies anew
 clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
 
-.PHONY: help setup toolchains examples conformance airflow demo lint test bench lock clean
+.PHONY: help setup toolchains postgres examples conformance airflow demo lint test bench lock clean

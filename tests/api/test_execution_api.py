@@ -1,0 +1,250 @@
+"""Our Execution API: driven by upstream's own client through every endpoint, and its own rules."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import urllib3
+from polypod_execution_api import tokens
+from polypod_execution_api.database import DatabaseUrlError, connect, migrate
+from polypod_execution_api.models import Base
+from polypod_execution_api.tokens import InvalidToken, TokenSigner
+from support.api import SECRET, Store
+from support.paths import AIRFLOW_VENV, ROOT
+
+
+@pytest.fixture
+def driven(filled: Store) -> dict[str, Any]:
+    """What upstream's client got from every operation."""
+    ti_id = filled.add("driven", queue="q", arg_bindings=[{"kind": "literal", "name": "x", "value": 1}])
+    other = filled.add("other", queue="q")
+    filled.add("driven", run_id="run-2", queue="q")
+    command = [str(AIRFLOW_VENV / "bin/python"), str(ROOT / "tests/airflow_env/drive_client.py")]
+    arguments = [filled.url, str(ti_id), filled.signer.issue(ti_id), str(other)]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results: dict[str, Any] = json.loads(done.stdout)
+    assert filled.ti(ti_id).state == "success"
+    assert filled.ti(ti_id).rendered_fields == {"field": "value"}
+    assert filled.ti(ti_id).rendered_map_index == "a label"
+    assert filled.ti(other).state == "skipped"
+    return results
+
+
+@pytest.mark.airflow
+def test_upstreams_client_drives_every_endpoint(driven: dict[str, Any]) -> None:
+    def value(name: str) -> Any:
+        return driven[name]
+
+    def status(name: str) -> int:
+        return int(driven[name]["status"])
+
+    assert value("start")["dag_run"]["run_id"] == "run-1"
+    assert value("start again") == value("start")
+    assert value("heartbeat") is None
+    assert status("heartbeat of another process") == 409
+    assert status("heartbeat of another task") == 403
+    assert value("previous successful run")["start_date"] is None
+    assert value("reschedule")["start_date"] is None
+    assert value("count")["count"] == 1
+    assert value("count of a map index")["count"] == 0
+    assert value("states")["task_states"]["run-1"] == {"driven": "running", "other": "queued"}
+    assert value("breadcrumbs") == {"breadcrumbs": []}
+    assert value("previous ti")["task_instance"] is None
+    assert value("inlets") == {"inactive_assets": []}
+    assert value("connection")["password"] == "s3cr3t-pa55"
+    assert value("no connection")["error"] == "CONNECTION_NOT_FOUND"
+    assert value("variable") == {"key": "conformance_in", "value": "a variable"}
+    assert value("no variable")["error"] == "VARIABLE_NOT_FOUND"
+    assert value("variable keys") == {"keys": ["a/b"], "total_entries": 1}
+    assert value("delete variable again") == {"ok": True, "type": "OKResponse"}
+    assert value("get xcom") == {"key": "a/key", "value": [1, None, "ü"]}
+    assert value("get prior xcom")["value"] == [1, None, "ü"]
+    assert value("get mapped xcom")["value"] == {"n": 2}
+    assert value("no xcom")["value"] is None
+    assert value("xcom count")["len"] == 4
+    assert value("xcom item") == {"n": 3}
+    assert value("no xcom item")["error"] == "XCOM_NOT_FOUND"
+    everything = [{"n": n} for n in range(4)]
+    for name in driven:
+        if found := re.match(r"xcom slice \((.*)\)", name):
+            start, stop, step = (None if part == "None" else int(part) for part in found[1].split(", "))
+            assert value(name) == everything[start:stop:step], name
+    assert status("xcom of another run") == 403
+    assert status("set xcom of another task") == 403
+    assert value("deleted xcom")["value"] is None
+    assert value("store get") == {"value": {"x": 1}}
+    assert value("store get, ended")["error"] == "TASK_STORE_NOT_FOUND"
+    assert status("store of another") == 403
+    assert value("dag run")["state"] == "running"
+    assert value("dag run state") == {"state": "running"}
+    assert value("dag run count")["count"] == 1
+    assert value("previous dag run")["dag_run"] is None
+    assert status("dag run of another dag") == 403
+    assert value("dag")["dag_id"] == "conformance"
+    needs_airflow = ("trigger", "asset", "asset alias", "asset events", "asset store", "asset store set",
+                     "asset store clear", "hitl", "defer", "reschedule state")  # fmt: skip
+    for name in needs_airflow:
+        assert status(name) == 400, name
+        assert driven[name]["detail"]["reason"] == "needs_airflow", name
+    assert value("succeed") is None
+    assert value("succeed again") is None
+    assert status("fail after success") == 409
+    assert status("heartbeat after the end") == 409
+    assert status("retry of another") == 403
+
+
+def test_no_endpoint_answers_without_a_token_of_ours(store: Store) -> None:
+    pool = urllib3.PoolManager()
+    base = store.url.removesuffix("/execution/")
+    ti_id = str(store.add("t", queue="q"))
+    claims = {"sub": ti_id, "aud": tokens.AUDIENCE, "iat": 0, "exp": time.time() + 99}
+    foreign = f"Bearer {jwt.encode(claims, b'x' * 32, algorithm='HS256')}"
+    checked = 0
+    for path, operations in json.loads(pool.request("GET", f"{base}/openapi.json").data)["paths"].items():
+        if not path.startswith("/execution"):
+            continue
+        url = base + re.sub(r"\{[^}]*\}", ti_id, path)
+        for method in operations:
+            assert pool.request(method.upper(), url, retries=False).status == 401, path
+            headers = {"authorization": foreign}
+            assert pool.request(method.upper(), url, headers=headers, retries=False).status == 403, path
+            checked += 1
+    assert checked >= 40
+
+
+def test_a_token_is_for_one_audience_and_a_time() -> None:
+    signer = TokenSigner(SECRET, valid_for=100)
+    ti_id = uuid.uuid4()
+    claims = signer.check(signer.issue(ti_id))
+    assert claims.ti_id == ti_id
+    assert not claims.is_old(claims.issued_at + 70)
+    assert claims.is_old(claims.issued_at + 90)
+    base = {"sub": str(ti_id), "aud": tokens.AUDIENCE, "iat": 0, "exp": time.time() + 100}
+    for change in ({"aud": "else"}, {"exp": 1}, {"sub": "no uuid"}, {"sub": None}):
+        forged = jwt.encode({**base, **change}, SECRET, algorithm="HS256")
+        with pytest.raises(InvalidToken):
+            signer.check(forged)
+    with pytest.raises(ValueError, match="needs 32"):
+        TokenSigner(b"short")
+
+
+def test_an_archived_try_answers_gone(store: Store) -> None:
+    from polypod_execution_api import registry
+    from sqlalchemy.orm import Session
+
+    ti_id = store.add("t", queue="q")
+    with Session(store.engine) as session, session.begin():
+        registry.next_try(session, ti_id)
+    headers = {"authorization": f"Bearer {store.signer.issue(ti_id)}", "content-type": "application/json"}
+    answer = urllib3.PoolManager().request(
+        "PUT",
+        f"{store.url}task-instances/{ti_id}/heartbeat",
+        body='{"hostname": "h", "pid": 1}',
+        headers=headers,
+        retries=False,
+    )
+    assert answer.status == 410
+
+
+def test_the_migrations_make_the_models_tables(tmp_path: Path) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = connect(f"sqlite:///{tmp_path}/x.db")
+    migrate(engine)
+    migrate(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/x", "not a url", "oracle://x"])
+def test_an_unusable_database_url_is_explained_without_its_password(url: str) -> None:
+    with pytest.raises(DatabaseUrlError) as caught:
+        connect(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_page_describes_the_api(store: Store) -> None:
+    page = json.loads(urllib3.PoolManager().request("GET", store.url.removesuffix("execution/") + "openapi.json").data)
+    assert page["info"]["title"] == "Polypod Execution API"
+    assert "/execution/task-instances/{task_instance_id}/run" in page["paths"]
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Any:
+    """A real PostgreSQL of our own, on a free port of loopback."""
+    import os
+    import shutil
+
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert binaries, "PostgreSQL is missing: `make test` installs it"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = tmp_path / "data"
+    data.mkdir()
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        # PostgreSQL refuses to run as root
+        for folder in (data, *tmp_path.parents):
+            if str(folder).startswith("/tmp/pytest"):
+                folder.chmod(0o755)
+        tmp_path.chmod(0o755)
+        shutil.chown(data, "postgres")
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    initdb = [*as_user, str(binaries[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "polypod", "-E", "UTF8"]
+    subprocess.run(initdb, check=True, capture_output=True)
+    server = subprocess.Popen(
+        [*as_user, str(binaries[-1] / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", ""],
+        stdout=subprocess.DEVNULL,
+        stderr=(tmp_path / "postgres.log").open("wb"),
+    )
+    try:
+        give_up = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < give_up
+                time.sleep(0.1)
+        yield f"postgresql://polypod@127.0.0.1:{port}/postgres"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_the_same_on_a_real_postgresql(postgres: str, tmp_path: Path) -> None:
+    from support.api import make_store
+    from support.bridge import COORDINATORS, Bridge
+
+    give_up = time.monotonic() + 60
+    while True:
+        try:
+            store = make_store(tmp_path, url=postgres)
+            break
+        except Exception:
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+    with store.server:
+        store.variable("conformance_in", "a variable")
+        for task in ("success", "xcom", "variables", "fail"):
+            ti_id = store.add(task, queue="golang")
+            result = Bridge(tmp_path, store.config(ti_id, "golang", COORDINATORS)).run()
+            assert result.outcome["state"] == ("failed" if task == "fail" else "success"), result.log[-3:]
+            assert store.ti(ti_id).state == result.outcome["state"]
+        assert store.xcoms("xcom")["return_value"]["none"] is True
+        assert store.xcoms("variables")["return_value"] == ["a variable", "a variable!", True]
+    store.engine.dispose()

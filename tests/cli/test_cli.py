@@ -1,0 +1,345 @@
+"""The command line, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.bridge import COORDINATORS
+from support.paths import GO_ROOT, JAVA_ROOT, ROOT, SALES
+
+POLYPOD = str(Path(sys.executable).parent / "polypod")
+
+
+def polypod(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [POLYPOD, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, **(env or {})},
+        cwd=ROOT,
+        check=False,
+    )
+
+
+def write(folder: Path, *documents: Any) -> Path:
+    path = folder / "taskruns.yaml"
+    path.write_text(yaml.safe_dump_all(documents, sort_keys=False))
+    return path
+
+
+def routing(folder: Path, **changes: Any) -> Path:
+    document = {"coordinators": COORDINATORS, "queue_to_coordinator": {name: name for name in COORDINATORS}, **changes}
+    path = folder / "routing.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def task_run(task: str, queue: str = "golang", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "polypod.dev/v1alpha1",
+        "kind": "TaskRun",
+        "metadata": {"name": task.replace("_", "-")},
+        "spec": {"queue": queue, "dagId": "conformance", "taskId": task, "runId": "run-1", **spec},
+    }
+
+
+def run_json(folder: Path, *documents: Any, **kwargs: Any) -> tuple[int, list[dict[str, Any]], str]:
+    done = polypod("run", "-f", write(folder, *documents), "--routing", routing(folder), "-o", "json", **kwargs)
+    items: list[dict[str, Any]] = json.loads(done.stdout)["items"]
+    return done.returncode, items, done.stderr
+
+
+def test_the_sales_pipeline_runs_in_three_languages() -> None:
+    done = polypod("run", "-f", SALES / "taskruns.yaml", "--routing", SALES / "routing.yaml")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[:4] for row in rows[1:]] == [
+        ["extract", "sales.extract", "success", "1"],
+        ["summarize", "sales.summarize", "success", "1"],
+        ["report", "sales.report", "success", "1"],
+    ]
+    assert "best customer: Alan with 210.00" in done.stderr
+    assert "correct-horse" not in done.stderr + done.stdout
+
+
+def test_json_output_is_a_kubernetes_list_and_nothing_else(tmp_path: Path) -> None:
+    code, items, stderr = run_json(tmp_path, task_run("success"), task_run("run_context", params={"a": [1]}))
+    assert code == 0, stderr
+    status = items[0]["status"]
+    assert (status["phase"], status["state"], status["xcoms"]) == ("Succeeded", "success", ["return_value"])
+    [attempt] = status["attempts"]
+    assert attempt["exitCode"] == 0
+    assert attempt["reason"] == "TaskSucceeded"
+    assert attempt["peakMemoryBytes"] > 1 << 20
+    assert attempt["cpuSeconds"] >= 0
+    assert attempt["startTime"] < attempt["finishTime"]
+
+
+def test_arguments_reach_the_function_by_position_and_by_name(tmp_path: Path) -> None:
+    arguments = [
+        {"name": "text", "value": "t"},
+        {"name": "number", "value": 7},
+        {"name": "list", "value": ["a", "b"]},
+        {"name": "upstream", "fromXCom": {"taskId": "success"}},
+    ]
+    named = [
+        {"name": "upstream", "fromXCom": {"taskId": "success"}},
+        {"name": "region_code", "value": "uk"},
+        {"name": "RowLimit", "value": 3},
+    ]
+    for queue in ("golang", "jvm"):
+        runs = [task_run("success", queue), task_run("bind_by_name", queue, arguments=named)]
+        if queue == "golang":
+            runs.append(task_run("bind_by_position", queue, arguments=arguments))
+        code, items, stderr = run_json(tmp_path, *runs)
+        assert code == 0, stderr
+        assert all(item["status"]["xcoms"] == ["return_value"] for item in items)
+
+
+@pytest.mark.parametrize("queue", ["golang", "jvm"])
+def test_arguments_that_do_not_fit_fail_before_the_body(tmp_path: Path, queue: str) -> None:
+    wrong = [
+        [{"name": "region_code", "value": "uk"}],
+        [{"name": "region_code", "value": {"a": 1}}, {"name": "row_limit", "value": "x"}, {"name": "upstream", "value": {}}],
+    ]  # fmt: skip
+    for arguments in wrong:
+        code, items, stderr = run_json(tmp_path, task_run("bind_by_name", queue, arguments=arguments))
+        assert code == 1
+        assert items[0]["status"]["state"] == "failed"
+        assert re.search(r"argument|was not given|does not fit", stderr), stderr
+        assert "xcoms" not in items[0]["status"] or items[0]["status"]["xcoms"] == []
+
+
+def test_retries_with_backoff_and_each_try_in_the_status(tmp_path: Path) -> None:
+    retries = {"limit": 2, "delay": "100ms", "backoff": "exponential"}
+    code, items, _ = run_json(tmp_path, task_run("fail", retries=retries))
+    status = items[0]["status"]
+    assert code == 1
+    assert (status["phase"], status["state"]) == ("Failed", "failed")
+    assert [attempt["state"] for attempt in status["attempts"]] == ["up_for_retry", "up_for_retry", "failed"]
+    assert [attempt["number"] for attempt in status["attempts"]] == [1, 2, 3]
+    assert status["attempts"][0]["message"] == "this task fails"
+
+
+def test_a_task_may_fail_for_good_or_choose_its_own_delay(tmp_path: Path) -> None:
+    retries = {"limit": 1, "delay": "100ms"}
+    for queue in ("golang", "jvm"):
+        _, items, _ = run_json(tmp_path, task_run("fail_for_good", queue, retries=retries))
+        assert len(items[0]["status"]["attempts"]) == 1
+        _, items, _ = run_json(tmp_path, task_run("retry_after", queue, retries=retries))
+        first, second = items[0]["status"]["attempts"]
+        from datetime import datetime
+
+        wait = datetime.fromisoformat(second["startTime"]) - datetime.fromisoformat(first["finishTime"])
+        assert wait.total_seconds() >= 1.5
+
+
+def test_after_a_failure_the_rest_is_not_run_unless_asked(tmp_path: Path) -> None:
+    path = write(tmp_path, task_run("fail"), task_run("success"))
+    for flags, expected in (([], None), (["--keep-going"], "success")):
+        done = polypod("run", "-f", path, "--routing", routing(tmp_path), "-o", "json", *flags)
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["items"][1]["status"].get("state") == expected
+
+
+def test_connections_and_variables_come_from_manifests_then_the_environment(tmp_path: Path) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s"},
+        "stringData": {"AIRFLOW_CONN_CONFORMANCE_DB": "postgres://user:s3cr3t-pa55@db.example:5432/sales"},
+    }
+    run = task_run("connection", connectionsFrom=[{"secretRef": {"name": "s"}}])
+    code, items, stderr = run_json(
+        tmp_path, secret, run, task_run("variables"), env={"AIRFLOW_VAR_CONFORMANCE_IN": "env"}
+    )
+    assert code == 0, stderr
+    assert "s3cr3t-pa55" not in stderr
+    assert all(item["status"]["state"] == "success" for item in items)
+
+
+def test_the_execution_timeout_of_a_taskrun(tmp_path: Path) -> None:
+    code, items, _ = run_json(tmp_path, task_run("wait", timeouts={"execution": "1s"}))
+    assert code == 1
+    assert items[0]["status"]["attempts"][0]["reason"] == "ExecutionTimeout"
+
+
+def test_ctrl_c_ends_the_runtime_cleanly(tmp_path: Path) -> None:
+    command = [POLYPOD, "run", "-f", str(write(tmp_path, task_run("wait"), task_run("success")))]
+    process = subprocess.Popen(
+        [*command, "--routing", str(routing(tmp_path)), "-o", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stdout is not None
+    for line in process.stderr:
+        if "waiting" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    first, second = json.loads(out)["items"]
+    assert first["status"]["attempts"][0]["reason"] == "Terminated"
+    assert "attempts" not in second["status"] or second["status"]["attempts"] == []
+    assert "told to end; cleaning up" in err
+
+
+BROKEN: list[tuple[str, Any, str]] = [
+    ("field", task_run("success", taskid="x"), r"taskruns.yaml:10: unknown field spec.taskid; did you mean 'taskId'\?"),
+    ("missing", {**task_run("success"), "spec": {"queue": "q"}}, r"taskruns.yaml:5: spec.dagId is missing"),
+    ("kind", {**task_run("success"), "kind": "TaskRuns"}, r"kind 'TaskRuns' is not known here; did you mean 'TaskRun'\?"),
+    ("version", {**task_run("success"), "apiVersion": "v1"}, r"it must be 'polypod.dev/v1alpha1'"),
+    ("duration", task_run("success", retries={"delay": "5 sec"}), r"'5 sec' is not a duration; write it like 30s"),
+    ("argument", task_run("success", arguments=[{"name": "x"}]), r"needs exactly one of value and fromXCom"),
+    ("secret", task_run("success", connectionsFrom=[{"secretRef": {"name": "s"}}]), r"Secret 's' is not in these files"),
+    ("type", task_run("success", mapIndex="x"), r"spec.mapIndex: .*integer"),
+    ("queue", task_run("success", queue="golan"), r"'golan' is not in queue_to_coordinator; did you mean 'golang'\?"),
+    ("dag", {**task_run("success"), "spec": {**task_run("success")["spec"], "dagId": "none"}}, r"with Dag 'none'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "message"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, document: Any, message: str) -> None:
+    path = write(tmp_path, document)
+    for command in (["run"], ["validate"]):
+        done = polypod(*command, "-f", path, "--routing", routing(tmp_path))
+        assert done.returncode == 2
+        assert re.search(message, done.stderr), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def coordinator(name: str, **kwargs: Any) -> dict[str, Any]:
+    spec = COORDINATORS[name]
+    return {**COORDINATORS, name: {**spec, "kwargs": {**spec["kwargs"], **kwargs}}}
+
+
+def test_mistakes_in_the_routing_and_the_image(tmp_path: Path) -> None:
+    flipped = tmp_path / "flipped"
+    flipped.mkdir()
+    raw = bytearray((GO_ROOT / "conformance").read_bytes())
+    raw[1000] ^= 1
+    (flipped / "conformance").write_bytes(raw)
+    (flipped / "conformance").chmod(0o755)
+    old_node = tmp_path / "node"
+    old_node.write_text("#!/bin/sh\necho v20.1.0\n")
+    old_node.chmod(0o755)
+    old_java = tmp_path / "java"
+    old_java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_292\"' >&2\n")
+    old_java.chmod(0o755)
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        ("jvm", {"coordinators": coordinator("jvm", java_executable="/no/java")}, "'/no/java' does not exist"),
+        ("jvm", {"coordinators": coordinator("jvm", java_executable="no-java-here")}, "is not on PATH"),
+        ("jvm", {"coordinators": coordinator("jvm", java_executable=str(old_java))}, "is Java 8; conformance.Main was compiled for Java 11"),
+        ("jvm", {"coordinators": coordinator("jvm", jars_root=["/no/jars"])}, "'/no/jars' does not exist"),
+        ("jvm", {"coordinators": coordinator("jvm", jar_args=[])}, "has no keyword 'jar_args'"),
+        ("typescript", {"coordinators": coordinator("typescript", node_executable=str(old_node))}, "is Node 20; TypeScript bundles need Node 22"),
+        ("golang", {"coordinators": coordinator("golang", executables_root=[str(flipped)])}, "binary_sha256 mismatch"),
+        ("golang", {"queue_to_coordinator": {"golang": "nativ"}}, "which is not in coordinators"),
+        ("golang", {"queue_to_cordinator": {}}, "unknown key 'queue_to_cordinator'; did you mean 'queue_to_coordinator'?"),
+    ]  # fmt: skip
+    for queue, changes, message in cases:
+        done = polypod(
+            "run", "-f", write(tmp_path, task_run("success", queue)), "--routing", routing(tmp_path, **changes)
+        )
+        assert done.returncode == 2, (message, done.stderr)
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_yaml_that_is_none_has_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("a: 1\nb: [1,\nc: 2\n")
+    done = polypod("validate", "-f", path)
+    assert done.returncode == 2
+    assert re.search(r"bad.yaml:\d: not valid YAML", done.stderr)
+    assert polypod("validate", "-f", tmp_path / "none.yaml").returncode == 2
+
+
+def test_validate_says_what_would_run() -> None:
+    done = polypod("validate", "-f", SALES / "taskruns.yaml", "--routing", SALES / "routing.yaml")
+    assert done.returncode == 0
+    assert "taskruns.yaml:16: extract: ok, jdk-17 runs" in done.stdout, done.stdout
+
+
+def test_bundles_of_every_kind_are_inspected_and_verified(tmp_path: Path) -> None:
+    go = GO_ROOT / "conformance"
+    shown = yaml.safe_load(polypod("bundle", "inspect", go).stdout)
+    assert shown["kind"] == "executable bundle"
+    assert "success" in shown["dags"]["conformance"]["tasks"]
+    assert "package main" in polypod("bundle", "inspect", "--source", go).stdout
+    sdk = next(JAVA_ROOT.glob("polypod-sdk-*.jar"))
+    assert yaml.safe_load(polypod("bundle", "inspect", sdk).stdout)["supervisor_schema_version"] == "2026-10-30"
+    script = ROOT / "sdks/conformance/typescript/dist/bundle.mjs"
+    assert yaml.safe_load(polypod("bundle", "inspect", script).stdout)["sdk"]["language"] == "typescript"
+    assert polypod("bundle", "verify", go, sdk, script).returncode == 0
+    broken = tmp_path / "broken"
+    broken.write_bytes(go.read_bytes()[:-1])
+    assert polypod("bundle", "verify", broken).returncode == 2
+
+
+def test_a_program_of_any_language_can_be_packed(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF")
+    manifest = tmp_path / "airflow-metadata.yaml"
+    manifest.write_text(
+        'airflow_bundle_metadata_version: "1.0"\nsdk: {language: c, version: "1", supervisor_schema_version: "2026-10-30"}\n'
+        "source: main.c\ndags: {d: {tasks: [t]}}\n"
+    )
+    source = tmp_path / "main.c"
+    source.write_text("int main;")
+    packed = tmp_path / "out" / "bundle"
+    done = polypod("bundle", "pack", program, "--manifest", manifest, "--source", source, "-o", packed)
+    assert done.returncode == 0, done.stderr
+    assert polypod("bundle", "inspect", "--source", packed).stdout == "int main;"
+    manifest.write_text("dags: {}")
+    assert polypod("bundle", "pack", program, "--manifest", manifest, "-o", packed).returncode == 2
+
+
+def test_help_is_worth_reading() -> None:
+    text = polypod("--help").stdout
+    assert "polypod run -f" in text
+    assert "Exit codes" in text
+    for command in ("run", "validate", "bundle"):
+        assert "Usage" in polypod(command, "--help").stdout
+
+
+@pytest.mark.airflow
+def test_an_airflow_workload_runs_with_the_same_command(airflow: Any, tmp_path: Path) -> None:
+    run_id = f"cli-{time.time_ns()}"
+    workload = airflow.queue(run_id, "success", queue="golang")["success"]
+    path = tmp_path / "workload.json"
+    path.write_text(json.dumps(workload))
+    log = tmp_path / "task.log"
+    done = polypod(
+        "run", "--workload", path, "--execution-api-url", airflow.url, "--routing", routing(tmp_path), "--log-file", log
+    )
+    assert done.returncode == 0, done.stderr
+    assert airflow.state(run_id, "success")["state"] == "success"
+    assert "an info line" in log.read_text()
+
+
+@pytest.mark.airflow
+def test_a_mistake_in_the_routing_leaves_no_airflow_task_running(airflow: Any, tmp_path: Path) -> None:
+    run_id = f"cli-{time.time_ns()}"
+    workload = airflow.queue(run_id, "success", queue="golang")["success"]
+    path = tmp_path / "workload.json"
+    path.write_text(json.dumps(workload))
+    (tmp_path / "empty").mkdir()
+    broken = routing(tmp_path, coordinators=coordinator("golang", executables_root=[str(tmp_path / "empty")]))
+    done = polypod("run", "--workload", path, "--execution-api-url", airflow.url, "--routing", broken)
+    assert done.returncode == 2
+    assert "dag_id" in done.stderr
+    assert airflow.state(run_id, "success")["state"] == "failed"
