@@ -141,6 +141,12 @@ def parse_routing(document: Any, where: str) -> Routing:
     for key in document:
         if key not in ROUTING_KEYS:
             raise UserError(Reason.INVALID_ROUTING, f"{where}: unknown key {key!r}" + nearest(str(key), ROUTING_KEYS))
+    coordinators = document.get("coordinators")
+    for name, entry in coordinators.items() if isinstance(coordinators, dict) else ():
+        try:
+            msgspec.convert(entry, CoordinatorSpec)
+        except msgspec.ValidationError as error:
+            raise UserError(Reason.INVALID_ROUTING, f"{where}: coordinators.{name}: {error}") from None
     try:
         routing = msgspec.convert({key: value for key, value in document.items() if value is not None}, Routing)
     except msgspec.ValidationError as error:

@@ -26,10 +26,7 @@ def rogue(filled: Store, tmp_path: Path) -> Rogue:
         ti_id = filled.add("rogue", queue="rogue", retries=retries)
         config = filled.config(ti_id, "rogue", {"rogue": coordinator})
         config["timeouts"] = {"kill_grace": 1, **(timeouts or {})}
-        bridge = Bridge(tmp_path, config, {"ROGUE": behaviour, **env})
-        bridge.config["ti_id"] = None
-        del bridge.config["ti_id"]
-        return bridge
+        return Bridge(tmp_path, config, {"ROGUE": behaviour, **env})
 
     return make
 
@@ -79,7 +76,9 @@ CASES: list[tuple[str, dict[str, str], str, str, str]] = [
 def test_every_misbehaviour_has_its_outcome(
     filled: Store, rogue: Rogue, behaviour: str, env: dict[str, str], state: str, reason: str, message: str
 ) -> None:
-    bridge = rogue(behaviour, timeouts={"startup": 2}, **env)
+    # short only where nothing else can happen: a busy machine may take its time to start a runtime
+    startup = 2 if reason == "StartupTimeout" else 60
+    bridge = rogue(behaviour, timeouts={"startup": startup}, **env)
     result: Result = bridge.run()
     assert (result.outcome["state"], result.outcome["reason"]) == (state, reason), (result.outcome, result.log)
     assert message in result.outcome.get("message", "")
@@ -248,3 +247,79 @@ def test_a_full_disk_does_not_end_the_task(filled: Store, tmp_path: Path) -> Non
     assert "the log cannot be written; the task goes on" in result.stderr
     assert "an info line" in result.stderr
     assert "log lines could not be written" in result.stderr
+
+
+def test_a_blocked_log_holds_the_runtime_instead_of_filling_memory(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("spam", queue="golang", conf={"lines": 200_000})
+    bridge = Bridge(tmp_path, {**filled.config(ti_id, "golang", COORDINATORS), "log_format": "json", "log_file": None})
+    reader, writer = os.pipe()
+    bridge.stderr_fd = writer
+    bridge.start()
+    os.close(writer)
+    assert bridge.process is not None
+    # nobody reads: after a while nothing moves any more, and nothing grows
+    sizes: list[int] = []
+    give_up = time.monotonic() + 60
+    while len(sizes) < 20 or sizes[-1] != sizes[-20]:
+        assert time.monotonic() < give_up
+        pages = int(Path(f"/proc/{bridge.process.pid}/statm").read_text().split()[1])
+        sizes.append(pages * os.sysconf("SC_PAGE_SIZE"))
+        time.sleep(0.1)
+    assert max(sizes) < 128 << 20
+    with os.fdopen(reader, "rb") as stream:
+        lines = stream.read().splitlines()
+    bridge.finish()
+    assert sum(b'"event":"spam"' in line for line in lines) == 200_000
+
+
+def test_a_runtime_of_an_older_schema_is_told_that_it_gets_no_arguments(filled: Store, tmp_path: Path) -> None:
+    from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT_33, JAVA_CLASSPATH, JAVA_ROOT_33
+
+    older = {
+        "golang": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT_33)]}},
+        "jvm": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": [str(JAVA_ROOT_33)]}},
+    }
+    bindings = [{"kind": "literal", "name": "x", "value": 1, "from_default": False}]
+    for queue in older:
+        ti_id = filled.add("bind_by_name", run_id=queue, queue=queue, arg_bindings=bindings)
+        result = Bridge(tmp_path, filled.config(ti_id, queue, older), log_name=f"{queue}.log").run()
+        assert result.outcome["state"] == "failed"
+        notice = next(record for record in result.log if "has no arguments" in record["event"])
+        assert (notice["arguments"], notice["schema_version"]) == (1, "2026-06-16")
+        assert "2026-06-16, which has no arguments" in str(result.log)
+
+
+def test_tls_with_an_authority_of_ones_own(filled: Store, tmp_path: Path) -> None:
+    import subprocess
+    import threading
+
+    import uvicorn
+    from polypod_execution_api.app import create_app
+    from support.airflow import free_port
+
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    port = free_port()
+    app = create_app(filled.engine, filled.signer)
+    options = {"ssl_certfile": str(cert), "ssl_keyfile": str(key), "lifespan": "off", "log_level": "error"}
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, **options))  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        for ca_file, state in ((str(cert), "success"), (None, "failed")):
+            ti_id = filled.add("success", run_id=f"tls-{state}", queue="golang")
+            config = filled.config(ti_id, "golang", COORDINATORS)
+            api = {"url": f"https://127.0.0.1:{port}/execution/", "ca_file": ca_file, "retry_wait_min": 0.1}
+            result = Bridge(tmp_path, {**config, "execution_api": api}).run()
+            assert result.outcome["state"] == state, result.log
+        assert "certificate" in result.outcome["message"].lower()
+        config["execution_api"]["url"] = "https://127.0.0.1"
+        config["execution_api"]["ca_file"] = str(tmp_path / "none.pem")
+        result = Bridge(tmp_path, config).run()
+        assert "none.pem" in result.outcome["message"]
+        assert result.returncode == 2
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -52,6 +52,7 @@ class Bridge:
     config: dict[str, Any]
     env: dict[str, str] = field(default_factory=dict)
     log_name: str = "task.log"
+    stderr_fd: int | None = None
 
     def __post_init__(self) -> None:
         self.log_file = self.folder / self.log_name
@@ -73,7 +74,7 @@ class Bridge:
         self.stderr_file = self.folder / "stderr.txt"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "polypod_coordinators.sidecar", "--config", str(self.config_file)],
-            stderr=self.stderr_file.open("wb"),
+            stderr=self.stderr_file.open("wb") if self.stderr_fd is None else self.stderr_fd,
             stdin=subprocess.DEVNULL,
             env={**env, **self.env},
             start_new_session=True,
@@ -89,7 +90,8 @@ class Bridge:
                 self.process.kill()
                 self.process.wait()
         outcome = json.loads(self.outcome_file.read_text()) if self.outcome_file.exists() else {}
-        return Result(self.process.returncode, outcome, self.read_log(), self.stderr_file.read_text())
+        stderr = self.stderr_file.read_text() if self.stderr_file.exists() else ""
+        return Result(self.process.returncode, outcome, self.read_log(), stderr)
 
     def read_log(self) -> list[dict[str, Any]]:
         if not self.log_file.exists() or not self.log_file.is_file():

@@ -1,0 +1,158 @@
+"""logs/: splitting, parsing, masking and rendering."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polypod_coordinators.logs.masking import Masker
+from polypod_coordinators.logs.pipeline import LineSplitter, Output, TaskLog, runtime_record
+from polypod_coordinators.logs.render import console, json_line
+
+
+@given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line), max_size=8), st.data())
+def test_lines_survive_any_fragmentation(lines: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(line + b"\n" for line in lines) + b"rest"
+    splitter, got = LineSplitter(Masker()), []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        got += splitter.feed(stream[:size])
+        stream = stream[size:]
+    assert got + splitter.rest() == [*lines, b"rest"]
+    assert splitter.rest() == []
+
+
+@given(st.integers(0, 60), st.integers(1, 17))
+def test_an_endless_line_is_cut_but_never_through_a_secret(before: int, chunk: int) -> None:
+    masker = Masker()
+    masker.add("correct-horse")
+    splitter, got = LineSplitter(masker, max_line=32), []
+    stream = b"x" * before + b"correct-horse" + b"y" * 50 + b"\n"
+    for start in range(0, len(stream), chunk):
+        got += splitter.feed(stream[start : start + chunk])
+    text = "".join(masker.text(line.decode()) for line in got)
+    assert "correct-horse" not in text
+    assert text == "x" * before + "***" + "y" * 50
+
+
+def test_invalid_utf8_is_kept_across_a_cut() -> None:
+    splitter = LineSplitter(Masker(), max_line=8)
+    got = splitter.feed(b"\xff" * 20 + b"\n")
+    assert b"".join(got) == b"\xff" * 20
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b'{"level":"INFO","event":"e"}', {"level": "info", "event": "e", "logger": "task"}),
+        (b'{"level":"warn","event":"e"}', {"level": "warning", "event": "e", "logger": "task"}),
+        (b'{"level":"weird","event":1}', {"level": "info", "event": "1", "logger": "task"}),
+        (
+            b'{"event":"e","exception":[{"a":1}]}',
+            {"level": "info", "event": "e", "logger": "task", "error_detail": [{"a": 1}]},
+        ),
+        (b'{"event":"e","exception":null,"x":[1]}', {"level": "info", "event": "e", "logger": "task", "x": [1]}),
+    ],
+)
+def test_a_runtime_record_is_brought_into_upstreams_shape(line: bytes, expected: dict[str, Any]) -> None:
+    assert runtime_record(line) == expected
+
+
+@given(st.binary(max_size=60))
+def test_any_line_becomes_an_event(line: bytes) -> None:
+    record = runtime_record(line)
+    assert {"level", "event", "logger"} <= set(record)
+    json.loads(json_line({"timestamp": datetime.now(UTC), **record}))
+
+
+def test_the_keys_come_in_upstreams_order() -> None:
+    event = {"extra": 1, "logger": "l", "level": "info", "event": "e", "timestamp": datetime(2026, 1, 1, tzinfo=UTC)}
+    assert list(json.loads(json_line(event))) == ["timestamp", "level", "event", "logger", "extra"]
+    assert json.loads(json_line({**event, "odd": "\ud800"}))["odd"] == "?"
+
+
+def test_deep_nesting_is_neither_a_crash_nor_a_leak() -> None:
+    masker = Masker()
+    masker.add("correct-horse")
+    deep: Any = "correct-horse"
+    for _ in range(100_000):
+        deep = [deep]
+    assert "correct-horse" not in str(masker.redact({"a": deep}))[:1000]
+
+
+def test_every_form_of_a_secret_is_masked() -> None:
+    masker = Masker()
+    masker.add_connection(
+        'p"ss w/rd', '{"token": "t0k3n-value", "region": "eu-west", "nested": {"api_key": "k3y-value"}}'
+    )
+    masker.add("-----BEGIN\nline-one\nline-two")
+    for text in ('p"ss w/rd', 'p\\"ss w/rd', "p%22ss%20w%2Frd", "t0k3n-value", "k3y-value", "line-one", "line-two"):
+        assert masker.text(f"<{text}>") == "<***>", text
+    assert masker.text("eu-west") == "eu-west"
+    assert masker.text("eyJhbGciOi.eyJzdWIi.sig-nature x") == "eyJ*** x"
+
+
+def test_a_longer_secret_wins_over_a_shorter_one_in_it() -> None:
+    masker = Masker()
+    masker.add("secret")
+    masker.add("secret-extended")
+    assert masker.text("secret-extended secret") == "*** ***"
+
+
+def test_a_name_decides_for_variables_and_mask_secret() -> None:
+    masker = Masker(["Pin_Code"])
+    masker.add("plain value", "my_variable")
+    masker.add("hidden value", "DB.PASSWORD")
+    masker.add("numeric-pin", "pin_code")
+    masker.add("four")
+    masker.add("airflow")
+    assert (
+        masker.text("plain value, hidden value, numeric-pin, four, airflow") == "plain value, ***, ***, four, airflow"
+    )
+
+
+def test_values_under_sensitive_names_are_hidden_at_any_depth() -> None:
+    redacted = Masker().redact({"a": [{"Access-Token": {"x": ["y", 1]}}], "passwd": "p", "n": 1})
+    assert redacted == {"a": [{"Access-Token": {"x": ["***", 1]}}], "passwd": "***", "n": 1}
+
+
+def test_a_full_destination_is_reported_once_and_counted(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    full = os.open("/dev/full", os.O_WRONLY)
+    good = os.open(kept, os.O_WRONLY | os.O_CREAT)
+    log = TaskLog(Masker(), [Output(full, json_line, "full"), Output(good, json_line, "good")])
+    for number in range(3):
+        log.event("info", "line", number=number)
+    os.close(full)
+    os.close(good)
+    events = [json.loads(line)["event"] for line in kept.read_text().splitlines()]
+    assert sorted(events) == ["line", "line", "line", "the log cannot be written; the task goes on"]
+    assert log.lost() == {"full": 3}
+
+
+def test_the_supervisors_own_level_is_that_of_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    log = TaskLog(Masker(), [Output(fd, json_line, "x")], "warning")
+    log.event("info", "quiet")
+    log.event("error", "loud")
+    os.close(fd)
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["loud"]
+
+
+def test_the_console_form_has_colour_only_if_asked() -> None:
+    event = {
+        "timestamp": datetime(2026, 1, 1, 12, 30, tzinfo=UTC),
+        "level": "info",
+        "event": "e",
+        "logger": "l",
+        "x": 1,
+    }
+    assert console(False)(event).decode().split() == ["12:30:00.000", "[info", "]", "e", "[l]", "x=1"]
+    assert b"\x1b[" in console(True)(event)

@@ -1,0 +1,98 @@
+"""secrets.py: connections and variables from the environment and from mounted folders."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from polypod_coordinators.comm import messages as m
+from polypod_coordinators.secrets import ConnectionFormatError, SecretStore, parse_connection
+from support.paths import AIRFLOW_VENV
+
+CONNECTIONS = {
+    "plain": "postgres://user:pass@host.example:5432/schema",
+    "normalised": "postgresql://host",
+    "quoted": "my-conn-type://us%40er:p%2Fa%3As@host/sch%20ema?a=1&b=x%20y",
+    "extra": 'aws://?__extra__=%7B%22region%22%3A+%22eu%22%7D',
+    "protocol": "http://https://host.example:8080/path",
+    "only type": "http://",
+    "json": json.dumps({"conn_type": "mysql", "host": "h", "login": "l", "password": "p", "port": 3306,
+                        "schema": "s", "extra": {"a": {"b": 1}}}),
+    "json, extra as text": json.dumps({"conn_type": "x", "extra": '{"a": 1}'}),
+    "json, port as text": json.dumps({"conn_type": "x", "port": "12"}),
+}  # fmt: skip
+
+
+@pytest.mark.airflow
+def test_connections_are_read_as_airflow_reads_them() -> None:
+    script = (
+        "import json, sys\nfrom airflow.sdk.definitions.connection import Connection\n"
+        "for name, text in json.load(sys.stdin).items():\n"
+        "    c = Connection.from_json(text, conn_id='c') if text.startswith('{') else Connection.from_uri(text, conn_id='c')\n"
+        "    print('=' + json.dumps([name, c.conn_type, c.host, c.schema, c.login, c.password, c.port, c.extra]))\n"
+    )
+    done = subprocess.run(
+        [str(AIRFLOW_VENV / "bin/python"), "-c", script],
+        input=json.dumps(CONNECTIONS),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    theirs = [json.loads(line[1:]) for line in done.stdout.splitlines() if line.startswith("=")]
+    assert len(theirs) == len(CONNECTIONS), done.stderr[-2000:]
+
+    def loose(value: Any) -> Any:
+        # an absent part is None here and may be "" there; an extra is compared as what it means
+        if isinstance(value, str) and value.startswith("{"):
+            return json.loads(value)
+        return value or None
+
+    for name, *fields in theirs:
+        ours = parse_connection("c", CONNECTIONS[name], "KEY")
+        seen = [ours.conn_type, ours.host, ours.schema, ours.login, ours.password, ours.port, ours.extra]
+        assert [loose(value) for value in seen] == [loose(value) for value in fields], name
+
+
+@pytest.mark.parametrize("text", ["", "no uri s3cret", "{broken s3cret", '{"port": "s3cret"}', "x://h:s3cret/"])
+def test_what_cannot_be_read_is_explained_without_showing_it(text: str) -> None:
+    with pytest.raises(ConnectionFormatError) as caught:
+        parse_connection("c", text, "AIRFLOW_CONN_C")
+    assert "AIRFLOW_CONN_C" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_folders_come_before_the_environment_and_are_read_anew(tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.mkdir()
+    second.mkdir()
+    store = SecretStore([str(first), str(second)], {"AIRFLOW_VAR_KEY": "environment", "AIRFLOW_CONN_C": "http://env"})
+
+    def value() -> Any:
+        answer = store.answer(m.GetVariable(key="key"))
+        return msgspec.to_builtins(answer)["value"]
+
+    assert value() == "environment"
+    (second / "AIRFLOW_VAR_KEY").write_text("second")
+    assert value() == "second"
+    (first / "AIRFLOW_VAR_KEY").write_text("first")
+    assert value() == "first"
+    (first / "AIRFLOW_VAR_KEY").write_text("rotated")
+    assert value() == "rotated"
+    assert msgspec.to_builtins(store.answer(m.GetConnection(conn_id="c")))["host"] == "env"
+
+
+def test_what_is_not_there_is_left_to_the_api_and_no_path_escapes(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "folder").mkdir()
+    store = SecretStore([str(tmp_path / "folder")], {})
+    for message in (
+        m.GetVariable(key="none"),
+        m.GetVariable(key="../secret"),
+        m.GetVariable(key="a\0b"),
+        m.GetDag(dag_id="d"),
+    ):
+        assert store.answer(message) is None
