@@ -96,6 +96,10 @@ test: setup examples conformance airflow postgres ## run every test
 bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md
 	$(BIN)/python bench/bridge.py
 
+generated: setup ## write anew what is generated
+	$(BIN)/python sdks/generate_table.py
+	$(BIN)/python docs/generate_reasons.py
+
 lock: setup ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	$(BIN)/uv pip compile -q tests/airflow_env/airflow.in --generate-hashes --no-emit-index-url --no-header -o tests/airflow_env/airflow.lock
@@ -103,4 +107,4 @@ lock: setup ## resolve the dependencies anew
 clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
 
-.PHONY: help setup toolchains postgres examples conformance airflow demo lint test bench lock clean
+.PHONY: help setup toolchains postgres examples conformance airflow demo lint test bench generated lock clean

@@ -1,6 +1,7 @@
 package conformance;
 
 import dev.polypod.sdk.ArgName;
+import dev.polypod.sdk.ArgPosition;
 import dev.polypod.sdk.Bundle;
 import dev.polypod.sdk.Client;
 import dev.polypod.sdk.Context;
@@ -44,6 +45,7 @@ public final class Main {
                 .register(dag, "variables", Variables.class)
                 .register(dag, "xcom", XCom.class)
                 .register(dag, "bind_by_name", BindByName.class)
+                .register(dag, "bind_by_position", BindByPosition.class)
                 .register(dag, "concurrent", Concurrent.class)
                 .register(dag, "wait", Wait.class)
                 .register(dag, "run_context", RunContext.class)
@@ -162,6 +164,28 @@ public final class Main {
   public static class BindByName implements InputTask<Arguments> {
     public void execute(Context context, Client client, Arguments input) {
       client.setXCom(Map.of("region", input.regionCode, "limit", input.limit, "upstream", input.upstream.text));
+    }
+  }
+
+  public static class Places implements TaskInput {
+    @ArgPosition(0)
+    public String text;
+
+    @ArgPosition(3)
+    public Upstream upstream;
+
+    @ArgPosition(2)
+    public List<String> list;
+
+    @ArgPosition(1)
+    public long number;
+  }
+
+  public static class BindByPosition implements InputTask<Places> {
+    public void execute(Context context, Client client, Places input) {
+      client.setXCom(
+          Map.of(
+              "text", input.text, "number", input.number, "list", input.list, "upstream", input.upstream.text));
     }
   }
 

@@ -1,6 +1,7 @@
 package dev.polypod.sdk.internal;
 
 import dev.polypod.sdk.ArgName;
+import dev.polypod.sdk.ArgPosition;
 import dev.polypod.sdk.Client;
 import dev.polypod.sdk.InputTask;
 import java.lang.reflect.Field;
@@ -44,6 +45,35 @@ final class Inputs {
           "the task takes arguments and was given none: the Dag calls it without, or the SDK's jar is that for "
               + "supervisor schema 2026-06-16, which has no arguments");
     }
+    List<Field> fields = new ArrayList<>();
+    for (Field field : input.getFields()) {
+      if (!Modifier.isStatic(field.getModifiers()) && !Modifier.isFinal(field.getModifiers())) {
+        fields.add(field);
+      }
+    }
+    Object filled = input.getDeclaredConstructor().newInstance();
+    if (fields.stream().anyMatch(field -> field.isAnnotationPresent(ArgPosition.class))) {
+      byPosition(filled, fields, bindings, client);
+    } else {
+      byName(filled, fields, bindings, client);
+    }
+    return filled;
+  }
+
+  private static void byPosition(Object filled, List<Field> fields, List<?> bindings, Client client) throws Exception {
+    if (fields.size() != bindings.size()) {
+      throw new BindingException("the task takes " + fields.size() + " argument(s) and was given " + bindings.size());
+    }
+    for (Field field : fields) {
+      ArgPosition position = field.getAnnotation(ArgPosition.class);
+      if (position == null || position.value() < 0 || position.value() >= bindings.size()) {
+        throw new BindingException("field " + field.getName() + " needs an @ArgPosition from 0 to " + (fields.size() - 1));
+      }
+      set(filled, field, Wire.map(bindings.get(position.value())), client);
+    }
+  }
+
+  private static void byName(Object filled, List<Field> fields, List<?> bindings, Client client) throws Exception {
     Map<String, Map<String, Object>> given = new LinkedHashMap<>();
     for (Object binding : bindings) {
       Map<String, Object> map = Wire.map(binding);
@@ -53,30 +83,30 @@ final class Inputs {
     for (Map<String, Object> binding : given.values()) {
       names.add((String) binding.get("name"));
     }
-    Object filled = input.getDeclaredConstructor().newInstance();
-    for (Field field : input.getFields()) {
-      if (Modifier.isStatic(field.getModifiers()) || Modifier.isFinal(field.getModifiers())) {
-        continue;
-      }
+    for (Field field : fields) {
       ArgName pinned = field.getAnnotation(ArgName.class);
       String name = pinned == null ? field.getName() : pinned.value();
       Map<String, Object> binding = given.remove(normal(name));
       if (binding == null) {
         throw new BindingException("the task's argument " + name + " was not given; given: " + names);
       }
-      Object value =
-          "xcom".equals(binding.get("kind")) ? client.getXCom((String) binding.get("task_id")) : binding.get("value");
-      try {
-        field.set(filled, Json.into(value, field.getGenericType()));
-      } catch (IllegalArgumentException error) {
-        throw new BindingException(
-            "argument " + name + " does not fit " + field.getGenericType().getTypeName() + ": " + error.getMessage());
-      }
+      set(filled, field, binding, client);
     }
     if (!given.isEmpty()) {
       throw new BindingException("the task has no argument " + given.values().iterator().next().get("name"));
     }
-    return filled;
+  }
+
+  private static void set(Object filled, Field field, Map<String, Object> binding, Client client) throws Exception {
+    Object value =
+        "xcom".equals(binding.get("kind")) ? client.getXCom((String) binding.get("task_id")) : binding.get("value");
+    try {
+      field.set(filled, Json.into(value, field.getGenericType()));
+    } catch (IllegalArgumentException error) {
+      throw new BindingException(
+          "argument " + binding.get("name") + " does not fit " + field.getGenericType().getTypeName() + ": "
+              + error.getMessage());
+    }
   }
 
   private static String normal(String name) {

@@ -1,0 +1,108 @@
+"""Every example in README and docs is run: commands, manifests, routings and programs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from polypod_cli import manifests
+from polypod_coordinators.artifacts import metadata
+from polypod_coordinators.config import parse_routing
+from support.paths import CONFORMANCE, JAVA_ROOT, ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    (f"{page.relative_to(ROOT)}-{number}", match[1], match[2])
+    for page in PAGES
+    for number, match in enumerate(re.finditer(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.S | re.M))
+]
+
+
+def blocks(kind: str) -> list[object]:
+    return [pytest.param(text, id=name) for name, found, text in BLOCKS if found == kind]
+
+
+def run(command: list[str] | str, cwd: Path, path: str = "") -> None:
+    environ = {**os.environ, "PATH": f"{path}{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        shell=isinstance(command, str),
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_no_block_is_left_out() -> None:
+    assert {kind for _, kind, _ in BLOCKS} <= {"console", "yaml", "go", "java", "ts", "text"}
+
+
+@pytest.mark.parametrize("text", blocks("console"))
+def test_commands(text: str) -> None:
+    for line in text.splitlines():
+        assert line.startswith("$ "), line
+        command = line[2:].partition("  #")[0].strip()
+        if not command.startswith("make "):  # those two are what CI and this very run are
+            run(command, ROOT)
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_manifests(text: str, tmp_path: Path) -> None:
+    documents = list(yaml.safe_load_all(text))
+    if "coordinators" in documents[0]:
+        parse_routing(documents[0], "docs")
+    elif "airflow_bundle_metadata_version" in documents[0]:
+        metadata.parse(text.encode())
+    else:
+        path = tmp_path / "taskruns.yaml"
+        path.write_text(text)
+        assert manifests.load([path]).task_runs
+
+
+@pytest.mark.parametrize("text", blocks("go"))
+def test_go(text: str, tmp_path: Path) -> None:
+    if not text.startswith("package"):
+        assert text.strip() in (ROOT / "examples/sales/go/main.go").read_text()
+        return
+    (tmp_path / "main.go").write_text(text)
+    for name in ("go.mod", "go.sum"):
+        content = (CONFORMANCE / "go" / name).read_text()
+        (tmp_path / name).write_text(content.replace("../../go", str(ROOT / "sdks/go")))
+    run(["go", "build", "-o", "program", "."], tmp_path)
+
+
+@pytest.mark.parametrize("text", blocks("java"))
+def test_java(text: str, tmp_path: Path) -> None:
+    (tmp_path / "Greeting.java").write_text(text)
+    class_path = ":".join(str(jar) for jar in JAVA_ROOT.glob("*.jar"))
+    run(["javac", "-cp", class_path, "-d", str(tmp_path), "Greeting.java"], tmp_path)
+
+
+@pytest.mark.parametrize("text", blocks("ts"))
+def test_typescript(text: str, tmp_path: Path) -> None:
+    project = CONFORMANCE / "typescript"
+    (tmp_path / "main.ts").write_text(text)
+    (tmp_path / "node_modules").symlink_to(project / "node_modules")
+    run(["node_modules/.bin/airflow-ts-pack", "main.ts"], tmp_path, path=f"{project}/node_modules/node/bin:")
+
+
+def test_the_page_of_reasons_is_what_the_code_says() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    from generate_reasons import rendered
+
+    assert (ROOT / "docs/reasons.md").read_text() == rendered(), "run `make generated`"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,179 @@
+"""Every "yes" in sdks/capabilities.yaml, proved by running it; and the README's table is what the file says."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.airflow import Airflow
+from support.api import Store
+from support.bridge import COORDINATORS, Bridge, Result, workload_config
+from support.paths import ROOT
+from test_swap_matrix import VALUE
+
+CAPABILITIES: list[dict[str, Any]] = yaml.safe_load((ROOT / "sdks/capabilities.yaml").read_text())
+QUEUES = {"go": "golang", "java": "jvm", "typescript": "typescript"}
+CLAIMS = [(sdk, row["name"]) for row in CAPABILITIES for sdk in QUEUES if row[sdk]]
+
+
+class Lab:
+    """Runs a conformance task of one SDK."""
+
+    def __init__(self, store: Store, folder: Path, queue: str) -> None:
+        self.store = store
+        self.folder = folder
+        self.queue = queue
+
+    def bridge(self, task: str, **spec: Any) -> Bridge:
+        ti_id = self.store.add(task, queue=self.queue, **spec)
+        return Bridge(self.folder, self.store.config(ti_id, self.queue, COORDINATORS))
+
+    def run(self, task: str, **spec: Any) -> Result:
+        return self.bridge(task, **spec).run()
+
+    def value(self, task: str, **spec: Any) -> Any:
+        result = self.run(task, **spec)
+        assert result.outcome["state"] == "success", result.log[-5:]
+        return self.store.xcoms(task)["return_value"]
+
+
+def logging(lab: Lab) -> None:
+    result = lab.run("success")
+    loggers = {record["logger"] for record in result.log}
+    assert {"task.stdout", "task.stderr"} <= loggers
+    assert loggers - {"task.stdout", "task.stderr", "supervisor"}, "no record came over the logs socket"
+
+
+def up_for_retry(lab: Lab) -> None:
+    result = lab.run("fail", retries=1)
+    assert result.outcome["state"] == "up_for_retry"
+    assert result.outcome["message"] == "this task fails"
+
+
+def xcom(lab: Lab) -> None:
+    assert lab.value("success") == VALUE
+    assert lab.value("xcom") == {"seen": VALUE, "none": True}
+
+
+def by_name(lab: Lab) -> None:
+    lab.value("success")
+    bindings = [
+        {"kind": "literal", "name": "region_code", "value": "uk", "from_default": False},
+        {"kind": "literal", "name": "ROWLIMIT", "value": 3, "from_default": True},
+        {"kind": "xcom", "name": "upstream", "task_id": "success"},
+    ]
+    assert lab.value("bind_by_name", arg_bindings=bindings) == {"region": "uk", "limit": 3, "upstream": "grüße ✓"}
+
+
+def by_position(lab: Lab) -> None:
+    lab.value("success")
+    values = {"a": "t", "b": 2**53, "c": ["x"]}
+    bindings = [{"kind": "literal", "name": k, "value": v, "from_default": False} for k, v in values.items()]
+    bindings.append({"kind": "xcom", "name": "d", "task_id": "success"})
+    expected = {"text": "t", "number": 2**53, "list": ["x"], "upstream": "grüße ✓"}
+    assert lab.value("bind_by_position", arg_bindings=bindings) == expected
+
+
+def cancellation(lab: Lab) -> None:
+    bridge = lab.bridge("wait").start()
+    give_up = time.monotonic() + 60
+    while not any(record["event"] == "waiting" for record in bridge.read_log()):
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    assert bridge.process is not None
+    bridge.process.send_signal(signal.SIGTERM)
+    result = bridge.finish()
+    assert result.outcome["exitCode"] == 0, "the runtime was killed instead of ending by itself"
+    assert "ended early" in str(result.log)
+
+
+def retry_delay(lab: Lab) -> None:
+    bridge = lab.bridge("retry_after", retries=1)
+    assert bridge.run().outcome["state"] == "up_for_retry"
+    import uuid
+
+    assert lab.store.ti(uuid.UUID(bridge.config["ti"]["id"])).retry_delay_seconds == 1.5
+
+
+def state(task: str, expected: str) -> Callable[[Lab], None]:
+    def prove(lab: Lab) -> None:
+        assert lab.run(task).outcome["state"] == expected
+
+    return prove
+
+
+def equals(task: str, expected: Any) -> Callable[[Lab], None]:
+    def prove(lab: Lab) -> None:
+        assert lab.value(task) == expected
+
+    return prove
+
+
+CONNECTION = {
+    "type": "postgres", "host": "db.example", "port": 5432, "login": "user", "schema": "sales", "password_length": 11,
+}  # fmt: skip
+VARIABLES = ["a variable", "a variable!", True]
+
+PROOFS: dict[str, Callable[[Lab], None]] = {
+    "state: success": state("success", "success"),
+    "state: failed": state("fail", "failed"),
+    "state: up_for_retry": up_for_retry,
+    "state: skipped": state("skip", "skipped"),
+    "state: removed": state("not_in_the_bundle", "removed"),
+    "task logging": logging,
+    "XCom read and write": xcom,
+    "connection read": equals("connection", CONNECTION),
+    "variable read": equals("concurrent", [f"value {n}" for n in range(20)]),
+    "variable write": equals("variables", VARIABLES),
+    "variable delete": equals("variables", VARIABLES),
+    "arguments by name": by_name,
+    "arguments by position": by_position,
+    "self-contained bundle": state("success", "success"),
+    "several requests in flight": equals("concurrent", [f"value {n}" for n in range(20)]),
+    "cancellation": cancellation,
+    "retry delay of the task's choice": retry_delay,
+}
+
+
+@pytest.mark.parametrize(("sdk", "name"), [claim for claim in CLAIMS if claim[1] != "stub target"])
+def test_what_an_sdk_claims_it_does(filled: Store, tmp_path: Path, sdk: str, name: str) -> None:
+    PROOFS[name](Lab(filled, tmp_path, QUEUES[sdk]))
+
+
+@pytest.mark.airflow
+@pytest.mark.parametrize("sdk", [claim[0] for claim in CLAIMS if claim[1] == "stub target"])
+def test_a_stub_task_of_a_real_dag_is_run(airflow: Airflow, tmp_path: Path, sdk: str) -> None:
+    run_id = f"stub-{sdk}-{time.time_ns()}"
+    workload = airflow.queue(run_id, "success", queue=QUEUES[sdk])["success"]
+    assert Bridge(tmp_path, workload_config(workload, airflow.url)).run().outcome["state"] == "success"
+    assert airflow.state(run_id, "success")["xcoms"] == {"return_value": VALUE}
+
+
+def test_the_readme_shows_what_the_file_says() -> None:
+    sys.path.insert(0, str(ROOT / "sdks"))
+    from generate_table import rendered
+
+    readme = (ROOT / "README.md").read_text()
+    assert rendered(readme) == readme, "run `make generated`"
+
+
+@pytest.mark.parametrize("sdk", QUEUES)
+def test_both_flags_are_required(sdk: str) -> None:
+    from support.paths import GO_ROOT, JAVA_ROOT, NODE, TYPESCRIPT_ROOT
+
+    commands = {
+        "go": [str(GO_ROOT / "conformance")],
+        "java": ["java", "-cp", ":".join(map(str, JAVA_ROOT.glob("*.jar"))), "conformance.Main"],
+        "typescript": [str(NODE), str(TYPESCRIPT_ROOT / "bundle.mjs")],
+    }
+    for flags in ([], ["--comm=127.0.0.1:1"], ["--logs=127.0.0.1:1"]):
+        done = subprocess.run([*commands[sdk], *flags], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode != 0
+        assert "--logs" in done.stderr or "--comm" in done.stderr
