@@ -127,7 +127,7 @@ class Side:
 
 
 def server_alone(airflow: Airflow, number: int) -> float:
-    """Return the milliseconds of one variable read by a bare keep-alive client: what no supervisor can be faster than."""
+    """Return the milliseconds of one variable read by a bare keep-alive client: the floor of every supervisor."""
     workload = airflow.queue(f"alone-{time.time_ns()}", "success", queue="golang")["success"]
     connection = http.client.HTTPConnection("127.0.0.1", airflow.port)
     headers = {"authorization": f"Bearer {workload['token']}", "content-type": "application/json"}
@@ -174,7 +174,7 @@ def table(report: dict[str, dict[str, dict[str, float]]], alone: float) -> str:
         digits = 0 if figure == "log_lines_per_s" else 2
         lines.append(
             f"| {name} | {unit} | {theirs['median']:.{digits}f} | {ours['median']:.{digits}f} "
-            f"| {ours['min']:.{digits}f} to {ours['max']:.{digits}f} | {ratio:.1f} × | {goal} |"
+            f"| {ours['min']:.{digits}f} to {ours['max']:.{digits}f} | {ratio:.1f}x | {goal} |"
         )
     lines.append(f"| server alone: the same request by a bare client | ms | {alone:.2f} | {alone:.2f} | | | |")
     return "\n".join(lines)
