@@ -67,6 +67,8 @@ sdks/conformance/java/target/.built: sdks/java/target/.built $(shell find sdks/c
 %/typescript/node_modules/.installed: %/typescript/package.json %/typescript/package-lock.json
 	cd $*/typescript && npm ci --silent --no-audit --no-fund && touch node_modules/.installed
 
+.PRECIOUS: %/typescript/node_modules/.installed
+
 %/typescript/dist/bundle.mjs: %/typescript/main.ts %/typescript/node_modules/.installed
 	cd $*/typescript && PATH="$$PWD/node_modules/node/bin:$$PATH" node_modules/.bin/airflow-ts-pack main.ts --outdir dist
 
@@ -79,8 +81,8 @@ $(AIRFLOW_VENV)/.installed: $(VENV)/.installed
 	touch $@
 
 demo: setup examples ## run the sales pipeline: a JVM, a Go and a TypeScript task
-	@echo; echo '$$ .venv/bin/polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml'; echo
-	@$(BIN)/polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml
+	@echo; echo '$$ .venv/bin/polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml --show-xcoms'; echo
+	@$(BIN)/polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml --show-xcoms
 
 lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/ruff check .

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,12 +51,16 @@ class LogOptions:
 
 @dataclass(slots=True)
 class LocalRun:
-    """Runs planned TaskRuns in order."""
+    """Runs planned TaskRuns in order.
+
+    Attributes:
+        xcoms: what each TaskRun has left: its name → key → JSON text.
+    """
 
     manifests: Manifests
     log: LogOptions
     keep_going: bool = False
-    on_status: Callable[[TaskRun], None] = lambda task_run: None
+    xcoms: dict[str, dict[str, str]] = field(default_factory=dict)
     _bridge: subprocess.Popen[bytes] | None = None
     _interrupts: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -107,7 +110,6 @@ class LocalRun:
             self._write_secrets(secrets_dir, item)
             self._run_one(task_run, item, ti_id, engine, signer, url, folder, secrets_dir)
             failed = failed or task_run.status.phase == "Failed"
-            self.on_status(task_run)
         return results
 
     def _register(self, planned: list[Planned], engine: Engine) -> list[uuid.UUID]:
@@ -188,7 +190,9 @@ class LocalRun:
         status.phase = "Succeeded" if status.state in PASSED else "Failed"
         spec = task_run.spec
         with Session(engine) as session:
-            status.x_coms = registry.xcom_keys(session, spec.dag_id, spec.run_id, spec.task_id, spec.map_index)
+            values = registry.xcom_values(session, spec.dag_id, spec.run_id, spec.task_id, spec.map_index)
+        status.x_coms = list(values)
+        self.xcoms[task_run.metadata.name] = values
 
     def _config(
         self, item: Planned, instance: db.TaskInstance, token: str, url: str, folder: Path, secrets_dir: Path

@@ -40,6 +40,7 @@ def cli() -> None:
 @click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True,
               help="How logs look on standard error.")  # fmt: skip
 @click.option("--keep-going", is_flag=True, help="Go on with the next TaskRun after one has failed.")
+@click.option("--show-xcoms", is_flag=True, help="Print the XComs that the tasks left below the table.")
 @click.option("--workload", type=FILES, help="Run one of Airflow's own ExecuteTask workloads (JSON) instead.")
 @click.option("--execution-api-url", help="With --workload: Airflow's Execution API, such as http://HOST/execution/.")
 @click.option("--log-file", type=FILES, help="With --workload: append the task's log there, as JSON lines.")
@@ -49,6 +50,7 @@ def run(
     output: str,
     log_format: str,
     keep_going: bool,
+    show_xcoms: bool,
     workload: Path | None,
     execution_api_url: str | None,
     log_file: Path | None,
@@ -73,6 +75,8 @@ def run(
     local = LocalRun(loaded, LogOptions(log_format, _colors()), keep_going)
     finished = local.run(planned)
     click.echo(report.as_list(finished) if output == "json" else report.as_table(finished))
+    if show_xcoms and output == "table":
+        click.echo("\n" + report.xcoms(local.xcoms))
     if local.interrupted:
         sys.exit(EXIT_INTERRUPTED)
     done = all(task_run.status is not None and task_run.status.phase == "Succeeded" for task_run in finished)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from polypod_crds.taskrun import TaskRun
 
@@ -22,6 +22,17 @@ def as_table(task_runs: Sequence[TaskRun]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def xcoms(left: Mapping[str, Mapping[str, str]]) -> str:
+    """Return XComs, a line each, long values cut."""
+    width = 140
+    lines = []
+    for name, values in left.items():
+        for key, value in values.items():
+            shown = json.dumps(json.loads(value), ensure_ascii=False)
+            lines.append(f"{name} {key}: {shown if len(shown) <= width else shown[:width] + '…'}")
+    return "\n".join(lines)
 
 
 def _row(task_run: TaskRun) -> tuple[str, ...]:

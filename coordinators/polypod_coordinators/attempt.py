@@ -7,6 +7,7 @@ imported. A mistake of the user is told to the Execution API as a failed task, s
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -35,6 +36,10 @@ def run_attempt(config: BridgeConfig, host: Host) -> Outcome:
     from polypod_coordinators.supervisor.listeners import Listeners
 
     started = datetime.now(UTC)
+    caught: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # until the shell takes over: told to end so early, there must be an outcome all the same
+        signal.signal(number, lambda number, frame: caught.append(number))
     listeners = Listeners()
     process: Process | None = None
     failure: UserError | None = None
@@ -53,7 +58,7 @@ def run_attempt(config: BridgeConfig, host: Host) -> Outcome:
             listeners.close()
             assert failure is not None
             return _report_failure(config, failure, log, started)
-        return _supervise(config, command, process, listeners, startup or 0.0, log, masker, started)
+        return _supervise(config, command, process, listeners, startup or 0.0, log, masker, started, caught)
     finally:
         for name, lost in log.lost().items():
             log.event("error", "log lines could not be written", destination=name, lines=lost)
@@ -139,6 +144,7 @@ def _supervise(
     log: TaskLog,
     masker: Masker,
     started: datetime,
+    caught: list[int],
 ) -> Outcome:
     from polypod_coordinators.secrets import SecretStore
     from polypod_coordinators.supervisor.run import Shell
@@ -174,7 +180,7 @@ def _supervise(
     fields = {"pid": process.pid, "artifact": command.artifact, "schema_version": command.schema_version}
     log.event("debug", "runtime started", **fields)
     secrets = SecretStore(config.secrets_dirs, os.environ)
-    finish = Shell(supervision, process, listeners, client, secrets, log, masker).run()
+    finish = Shell(supervision, process, listeners, client, secrets, log, masker, caught).run()
     verdict = finish.verdict
     message = masker.text(verdict.message)
     level = "info" if verdict.state in PASSED else "error"
@@ -193,6 +199,8 @@ def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, star
     reported = False
     try:
         client = _client(config, log)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: client.hurry())
         reply = client.call(run_call(ti.id, *_identity(), os.getpid(), started))
         if reply.ok:
             body = {"state": "failed", "end_date": datetime.now(UTC), "rendered_map_index": None}

@@ -100,6 +100,14 @@ def finish_run(session: Session, dag_id: str, run_id: str, state: str) -> None:
     run.end_date = datetime.now(UTC)
 
 
+def xcom_values(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, str]:
+    """Return the XComs that a task has left, key to JSON text, sorted by key."""
+    statement = select(XCom.key, XCom.value).where(
+        XCom.dag_id == dag_id, XCom.run_id == run_id, XCom.task_id == task_id, XCom.map_index == map_index
+    )
+    return {key: value for key, value in session.execute(statement.order_by(XCom.key))}  # noqa: C416 - rows, not pairs
+
+
 def xcom_keys(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[str]:
     """Return the keys of the XComs that a task has left, sorted."""
     statement = select(XCom.key).where(

@@ -123,6 +123,7 @@ def test_three_failed_heartbeats_in_a_row_end_the_task(faulty: tuple[Store, Rule
     coordinator = rogue_coordinator(tmp_path)
     ti_id = store.add("rogue", queue="rogue")
     config = store.config(ti_id, "rogue", {"rogue": coordinator})
+    config["execution_api"]["retries"] = 1
     config["timeouts"] = {"heartbeat_interval": 0.1, "kill_grace": 1}
     result = Bridge(tmp_path, config, {"ROGUE": "waits"}).run()
     assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "HeartbeatFailed")

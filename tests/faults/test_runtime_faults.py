@@ -323,3 +323,20 @@ def test_tls_with_an_authority_of_ones_own(filled: Store, tmp_path: Path) -> Non
     finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.04, 0.08, 0.12])
+def test_told_to_end_before_anything_has_begun_there_is_an_outcome(filled: Store, rogue: Rogue, delay: float) -> None:
+    bridge = rogue("waits", timeouts={"stop_grace": 1}).start()
+    assert bridge.process is not None
+    give_up = time.monotonic() + 30
+    caught = 0
+    while not caught & (1 << (signal.SIGTERM - 1)):
+        assert time.monotonic() < give_up
+        status = Path(f"/proc/{bridge.process.pid}/status").read_text()
+        caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt"))[8:], 16)
+    time.sleep(delay)
+    bridge.process.send_signal(signal.SIGTERM)
+    result = bridge.finish()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "Terminated"), str(result.log)
+    assert state_of(filled, bridge) == "failed"

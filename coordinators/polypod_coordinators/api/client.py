@@ -65,17 +65,14 @@ class ExecutionApiClient:
             options["ssl_context"] = _tls(config)
         self._pool = urllib3.PoolManager(**options)
 
-    def call(self, call: ApiCall, attempts: int | None = None) -> ApiReply:
+    def call(self, call: ApiCall) -> ApiReply:
         """Send one call and return the answer, whatever its status below 500.
-
-        Args:
-            attempts: how often to try; None takes the configured number.
 
         Raises:
             ApiUnavailable: no answer, or only 5xx ones, after all attempts. A last 5xx answer is returned instead.
         """
         body = b"" if call.body is NO_BODY else msgspec.json.encode(call.body)
-        tries = attempts or self._config.retries
+        tries = self._config.retries
         wait = self._config.retry_wait_min
         for attempt in range(1, tries + 1):
             reply, problem = self._once(call, body)
@@ -130,8 +127,8 @@ class ExecutionApiClient:
             headers["content-type"] = "application/json"
         return headers
 
-    def close(self) -> None:
-        """Wait for no further retry."""
+    def hurry(self) -> None:
+        """Try each call once from now on, one that waits for its next try included."""
         self._closing.set()
 
 

@@ -186,25 +186,8 @@ class PrevSuccessfulDagRunResult(Answer, kw_only=True):
     end_date: datetime | UnsetType | None = UNSET
 
 
-class DagRunResult(Answer, kw_only=True):
-    dag_id: str
-    run_id: str
-    logical_date: datetime | None = None
-    data_interval_start: datetime | None = None
-    data_interval_end: datetime | None = None
-    run_after: datetime
-    start_date: datetime | None = None
-    end_date: datetime | None = None
-    clear_number: int | None = 0
-    run_type: str
-    state: str = "running"
-    conf: dict[str, Any] | None = None
-    triggering_user_name: str | None = None
-    consumed_asset_events: list[dict[str, Any]] = []
-    partition_key: str | None = None
-    partition_date: datetime | None = None
-    note: str | None = None
-    team_name: str | None = None
+class DagRunResult(Answer, DagRun, kw_only=True):
+    """A Dag run, as the answer to GetDagRun."""
 
 
 class DagRunStateResult(Answer, kw_only=True):

@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 
 from polypod_coordinators.artifacts.search import ArtifactRoot, missing_root
@@ -25,12 +26,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 PRIVATE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "POLYPOD_")
 """Environment that the supervisor may hold and the runtime must not see."""
 
+MARK = "POLYPOD_RUNTIME"
+"""In the environment of a runtime and, by inheritance, of every process that it starts."""
+
+_REAP_WAIT = 2.0
+
 
 class LocalProcess:
     """A child process; see `base.Process` for the contract."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], stdout: int, stderr: int) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], stdout: int, stderr: int, mark: str) -> None:
         self._popen = popen
+        self._mark = mark
         self._exit: Exit | None = None
         self.pid = popen.pid
         self.stdout = stdout
@@ -78,12 +85,14 @@ class LocalProcess:
             if pid == self.pid and self._exit is not None:
                 continue
             _kill(pid)
-        for pid in _orphans(self.pid):
+        orphans = _orphans(self._mark)
+        for pid in orphans:
             _kill(pid)
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:
-                pass
+        give_up = time.monotonic() + _REAP_WAIT
+        while orphans and time.monotonic() < give_up:
+            orphans = [pid for pid in orphans if not _reaped(pid)]
+            if orphans:
+                time.sleep(0.005)
 
     def owns(self, peer: Address, local: Address) -> bool:
         return ownership.owned_by_tree(peer, local, self.pid)
@@ -101,13 +110,29 @@ def _kill(pid: int) -> None:
         pass
 
 
-def _orphans(runtime: int) -> list[int]:
-    """Return our own children besides the runtime: what its tree left to us, the subreaper."""
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+    except ChildProcessError:
+        return True
+
+
+def _orphans(mark: str) -> list[int]:
+    """Return what the runtime's tree left to us, the subreaper: our children that carry the runtime's mark."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
-            return [int(pid) for pid in file.read().split() if int(pid) != runtime]
+            children = [int(pid) for pid in file.read().split()]
     except OSError:
         return []
+    return [pid for pid in children if _carries(pid, mark)]
+
+
+def _carries(pid: int, mark: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"{MARK}={mark}".encode() in file.read().split(b"\0")
+    except OSError:
+        return False
 
 
 class LocalHost:
@@ -135,6 +160,7 @@ class LocalHost:
         stdout_r, stdout_w = os.pipe()
         stderr_r, stderr_w = os.pipe()
         parent = os.getpid()
+        mark = f"{parent}-{time.monotonic_ns()}"
 
         def die_with_parent() -> None:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -147,7 +173,7 @@ class LocalHost:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout_w,
                 stderr=stderr_w,
-                env={**inherited, **env},
+                env={**inherited, **env, MARK: mark},
                 start_new_session=True,
                 # safe: no other thread runs yet when a runtime is started
                 preexec_fn=die_with_parent,
@@ -159,7 +185,7 @@ class LocalHost:
         finally:
             os.close(stdout_w)
             os.close(stderr_w)
-        return LocalProcess(popen, stdout_r, stderr_r)
+        return LocalProcess(popen, stdout_r, stderr_r, mark)
 
 
 def _cannot_start(command: str, error: OSError) -> UserError:

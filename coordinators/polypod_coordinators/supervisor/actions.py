@@ -77,6 +77,11 @@ class MaskConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class Hurry:
+    """Try calls once from now on: whoever told us to end will not wait."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The attempt is over."""
 
@@ -85,4 +90,4 @@ class Finish:
     reported: bool
 
 
-Action = Call | Beat | Send | Signal | EndTree | CloseChannels | Log | Mask | MaskConnection | Finish
+Action = Call | Beat | Send | Signal | EndTree | CloseChannels | Log | Mask | MaskConnection | Hurry | Finish

@@ -35,6 +35,7 @@ from polypod_coordinators.supervisor.actions import (
     CloseChannels,
     EndTree,
     Finish,
+    Hurry,
     Log,
     Mask,
     MaskConnection,
@@ -62,7 +63,10 @@ class Shell:
         secrets: SecretStore,
         log: TaskLog,
         masker: Masker,
+        caught: list[int],
     ) -> None:
+        """Take over a started runtime; `caught` holds the signals that came before there was a shell."""
+        self._caught = caught
         self._state = supervision
         self._process = process
         self._client = client
@@ -273,6 +277,8 @@ class Shell:
                 case CloseChannels():
                     self._close_comm()
                     self._pump.stop(timeout=5.0)
+                case Hurry():
+                    self._client.hurry()
                 case Finish():
                     self._finish = action
 
@@ -331,7 +337,8 @@ class Shell:
             reply: ApiReply | None = None
             problem = ""
             try:
-                reply = self._client.call(beat.call, attempts=1)
+                # with the client's own retries, as upstream: a short outage is no failed heartbeat
+                reply = self._client.call(beat.call)
             except Exception as error:
                 problem = str(error)
             self._post(partial(self._beaten, reply, problem))
@@ -345,6 +352,9 @@ class Shell:
 
         previous = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
 
+        for number in self._caught:
+            told(number, None)
+
         def restore() -> None:
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -355,7 +365,7 @@ class Shell:
         self._calls.put(None)
         if self._beats is not None:
             self._beats.put(None)
-        self._client.close()
+        self._client.hurry()
         self._process.end_tree()
         self._process.close()
         if self._comm is not None:

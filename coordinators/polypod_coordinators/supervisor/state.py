@@ -25,13 +25,14 @@ from polypod_coordinators.supervisor.actions import (
     CloseChannels,
     EndTree,
     Finish,
+    Hurry,
     Log,
     Mask,
     MaskConnection,
     Send,
     Signal,
 )
-from polypod_coordinators.supervisor.outcome import EndedBy, Ending, Verdict, decide, signal_name
+from polypod_coordinators.supervisor.outcome import SILENT, EndedBy, Ending, Verdict, decide, signal_name
 from polypod_coordinators.supervisor.reasons import Reason
 
 CHANNELS = ("comm", "logs")
@@ -201,6 +202,8 @@ class Supervision:
         self._drain_due = now + self._set.drain_timeout
         self._last_read = now
         actions: list[Action] = [EndTree()]
+        if self._ended_by is EndedBy.TOLD:
+            actions.append(Hurry())
         if self._awaited and self._ended_by is None:
             missing = " and ".join(sorted(self._awaited))
             how = f"ended by {signal_name(ended.signal)}" if ended.signal else f"exited with code {ended.code}"
@@ -223,7 +226,7 @@ class Supervision:
     def told(self, now: float, number: int) -> list[Action]:
         """The supervisor itself was told to end: forward it, wait, then force it."""
         if self._exit is not None:
-            return []
+            return [Hurry()]
         name = signal_name(number)
         notice = Log("warning", "told to end; forwarding to the runtime", {"signal": name})
         return [notice, *self._end(now, EndedBy.TOLD, f"the supervisor got {name}", self._set.stop_grace)]
@@ -356,7 +359,7 @@ class Supervision:
             return [Log("warning", "a second terminal message is ignored", {"state": message.state}), *reply]
         self._said = message
         self._said_at = now
-        if isinstance(message, m.TaskState):
+        if isinstance(message, m.TaskState) or self._ended_by in SILENT:
             return reply
         self._direct_pending = True
         request_id = None if frame.is_answer else frame.id
