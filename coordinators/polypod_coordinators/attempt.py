@@ -148,26 +148,16 @@ def _supervise(
 ) -> Outcome:
     from polypod_coordinators.secrets import SecretStore
     from polypod_coordinators.supervisor.run import Shell
-    from polypod_coordinators.supervisor.state import Identity, Settings, Supervision
+    from polypod_coordinators.supervisor.state import Identity, Supervision
 
-    times = config.timeouts
-    settings = Settings(
-        startup_timeout=startup,
-        execution_timeout=times.execution,
-        stop_grace=times.stop_grace,
-        kill_grace=times.kill_grace,
-        heartbeat_interval=times.heartbeat_interval,
-        max_failed_heartbeats=times.max_failed_heartbeats,
-        overtime=times.task_success_overtime,
-        drain_timeout=times.socket_cleanup,
-    )
     supervision = Supervision(
         config.ti,
         config.bundle_info,
         config.dag_rel_path,
         command.schema_version,
         Identity(*_identity()),
-        settings,
+        config.timeouts,
+        startup,
         config.sentry_integration,
     )
     try:

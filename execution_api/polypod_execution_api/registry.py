@@ -93,13 +93,6 @@ def next_try(session: Session, ti_id: uuid.UUID) -> TaskInstance:
     return new
 
 
-def finish_run(session: Session, dag_id: str, run_id: str, state: str) -> None:
-    """Write down how a run ended."""
-    run = session.get_one(DagRun, (dag_id, run_id))
-    run.state = state
-    run.end_date = datetime.now(UTC)
-
-
 def xcom_values(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, str]:
     """Return the XComs that a task has left, key to JSON text, sorted by key."""
     statement = select(XCom.key, XCom.value).where(

@@ -22,9 +22,11 @@ class Rules:
     def __init__(self) -> None:
         self.statuses: dict[tuple[str, str], list[int]] = {}
         self.seen: list[str] = []
+        self.traces: list[str | None] = []
 
     async def __call__(self, request: Request, call_next: Any) -> Response:
         self.seen.append(f"{request.method} {request.url.path}")
+        self.traces.append(request.headers.get("traceparent"))
         for (method, part), left in self.statuses.items():
             if request.method == method and part in request.url.path and left:
                 status = left.pop(0)
@@ -179,6 +181,18 @@ def test_xcoms_of_an_earlier_try_are_gone_before_the_task_runs(faulty: tuple[Sto
     result = Bridge(tmp_path, store.config(second, "golang", COORDINATORS)).run()
     assert result.outcome["state"] == "failed"
     assert store.xcoms("fail") == {}
+
+
+def test_the_tasks_trace_goes_on_to_the_server(faulty: tuple[Store, Rules], tmp_path: Path) -> None:
+    store, rules = faulty
+    ti_id = store.add("rogue", queue="rogue")
+    config = store.config(ti_id, "rogue", {"rogue": rogue_coordinator(tmp_path)})
+    result = Bridge(tmp_path, config, {"ROGUE": "traced"}).run()
+    # no other header of the runtime's gets through: with its "authorization" the call would have been refused
+    assert result.outcome["state"] == "success", str(result.log)[:4000]
+    asked = next(n for n, seen in enumerate(rules.seen) if "/variables/" in seen)
+    assert rules.traces[asked] == "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+    assert [trace for trace in rules.traces if trace] == [rules.traces[asked]]
 
 
 def test_a_token_that_ends_is_renewed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -270,6 +271,27 @@ def test_a_blocked_log_holds_the_runtime_instead_of_filling_memory(filled: Store
         lines = stream.read().splitlines()
     bridge.finish()
     assert sum(b'"event":"spam"' in line for line in lines) == 200_000
+
+
+def test_a_log_that_is_blocked_for_ever_does_not_hold_the_end(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("spam", queue="golang", conf={"lines": 200_000})
+    config = {**filled.config(ti_id, "golang", COORDINATORS), "log_format": "json", "log_file": None}
+    bridge = Bridge(tmp_path, {**config, "timeouts": {"stop_grace": 1, "socket_cleanup": 2}})
+    reader, writer = os.pipe()
+    bridge.stderr_fd = writer
+    bridge.start()
+    os.close(writer)
+    assert bridge.process is not None
+    give_up = time.monotonic() + 60
+    while select.select([reader], [], [], 0)[0] == []:
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    time.sleep(1)
+    bridge.process.send_signal(signal.SIGTERM)
+    result = bridge.finish(timeout=60)
+    os.close(reader)
+    assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "Terminated")
+    assert filled.ti(ti_id).state == "failed"
 
 
 def test_a_runtime_of_an_older_schema_is_told_that_it_gets_no_arguments(filled: Store, tmp_path: Path) -> None:

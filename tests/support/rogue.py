@@ -183,6 +183,13 @@ def many_in_flight(peer: Peer) -> None:
     peer.end("SucceedTask") if good else peer.end("TaskState", state="failed")
 
 
+def traced(peer: Peer) -> None:
+    peer.start()
+    carrier = {"traceparent": "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01", "authorization": "stolen"}
+    peer.send([5, {"type": "GetVariable", "key": "conformance_in"}, carrier])
+    peer.end("SucceedTask") if peer.receive()[1]["value"] == "a variable" else sys.exit(1)
+
+
 def holds_sockets(peer: Peer) -> None:
     """A grandchild in a session of its own keeps every socket and pipe open."""
     peer.start()

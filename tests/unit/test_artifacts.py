@@ -246,6 +246,33 @@ def test_an_absolute_link_starts_at_the_roots_own_file_system(tmp_path: Path) ->
     os.close(fs_root)
 
 
+def test_a_folder_that_may_not_be_read_is_said_so_and_the_rest_is_searched(tmp_path: Path) -> None:
+    bundle(tmp_path / "a" / "one", "dag")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    for folder in (tmp_path, *tmp_path.parents):
+        if str(folder).startswith("/tmp/pytest"):
+            folder.chmod(0o755)
+    locked.chmod(0o711)
+    root = LocalHost().open_roots("root", [str(tmp_path)])
+    rejected: list[Rejected] = []
+    as_root = os.geteuid() == 0
+    if as_root:
+        os.seteuid(65534)
+    try:
+        locked_mode = 0o711 if as_root else 0o311
+        if not as_root:
+            locked.chmod(locked_mode)
+        seen = [candidate.path for candidate in walk(root, lambda name: True, rejected)]
+    finally:
+        if as_root:
+            os.seteuid(0)
+        locked.chmod(0o755)
+        os.close(root[0].fd)
+    assert seen == [str(tmp_path / "a" / "one")]
+    assert [str(item) for item in rejected] == [f"{locked}: it cannot be read: Permission denied"]
+
+
 def test_ten_thousand_files_are_searched(tmp_path: Path) -> None:
     for number in range(10_000):
         (tmp_path / f"file-{number}").touch()

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from polypod_coordinators.comm import answers as a
 from polypod_coordinators.comm import frames
 from polypod_coordinators.comm.requests import ApiReply
+from polypod_coordinators.config import Timeouts
 from polypod_coordinators.process.base import Exit
 from polypod_coordinators.supervisor import actions as act
-from polypod_coordinators.supervisor.state import Identity, Settings, Supervision
+from polypod_coordinators.supervisor.state import Identity, Supervision
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 TI = a.TaskInstance(id="ti", task_id="t", dag_id="d", run_id="r", try_number=1, dag_version_id="v")
@@ -30,7 +31,7 @@ def reply(status: int, body: Any = None) -> ApiReply:
 
 
 def machine(version: str = "2026-10-30", **times: Any) -> Supervision:
-    return Supervision(TI, a.BundleInfo(name="b"), "", version, Identity("host", "user"), Settings(**times))
+    return Supervision(TI, a.BundleInfo(name="b"), "", version, Identity("host", "user"), Timeouts(**times), 10.0)
 
 
 def frame(body: Any, id: int = 1, answer: bool = False) -> frames.Frame:
@@ -134,7 +135,7 @@ def _finish(state: Supervision, pending: list[act.Action], now: float) -> list[a
 
 
 def test_the_first_reason_stands() -> None:
-    state = started(execution_timeout=1, stop_grace=60)
+    state = started(execution=1, stop_grace=60)
     state.tick(1)
     state.told(1.5, 15)
     ending = state.exited(2, Exit(None, 15))
@@ -171,7 +172,7 @@ steps = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(steps, st.booleans())
 def test_random_histories_end_once_and_in_bounded_time(history: list[Any], retry: bool) -> None:
-    state = machine(execution_timeout=100)
+    state = machine(execution=100)
     now = 0.0
     calls: list[act.Call] = []
     finished: list[act.Finish] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -19,6 +19,8 @@ from polypod_coordinators.supervisor.reasons import Reason
 
 API_VERSION = "2026-06-30"
 """The version of the Execution API that we speak; the server migrates."""
+
+TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 
 
 class ApiUnavailable(Exception):
@@ -65,8 +67,11 @@ class ExecutionApiClient:
             options["ssl_context"] = _tls(config)
         self._pool = urllib3.PoolManager(**options)
 
-    def call(self, call: ApiCall) -> ApiReply:
+    def call(self, call: ApiCall, carrier: Mapping[str, str] | None = None) -> ApiReply:
         """Send one call and return the answer, whatever its status below 500.
+
+        Args:
+            carrier: W3C trace headers of the task, so that the server's spans join the task's trace.
 
         Raises:
             ApiUnavailable: no answer, or only 5xx ones, after all attempts. A last 5xx answer is returned instead.
@@ -75,7 +80,7 @@ class ExecutionApiClient:
         tries = self._config.retries
         wait = self._config.retry_wait_min
         for attempt in range(1, tries + 1):
-            reply, problem = self._once(call, body)
+            reply, problem = self._once(call, body, carrier or {})
             if reply is not None and reply.status < 500:
                 return reply
             last = attempt == tries or self._closing.is_set()
@@ -89,7 +94,7 @@ class ExecutionApiClient:
             wait *= 2
         raise AssertionError("unreachable")
 
-    def _once(self, call: ApiCall, body: bytes) -> tuple[ApiReply | None, str]:
+    def _once(self, call: ApiCall, body: bytes, carrier: Mapping[str, str]) -> tuple[ApiReply | None, str]:
         url = self._base + call.path
         if call.params:
             url += "?" + urlencode(call.params)
@@ -98,7 +103,7 @@ class ExecutionApiClient:
                 call.method,
                 url,
                 body=body or None,
-                headers=self._headers(bool(body)),
+                headers={**self._headers(bool(body)), **{k: carrier[k] for k in TRACE_HEADERS if k in carrier}},
                 timeout=urllib3.Timeout(total=self._config.timeout),
                 redirect=False,
             )

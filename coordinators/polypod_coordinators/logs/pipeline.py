@@ -70,11 +70,21 @@ class TaskLog:
         self._outputs = outputs
         self._minimum = LEVELS.get(level.lower(), LEVELS["info"])
         self._lock = threading.Lock()
+        self._post: Callable[[dict[str, Any]], None] | None = None
+
+    def route(self, post: Callable[[dict[str, Any]], None] | None) -> None:
+        """Hand the supervisor's own events to `post` instead of writing them: a blocked log must not block it."""
+        self._post = post
 
     def event(self, level: str, event: str, **fields: Any) -> None:
         """Log something that the supervisor says."""
-        if LEVELS[level] >= self._minimum:
-            self.write([{"level": level, "event": event, "logger": "supervisor", **fields}])
+        if LEVELS[level] < self._minimum:
+            return
+        record = {"level": level, "event": event, "logger": "supervisor", "timestamp": datetime.now(UTC), **fields}
+        if self._post is not None:
+            self._post(record)
+        else:
+            self.write([record])
 
     def write(self, events: list[dict[str, Any]]) -> None:
         """Mask, stamp, render and write events, in order."""

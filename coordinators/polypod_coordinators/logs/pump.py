@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import selectors
 import threading
 import time
@@ -30,11 +31,19 @@ class LogPump:
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
+        os.set_blocking(self._wake_w, False)
         self._added: list[tuple[str, int]] = []
+        self._posted: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._stopping = False
         self.last_read = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         self._thread.start()
+        log.route(self.post)
+
+    def post(self, event: dict[str, Any]) -> None:
+        """Write an event of the supervisor, in its turn; never blocks."""
+        self._posted.put(event)
+        self._wake()
 
     def add(self, name: str, fd: int) -> None:
         """Read the stream `name` ("logs", "stdout" or "stderr") from `fd`, which the pump then owns."""
@@ -46,10 +55,17 @@ class LogPump:
         self._stopping = True
         self._wake()
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        ended = not self._thread.is_alive()
+        # a thread that is still there is held by a blocked destination: nothing may wait for that one any more
+        self._log.route(None if ended else lambda event: None)
+        return ended
 
     def _wake(self) -> None:
-        os.write(self._wake_w, b"\0")
+        try:
+            os.write(self._wake_w, b"\0")
+        except BlockingIOError:
+            # full: it will wake anyway
+            pass
 
     def _run(self) -> None:
         self._selector.register(self._wake_r, selectors.EVENT_READ)
@@ -65,7 +81,15 @@ class LogPump:
         self._selector.close()
 
     def _accept(self, streams: dict[int, tuple[str, LineSplitter]]) -> None:
-        os.read(self._wake_r, 1024)
+        try:
+            os.read(self._wake_r, 4096)
+        except BlockingIOError:
+            pass
+        events = []
+        while not self._posted.empty():
+            events.append(self._posted.get())
+        if events:
+            self._log.write(events)
         while self._added:
             name, fd = self._added.pop(0)
             streams[fd] = (name, LineSplitter(self._masker))
@@ -73,15 +97,9 @@ class LogPump:
 
     def _drained(self, streams: dict[int, tuple[str, LineSplitter]]) -> bool:
         """When told to stop: one last look, so that what has already arrived is not lost."""
-        self._accept_quietly(streams)
+        self._accept(streams)
         ready = [key.fd for key, _ in self._selector.select(0) if key.fd != self._wake_r]
         return not ready
-
-    def _accept_quietly(self, streams: dict[int, tuple[str, LineSplitter]]) -> None:
-        try:
-            self._accept(streams)
-        except BlockingIOError:
-            pass
 
     def _read(self, fd: int, streams: dict[int, tuple[str, LineSplitter]]) -> None:
         name, splitter = streams[fd]

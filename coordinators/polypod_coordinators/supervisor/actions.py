@@ -15,13 +15,14 @@ from polypod_coordinators.supervisor.outcome import Verdict
 class Call:
     """Send a call; one after the other, in order. Its reply comes back with the same `purpose`.
 
-    `message` is the runtime's message that it serves, if there is one.
+    `message` is the runtime's message that it serves, if there is one; `carrier` the trace headers that came with it.
     """
 
     purpose: str
     call: ApiCall
     message: m.Message | None = None
     request_id: int | None = None
+    carrier: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

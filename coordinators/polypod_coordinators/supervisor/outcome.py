@@ -47,7 +47,6 @@ class Ending:
         should_retry: what the run context said about another try.
         ended_by: who ended the process, and in which words.
         detail: the sentence that explains `ended_by`.
-        started: True if the Execution API let the task start.
     """
 
     exit: Exit
@@ -56,7 +55,6 @@ class Ending:
     should_retry: bool = False
     ended_by: EndedBy | None = None
     detail: str = ""
-    started: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,7 +318,7 @@ class Shell:
                 answer = self._secrets.answer(call.message)
                 if answer is not None:
                     return ApiReply(200, msgspec.json.encode(answer)), ""
-            return self._client.call(call.call), ""
+            return self._client.call(call.call, call.carrier), ""
         except (ApiUnavailable, ConnectionFormatError) as error:
             return None, str(error)
         except Exception as error:
@@ -370,6 +370,5 @@ class Shell:
         self._process.close()
         if self._comm is not None:
             self._comm.close()
-        if not self._pump.stop(timeout=5.0):
-            self._log.event("warning", "the log's destination is blocked; the last lines may be missing")
+        self._pump.stop(timeout=5.0)
         self._selector.close()

@@ -17,6 +17,7 @@ from polypod_coordinators.comm import answers as a
 from polypod_coordinators.comm import frames, requests, schema
 from polypod_coordinators.comm import messages as m
 from polypod_coordinators.comm.requests import ApiCall, ApiReply
+from polypod_coordinators.config import Timeouts
 from polypod_coordinators.process.base import Exit
 from polypod_coordinators.supervisor.actions import (
     Action,
@@ -33,26 +34,12 @@ from polypod_coordinators.supervisor.actions import (
     Signal,
 )
 from polypod_coordinators.supervisor.outcome import SILENT, EndedBy, Ending, Verdict, decide, signal_name
-from polypod_coordinators.supervisor.reasons import Reason
 
 CHANNELS = ("comm", "logs")
 KILL_WAIT = 10.0
 """Seconds to wait for a process that got SIGKILL, before it counts as gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The times that rule an attempt, in seconds."""
-
-    startup_timeout: float = 10.0
-    execution_timeout: float | None = None
-    stop_grace: float = 25.0
-    kill_grace: float = 5.0
-    heartbeat_interval: float = 5.0
-    max_failed_heartbeats: int = 3
-    overtime: float = 20.0
-    drain_timeout: float = 60.0
-    drain_quiet: float = 5.0
+DRAIN_QUIET = 5.0
+"""Seconds without a byte after which the channels of a process that is gone are closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +60,8 @@ class Supervision:
         dag_rel_path: str,
         schema_version: str,
         identity: Identity,
-        settings: Settings,
+        timeouts: Timeouts,
+        startup: float,
         sentry_integration: str = "",
     ) -> None:
         self._ti = ti
@@ -82,7 +70,8 @@ class Supervision:
         self._sentry_integration = sentry_integration
         self._version = schema_version
         self._identity = identity
-        self._set = settings
+        self._times = timeouts
+        self._startup = startup
         self._rows = requests.rows(ti.id)
 
         self._pid = 0
@@ -121,9 +110,9 @@ class Supervision:
         """The runtime was started; ask for leave to run while it boots."""
         self._pid = pid
         self._started_at = when
-        self._startup_due = now + self._set.startup_timeout
-        if self._set.execution_timeout is not None:
-            self._execution_due = now + self._set.execution_timeout
+        self._startup_due = now + self._startup
+        if self._times.execution is not None:
+            self._execution_due = now + self._times.execution
         call = requests.run_call(self._ti.id, self._identity.hostname, self._identity.unixname, pid, when)
         return [self._call("run", call)]
 
@@ -163,17 +152,17 @@ class Supervision:
         if isinstance(message, m.ResendLoggingFD):
             return self._answer(frame, None, _error("GENERIC_ERROR", "ResendLoggingFD is for Python runtimes only"))
         row = self._rows[type(message)]
-        return [self._call("serve", row.call(message), message, frame.id)]
+        return [self._call("serve", row.call(message), message, frame.id, frame.carrier)]
 
     def broken(self, now: float, problem: str) -> list[Action]:
         """The comm socket carried bytes that are no frames."""
         notice = Log("error", "the runtime broke the protocol; ending it", {"error": problem})
-        return [notice, *self._end(now, EndedBy.PROTOCOL, problem, self._set.kill_grace)]
+        return [notice, *self._end(now, EndedBy.PROTOCOL, problem, self._times.kill_grace)]
 
     def beaten(self, now: float, reply: ApiReply | None, problem: str = "") -> list[Action]:
         """A heartbeat was answered, or not."""
         self._beating = False
-        self._beat_due = now + self._set.heartbeat_interval
+        self._beat_due = now + self._times.heartbeat_interval
         if self._exit is not None or self._said is not None:
             return []
         if reply is not None and reply.ok:
@@ -182,15 +171,15 @@ class Supervision:
         if reply is not None and reply.status in (404, 409, 410):
             detail = f"the Execution API answered {reply.status} to a heartbeat: {reply.text()}"
             notice = Log("error", "the server says that this task must not run any more; ending it", {"detail": detail})
-            return [notice, *self._end(now, EndedBy.SERVER, detail, self._set.kill_grace)]
+            return [notice, *self._end(now, EndedBy.SERVER, detail, self._times.kill_grace)]
         self._failed_beats += 1
         problem = problem or (f"HTTP {reply.status}: {reply.text()}" if reply is not None else "no answer")
-        fields = {"failed": self._failed_beats, "limit": self._set.max_failed_heartbeats, "error": problem}
+        fields = {"failed": self._failed_beats, "limit": self._times.max_failed_heartbeats, "error": problem}
         actions: list[Action] = [Log("warning", "heartbeat failed", fields)]
-        if self._failed_beats >= self._set.max_failed_heartbeats:
+        if self._failed_beats >= self._times.max_failed_heartbeats:
             detail = f"{self._failed_beats} heartbeats in a row failed; the last one: {problem}"
             actions.append(Log("error", "too many failed heartbeats; ending the runtime"))
-            actions += self._end(now, EndedBy.HEARTBEAT, detail, self._set.kill_grace)
+            actions += self._end(now, EndedBy.HEARTBEAT, detail, self._times.kill_grace)
         return actions
 
     def exited(self, now: float, ended: Exit) -> list[Action]:
@@ -199,7 +188,7 @@ class Supervision:
             return []
         self._exit = ended
         self._kill_due = self._give_up_due = self._startup_due = self._execution_due = self._beat_due = None
-        self._drain_due = now + self._set.drain_timeout
+        self._drain_due = now + self._times.socket_cleanup
         self._last_read = now
         actions: list[Action] = [EndTree()]
         if self._ended_by is EndedBy.TOLD:
@@ -229,7 +218,7 @@ class Supervision:
             return [Hurry()]
         name = signal_name(number)
         notice = Log("warning", "told to end; forwarding to the runtime", {"signal": name})
-        return [notice, *self._end(now, EndedBy.TOLD, f"the supervisor got {name}", self._set.stop_grace)]
+        return [notice, *self._end(now, EndedBy.TOLD, f"the supervisor got {name}", self._times.stop_grace)]
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
@@ -238,16 +227,16 @@ class Supervision:
             self._startup_due = None
             missing = " and ".join(sorted(self._awaited))
             detail = (
-                f"the runtime did not connect to {missing} within {self._set.startup_timeout:g} s; "
+                f"the runtime did not connect to {missing} within {self._startup:g} s; "
                 "raise task_startup_timeout if it needs longer to start"
             )
             actions.append(Log("error", "the runtime did not connect in time; ending it", {"missing": missing}))
-            actions += self._end(now, EndedBy.STARTUP_TIMEOUT, detail, self._set.kill_grace)
+            actions += self._end(now, EndedBy.STARTUP_TIMEOUT, detail, self._times.kill_grace)
         if _due(self._execution_due, now):
             self._execution_due = None
-            detail = f"the task ran longer than its execution timeout of {self._set.execution_timeout:g} s"
+            detail = f"the task ran longer than its execution timeout of {self._times.execution:g} s"
             actions.append(Log("error", "execution timeout; ending the runtime"))
-            actions += self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._set.kill_grace)
+            actions += self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._times.kill_grace)
         if _due(self._kill_due, now):
             self._kill_due = None
             self._give_up_due = now + KILL_WAIT
@@ -259,10 +248,10 @@ class Supervision:
         if _due(self._give_up_due, now):
             actions.append(Log("error", "the runtime does not end even after SIGKILL; it counts as gone"))
             actions += self.exited(now, Exit(None))
-        if self._exit is None and self._said is not None and now >= self._said_at + self._set.overtime:
+        if self._exit is None and self._said is not None and now >= self._said_at + self._times.task_success_overtime:
             if self._ended_by is None:
                 actions.append(Log("warning", "the task is done but its runtime stays; ending it"))
-            actions += self._end(now, EndedBy.OVERTIME, "", self._set.kill_grace)
+            actions += self._end(now, EndedBy.OVERTIME, "", self._times.kill_grace)
         if _due(self._beat_due, now) and not self._beating and self._said is None:
             self._beating = True
             actions.append(Beat(requests.heartbeat_call(self._ti.id, self._identity.hostname, self._pid)))
@@ -274,9 +263,9 @@ class Supervision:
         if not self._beating and self._said is None:
             times.append(self._beat_due)
         if self._exit is None and self._said is not None and self._ended_by is None:
-            times.append(self._said_at + self._set.overtime)
+            times.append(self._said_at + self._times.task_success_overtime)
         if self._exit is not None and self._open:
-            times.append(self._last_read + self._set.drain_quiet)
+            times.append(self._last_read + DRAIN_QUIET)
         return min((due for due in times if due is not None), default=None)
 
     @property
@@ -286,10 +275,15 @@ class Supervision:
     # What follows from them.
 
     def _call(
-        self, purpose: str, call: ApiCall, message: m.Message | None = None, request_id: int | None = None
+        self,
+        purpose: str,
+        call: ApiCall,
+        message: m.Message | None = None,
+        request_id: int | None = None,
+        carrier: dict[str, str] | None = None,
     ) -> Call:
         self._in_flight += 1
-        return Call(purpose, call, message, request_id)
+        return Call(purpose, call, message, request_id, carrier)
 
     def _ran(self, now: float, reply: ApiReply | None, problem: str) -> list[Action]:
         if reply is None:
@@ -306,7 +300,7 @@ class Supervision:
             self._context = msgspec.json.decode(reply.body, type=a.TIRunContext)
         except msgspec.MsgspecError as error:
             return self._refuse(now, EndedBy.API_UNAVAILABLE, f"the Execution API's run context is not valid: {error}")
-        self._beat_due = now + self._set.heartbeat_interval
+        self._beat_due = now + self._times.heartbeat_interval
         actions: list[Action] = []
         ti = self._ti
         for key in self._context.xcom_keys_to_clear or []:
@@ -363,7 +357,7 @@ class Supervision:
             return reply
         self._direct_pending = True
         request_id = None if frame.is_answer else frame.id
-        return [self._call("terminal", requests.state_call(self._ti.id, message), message, request_id)]
+        return [self._call("terminal", requests.state_call(self._ti.id, message), message, request_id, frame.carrier)]
 
     def _served(self, now: float, call: Call, reply: ApiReply | None, problem: str) -> list[Action]:
         message = call.message
@@ -434,7 +428,7 @@ class Supervision:
         actions: list[Action] = []
         if self._open:
             overdue = _due(self._drain_due, now)
-            if not overdue and now < self._last_read + self._set.drain_quiet:
+            if not overdue and now < self._last_read + DRAIN_QUIET:
                 return []
             fields = {"channels": sorted(self._open)}
             actions = [Log("warning", "the runtime is gone but its channels stay open; closing them", fields)]
@@ -449,7 +443,6 @@ class Supervision:
             should_retry=bool(self._context is not None and self._context.should_retry),
             ended_by=self._ended_by,
             detail=self._detail,
-            started=self._context is not None,
         )
         self._verdict = verdict = decide(ending)
         final = self._final_call(verdict) if self._context is not None else None
@@ -490,12 +483,3 @@ def _due(due: float | None, now: float) -> bool:
 
 def _error(kind: str, message: str) -> a.ErrorResponse:
     return a.ErrorResponse(error=kind, detail={"message": message})
-
-
-NOT_STARTED = Exit(None)
-"""Stands for the exit of a runtime that was never started."""
-
-
-def refusal(reason: Reason, message: str) -> Verdict:
-    """Return the verdict for an attempt that failed before its runtime was started."""
-    return Verdict("failed", reason, message, send=True)
