@@ -88,6 +88,7 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_execution_api -p polypod_cli
+	$(BIN)/mypy tests/conftest.py tests/{support,unit,api,cli,docs,swap,faults} bench sdks docs
 	$(BIN)/lint-imports --no-cache
 	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go)" && go vet ./...
 

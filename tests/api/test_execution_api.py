@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,25 +187,25 @@ def test_the_page_describes_the_api(store: Store) -> None:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Any:
+def postgres() -> Iterator[str]:
     """A real PostgreSQL of our own, on a free port of loopback."""
-    import os
-    import shutil
+    with tempfile.TemporaryDirectory(prefix="polypod-postgres-") as folder:
+        yield from _postgres(Path(folder))
+
+
+def _postgres(folder: Path) -> Iterator[str]:
 
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert binaries, "PostgreSQL is missing: `make test` installs it"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    data = tmp_path / "data"
+    data = folder / "data"
     data.mkdir()
     as_user: list[str] = []
     if os.geteuid() == 0:
         # PostgreSQL refuses to run as root
-        for folder in (data, *tmp_path.parents):
-            if str(folder).startswith("/tmp/pytest"):
-                folder.chmod(0o755)
-        tmp_path.chmod(0o755)
+        folder.chmod(0o755)
         shutil.chown(data, "postgres")
         as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
     initdb = [*as_user, str(binaries[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "polypod", "-E", "UTF8"]
@@ -209,7 +213,7 @@ def postgres(tmp_path: Path) -> Any:
     server = subprocess.Popen(
         [*as_user, str(binaries[-1] / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", ""],
         stdout=subprocess.DEVNULL,
-        stderr=(tmp_path / "postgres.log").open("wb"),
+        stderr=(folder / "postgres.log").open("wb"),
     )
     try:
         give_up = time.monotonic() + 60

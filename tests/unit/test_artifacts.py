@@ -6,8 +6,10 @@ import base64
 import hashlib
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -246,23 +248,24 @@ def test_an_absolute_link_starts_at_the_roots_own_file_system(tmp_path: Path) ->
     os.close(fs_root)
 
 
-def test_a_folder_that_may_not_be_read_is_said_so_and_the_rest_is_searched(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_read_is_said_so_and_the_rest_is_searched() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        _search_beside_a_locked_folder(Path(name))
+
+
+def _search_beside_a_locked_folder(tmp_path: Path) -> None:
     bundle(tmp_path / "a" / "one", "dag")
     locked = tmp_path / "locked"
     locked.mkdir()
-    for folder in (tmp_path, *tmp_path.parents):
-        if str(folder).startswith("/tmp/pytest"):
-            folder.chmod(0o755)
-    locked.chmod(0o711)
+    tmp_path.chmod(0o755)
+    as_root = os.geteuid() == 0
+    # nobody may look into it: for root there is no such thing, so it becomes somebody else
+    locked.chmod(0o711 if as_root else 0o311)
     root = LocalHost().open_roots("root", [str(tmp_path)])
     rejected: list[Rejected] = []
-    as_root = os.geteuid() == 0
     if as_root:
         os.seteuid(65534)
     try:
-        locked_mode = 0o711 if as_root else 0o311
-        if not as_root:
-            locked.chmod(locked_mode)
         seen = [candidate.path for candidate in walk(root, lambda name: True, rejected)]
     finally:
         if as_root:
@@ -413,9 +416,9 @@ def test_airflows_class_paths_are_accepted(short: str) -> None:
 def test_each_bad_root_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for root, why in ((str(tmp_path / "none"), "does not exist"), (str(tmp_path / "file"), "is not a folder")):
-        message = refused(lambda root=root: choose(JAVA_CLASSPATH, "x", jars_root=[str(tmp_path), root])).message
+        message = refused(partial(choose, JAVA_CLASSPATH, "x", jars_root=[str(tmp_path), root])).message
         assert root in message
         assert why in message
     for roots in ([], None, [""]):
-        message = refused(lambda roots=roots: choose(JAVA_CLASSPATH, "x", jars_root=roots)).message
+        message = refused(partial(choose, JAVA_CLASSPATH, "x", jars_root=roots)).message
         assert "non-empty list" in message

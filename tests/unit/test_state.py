@@ -40,7 +40,7 @@ def frame(body: Any, id: int = 1, answer: bool = False) -> frames.Frame:
 
 def started(version: str = "2026-10-30", context: dict[str, Any] | None = None, **times: Any) -> Supervision:
     state = machine(version, **times)
-    [call] = state.spawned(0, 42, NOW)
+    call = only(state.spawned(0, 42, NOW), act.Call)
     state.connected(0, "comm")
     state.connected(0, "logs")
     state.replied(0, call, reply(200, {**CONTEXT, **(context or {})}))
@@ -59,7 +59,7 @@ def decoded(send: act.Send) -> list[Any]:
 
 def test_startup_details_is_frame_0_once_everything_is_there() -> None:
     state = machine()
-    [call] = state.spawned(0, 42, NOW)
+    call = only(state.spawned(0, 42, NOW), act.Call)
     assert call.call.path == "task-instances/ti/run"
     assert call.call.body["pid"] == 42
     assert state.connected(0, "logs") == []
@@ -71,7 +71,7 @@ def test_startup_details_is_frame_0_once_everything_is_there() -> None:
 
 def test_an_older_runtime_gets_its_own_schema_and_is_told_what_it_misses() -> None:
     state = machine("2026-06-16")
-    [call] = state.spawned(0, 42, NOW)
+    call = only(state.spawned(0, 42, NOW), act.Call)
     state.connected(0, "logs")
     state.connected(0, "comm")
     actions = state.replied(0, call, reply(200, CONTEXT))
@@ -82,25 +82,26 @@ def test_an_older_runtime_gets_its_own_schema_and_is_told_what_it_misses() -> No
 
 def test_xcoms_are_cleared_before_the_task_learns_of_anything() -> None:
     state = machine()
-    [call] = state.spawned(0, 42, NOW)
+    call = only(state.spawned(0, 42, NOW), act.Call)
     state.connected(0, "logs")
     state.connected(0, "comm")
-    clears = state.replied(0, call, reply(200, {**CONTEXT, "xcom_keys_to_clear": ["a", "b"]}))
-    assert [c.call.path for c in clears if isinstance(c, act.Call)] == ["xcoms/d/r/t/a", "xcoms/d/r/t/b"]
+    answered = state.replied(0, call, reply(200, {**CONTEXT, "xcom_keys_to_clear": ["a", "b"]}))
+    clears = [action for action in answered if isinstance(action, act.Call)]
+    assert [clear.call.path for clear in clears] == ["xcoms/d/r/t/a", "xcoms/d/r/t/b"]
     assert state.replied(0, clears[0], reply(200)) == []
     assert decoded(only(state.replied(0, clears[1], reply(404)), act.Send))[1]["type"] == "StartupDetails"
 
 
 def test_a_connection_is_masked_before_it_is_sent() -> None:
     state = started()
-    [call] = state.frame(1, frame({"type": "GetConnection", "conn_id": "c"}))
+    call = only(state.frame(1, frame({"type": "GetConnection", "conn_id": "c"})), act.Call)
     actions = state.replied(1, call, reply(200, {"conn_id": "c", "conn_type": "x", "password": "p", "extra": "e"}))
     assert [type(action) for action in actions] == [act.MaskConnection, act.Send]
 
 
 def test_success_is_reported_the_moment_it_is_said_and_an_answer_is_not_answered() -> None:
     state = started()
-    [call] = state.frame(1, frame({"type": "SucceedTask", "end_date": NOW}, 0, answer=True))
+    call = only(state.frame(1, frame({"type": "SucceedTask", "end_date": NOW}, 0, answer=True)), act.Call)
     assert call.call.body["state"] == "success"
     assert state.replied(1, call, reply(204)) == []
 
