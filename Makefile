@@ -104,7 +104,7 @@ generated: setup ## write anew what is generated
 	$(BIN)/python docs/generate_reasons.py
 
 lock: setup ## resolve the dependencies anew
-	$(BIN)/uv pip compile -q pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	$(BIN)/uv pip compile -q tests/airflow_env/airflow.in --generate-hashes --no-emit-index-url --no-header -o tests/airflow_env/airflow.lock
 
 clean: ## remove what was built here

@@ -222,8 +222,9 @@ def test_links_are_followed_and_cycles_end(tmp_path: Path) -> None:
     (root / "cycle").symlink_to(root)
     (root / "loop").symlink_to("loop")
     (root / "again").symlink_to(wanted.parent)
-    error = refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(root)]))
-    assert error.reason == "ArtifactAmbiguous"
+    # one file of two names is one candidate, under the first of them
+    first = choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(root)])
+    assert first.argv == (str(root / "again" / "pipeline"),)
     (root / "again").unlink()
     assert choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(root)]).argv == (str(root / "relative"),)
 

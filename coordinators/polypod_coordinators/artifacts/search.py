@@ -2,8 +2,8 @@
 
 In a pod the files live in another container: its launcher hands over open directories, and everything here works
 relative to them. Relative symbolic links are followed inside that container's file system; an absolute one starts
-again at that container's own root, never at ours. Directories are visited once, by device and inode, so a cycle
-ends. The order is that of sorted names, the same on every machine.
+again at that container's own root, never at ours. Directories and files are visited once, by device and inode, so a
+cycle ends. The order is that of sorted names, the same on every machine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ class Candidate:
     path: str
     _dir_fd: int
     _name: str
-    mode: int
 
     def open(self) -> int:
         """Open the file for reading; the caller closes the descriptor.
@@ -117,12 +116,14 @@ def _walk_dir(
                     rejected.append(Rejected(child, f"this link cannot be followed: {error.strerror}"))
                 continue
             try:
-                mode = os.stat(target_name, dir_fd=target_dir, follow_symlinks=False).st_mode
-                if stat.S_ISDIR(mode):
+                found = os.stat(target_name, dir_fd=target_dir, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode):
                     sub = os.open(target_name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target_dir)
                     yield from _walk_dir(sub, child, fs_root, wanted, rejected, seen)
-                elif stat.S_ISREG(mode) and wanted(name):
-                    yield Candidate(child, target_dir, target_name, mode)
+                elif stat.S_ISREG(found.st_mode) and wanted(name) and (found.st_dev, found.st_ino) not in seen:
+                    # "latest -> pipeline", or a mounted ConfigMap's "..data": one file of two names is one candidate
+                    seen.add((found.st_dev, found.st_ino))
+                    yield Candidate(child, target_dir, target_name)
             except OSError as error:
                 rejected.append(Rejected(child, f"it cannot be read: {error.strerror}"))
             finally:
