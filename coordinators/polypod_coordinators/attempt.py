@@ -117,8 +117,8 @@ def _client(config: BridgeConfig, log: TaskLog) -> ExecutionApiClient:
     from polypod_coordinators.comm.requests import ApiCall
 
     def retrying(call: ApiCall, attempt: int, problem: str) -> None:
-        log.event("warning", "the Execution API did not answer; trying again", call=call.path, attempt=attempt,
-                  error=problem)  # fmt: skip
+        fields = {"call": call.path, "attempt": attempt, "error": problem}
+        log.event("warning", "the Execution API did not answer; trying again", **fields)
 
     return ExecutionApiClient(config.execution_api, config.token, retrying)
 
@@ -174,7 +174,8 @@ def _supervise(
     verdict = finish.verdict
     message = masker.text(verdict.message)
     level = "info" if verdict.state in PASSED else "error"
-    log.event(level, "task finished", state=verdict.state, reason=verdict.reason, message=message)
+    why = {"message": message} if message else {}
+    log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)
     return _outcome(verdict.state, verdict.reason, message, finish.exit, started, reported=finish.reported)
 
 

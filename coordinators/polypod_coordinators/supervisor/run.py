@@ -189,8 +189,8 @@ class Shell:
             try:
                 received = self._reader.feed(data)
             except frames.FrameError as error:
-                self._close_comm()
                 self._do(self._state.broken(now, str(error)))
+                self._close_comm()
                 return
             for frame in received:
                 self._do(self._state.frame(now, frame))
