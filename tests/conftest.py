@@ -10,9 +10,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from hypothesis import settings
 from support.airflow import Airflow
 from support.api import Store, make_store
 from support.paths import AIRFLOW_VENV
+
+# a busy machine is no failure; a failing example is printed so that it can be played again
+settings.register_profile("polypod", deadline=None, print_blob=True)
+settings.load_profile("polypod")
 
 
 @pytest.fixture(scope="session")

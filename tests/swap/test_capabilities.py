@@ -51,6 +51,12 @@ def logging(lab: Lab) -> None:
     assert loggers - {"task.stdout", "task.stderr", "supervisor"}, "no record came over the logs socket"
 
 
+def test_what_java_logs_before_the_socket_is_there_comes_first(filled: Store, tmp_path: Path) -> None:
+    result = Lab(filled, tmp_path, "jvm").run("success")
+    assert result.events("task")[0] == "logged before there is a socket"
+    assert result.events("task").count("logged before there is a socket") == 1
+
+
 def up_for_retry(lab: Lab) -> None:
     result = lab.run("fail", retries=1)
     assert result.outcome["state"] == "up_for_retry"

@@ -29,6 +29,7 @@ public final class Main {
   private Main() {}
 
   public static void main(String[] args) {
+    log.info("logged before there is a socket");
     String dag = "conformance";
     Server.create(args)
         .serve(
