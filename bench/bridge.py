@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from support.airflow import Airflow  # noqa: E402
-from support.bridge import _TI_FIELDS  # noqa: E402
+from support.bridge import TI_FIELDS  # noqa: E402
 from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT_33  # noqa: E402
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
@@ -106,7 +106,7 @@ class Side:
             path = self.folder / f"{run_id}.json"
             log_file = self.folder / f"{run_id}.log"
             config = {
-                "ti": {key: workload["ti"].get(key) for key in _TI_FIELDS},
+                "ti": {key: workload["ti"].get(key) for key in TI_FIELDS},
                 "bundle_info": {"name": workload["bundle_info"]["name"]},
                 "dag_rel_path": workload["dag_rel_path"],
                 "token": workload["token"],

@@ -105,7 +105,7 @@ class Bridge:
 
 def workload_config(workload: dict[str, Any], url: str, queue: str | None = None) -> dict[str, Any]:
     """Return the bridge's configuration for one of Airflow's workloads."""
-    ti = {key: workload["ti"].get(key) for key in _TI_FIELDS}
+    ti = {key: workload["ti"].get(key) for key in TI_FIELDS}
     name = queue or ti["queue"]
     return {
         "ti": ti,
@@ -118,6 +118,6 @@ def workload_config(workload: dict[str, Any], url: str, queue: str | None = None
     }
 
 
-_TI_FIELDS = (
+TI_FIELDS = (
     "id", "task_id", "dag_id", "run_id", "try_number", "dag_version_id", "map_index", "hostname", "queue",
 )  # fmt: skip

@@ -10,9 +10,9 @@ import org.slf4j.Marker;
 import org.slf4j.event.KeyValuePair;
 import org.slf4j.event.Level;
 import org.slf4j.event.LoggingEvent;
-import org.slf4j.helpers.AbstractLogger;
 import org.slf4j.helpers.BasicMDCAdapter;
 import org.slf4j.helpers.BasicMarkerFactory;
+import org.slf4j.helpers.LegacyAbstractLogger;
 import org.slf4j.helpers.MessageFormatter;
 import org.slf4j.spi.LoggingEventAware;
 import org.slf4j.spi.MDCAdapter;
@@ -47,7 +47,7 @@ public final class Slf4jProvider implements SLF4JServiceProvider {
   @Override
   public void initialize() {}
 
-  private static final class SinkLogger extends AbstractLogger implements LoggingEventAware {
+  private static final class SinkLogger extends LegacyAbstractLogger implements LoggingEventAware {
     private final transient MDCAdapter mdc;
     private final int threshold;
 
@@ -104,17 +104,7 @@ public final class Slf4jProvider implements SLF4JServiceProvider {
     }
 
     @Override
-    public boolean isTraceEnabled(Marker marker) {
-      return enabled(Level.TRACE);
-    }
-
-    @Override
     public boolean isDebugEnabled() {
-      return enabled(Level.DEBUG);
-    }
-
-    @Override
-    public boolean isDebugEnabled(Marker marker) {
       return enabled(Level.DEBUG);
     }
 
@@ -124,27 +114,12 @@ public final class Slf4jProvider implements SLF4JServiceProvider {
     }
 
     @Override
-    public boolean isInfoEnabled(Marker marker) {
-      return enabled(Level.INFO);
-    }
-
-    @Override
     public boolean isWarnEnabled() {
       return enabled(Level.WARN);
     }
 
     @Override
-    public boolean isWarnEnabled(Marker marker) {
-      return enabled(Level.WARN);
-    }
-
-    @Override
     public boolean isErrorEnabled() {
-      return enabled(Level.ERROR);
-    }
-
-    @Override
-    public boolean isErrorEnabled(Marker marker) {
       return enabled(Level.ERROR);
     }
   }
