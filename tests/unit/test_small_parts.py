@@ -124,6 +124,14 @@ def test_a_child_that_somebody_else_collected_is_lost_not_forgotten() -> None:
     process.close()
 
 
+def test_ending_the_tree_leaves_the_childs_status_to_be_collected() -> None:
+    for _ in range(20):
+        process = LocalHost().spawn(["sleep", "60"], {})
+        process.end_tree()
+        assert wait(process).signal == signal.SIGKILL
+        process.close()
+
+
 def test_a_child_does_not_see_what_the_supervisor_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_X", "http://secret")
     monkeypatch.setenv("AIRFLOW_VAR_X", "secret")

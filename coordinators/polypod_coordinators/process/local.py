@@ -85,7 +85,8 @@ class LocalProcess:
             if pid == self.pid and self._exit is not None:
                 continue
             _kill(pid)
-        orphans = _orphans(self._mark)
+        # not the runtime itself: its status is for `poll` to collect
+        orphans = [pid for pid in _orphans(self._mark) if pid != self.pid]
         for pid in orphans:
             _kill(pid)
         give_up = time.monotonic() + _REAP_WAIT
