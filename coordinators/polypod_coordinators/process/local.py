@@ -78,6 +78,9 @@ class LocalProcess:
             pass
 
     def end_tree(self) -> None:
+        # looked for first: of a process that is dying no mark can be read. Not the runtime itself: its status is for
+        # `poll` to collect
+        orphans = [pid for pid in _orphans(self._mark) if pid != self.pid]
         if self._exit is None:
             self.signal(signal.SIGKILL)
         for pid in list(ownership.tree(self.pid)):
@@ -85,8 +88,6 @@ class LocalProcess:
             if pid == self.pid and self._exit is not None:
                 continue
             _kill(pid)
-        # not the runtime itself: its status is for `poll` to collect
-        orphans = [pid for pid in _orphans(self._mark) if pid != self.pid]
         for pid in orphans:
             _kill(pid)
         give_up = time.monotonic() + _REAP_WAIT
