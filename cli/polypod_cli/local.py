@@ -225,6 +225,7 @@ class LocalRun:
             outcome_file=str(folder / "outcome.json"),
             logging_level=environ.get("AIRFLOW__LOGGING__LOGGING_LEVEL", "INFO"),
             namespace_levels=environ.get("AIRFLOW__LOGGING__NAMESPACE_LEVELS", ""),
+            parent_pid=os.getpid(),
         )
 
     def _attempt(self, config: BridgeConfig, folder: Path) -> Outcome:

@@ -63,6 +63,7 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         log_format: what goes to standard error: "json", "console", or "none".
         outcome_file: where the outcome is written, as JSON.
         logging_level: what the runtime is told to log, and `namespace_levels` per logger name.
+        parent_pid: the process that started the bridge, if the bridge must not outlive it.
     """
 
     ti: TaskInstance
@@ -82,6 +83,7 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     logging_level: str = "INFO"
     namespace_levels: str = ""
     sensitive_names: list[str] = []
+    parent_pid: int | None = None
 
 
 class Workload(msgspec.Struct, kw_only=True):

@@ -6,6 +6,7 @@ Exit code 0: the task ended well. 1: it failed or is to be tried again. 2: what 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ from polypod_coordinators.config import (
     parse_routing,
 )
 from polypod_coordinators.errors import UserError
-from polypod_coordinators.process.local import LocalHost
+from polypod_coordinators.process.local import LocalHost, end_with_parent
 from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.termination import Outcome, encode
 
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_config(config: BridgeConfig) -> int:
     """Run the attempt, write its outcome, and return the exit code."""
+    if config.parent_pid is not None:
+        end_with_parent(config.parent_pid, signal.SIGTERM)
     try:
         outcome = run_attempt(config, LocalHost())
     except BaseException as error:

@@ -198,6 +198,33 @@ def test_ctrl_c_ends_the_runtime_cleanly(tmp_path: Path) -> None:
     assert "told to end; cleaning up" in err
 
 
+def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
+    command = [POLYPOD, "run", "-f", str(write(tmp_path, task_run("wait")))]
+    process = subprocess.Popen(
+        [*command, "--routing", str(routing(tmp_path))],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "waiting" in line:
+            break
+    [bridge] = children(process.pid)
+    [runtime] = children(bridge)
+    process.kill()
+    # well below the time in which failed heartbeats alone would end them; the bridge may take its whole grace
+    give_up = time.monotonic() + 60
+    while Path(f"/proc/{bridge}").exists() or Path(f"/proc/{runtime}").exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    process.communicate()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 BROKEN: list[tuple[str, Any, str]] = [
     ("field", task_run("success", taskid="x"), r"taskruns.yaml:10: unknown field spec.taskid; did you mean 'taskId'\?"),
     ("missing", {**task_run("success"), "spec": {"queue": "q"}}, r"taskruns.yaml:5: spec.dagId is missing"),

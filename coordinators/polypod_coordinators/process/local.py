@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from polypod_coordinators.artifacts.search import ArtifactRoot, missing_root
 from polypod_coordinators.errors import UserError
@@ -105,6 +106,13 @@ class LocalProcess:
             self.exit_fd = None
 
 
+def end_with_parent(parent: int, number: int) -> None:
+    """Have the kernel send signal `number` to this process when the process `parent` ends, at once if it has."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
 def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
@@ -164,11 +172,6 @@ class LocalHost:
         parent = os.getpid()
         mark = f"{parent}-{time.monotonic_ns()}"
 
-        def die_with_parent() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parent:
-                os.kill(os.getpid(), signal.SIGKILL)
-
         try:
             popen = subprocess.Popen(
                 list(argv),
@@ -178,7 +181,7 @@ class LocalHost:
                 env={**inherited, **env, MARK: mark},
                 start_new_session=True,
                 # safe: no other thread runs yet when a runtime is started
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(end_with_parent, parent, signal.SIGKILL),
             )
         except OSError as error:
             os.close(stdout_r)
