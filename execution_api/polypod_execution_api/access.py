@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 from fastapi import Depends, HTTPException, Request, Response
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from polypod_execution_api.models import TaskInstance
@@ -81,9 +82,28 @@ def own_task_instance(task_instance_id: uuid.UUID, who: Who) -> TaskInstance:
     """
     if task_instance_id != who.ti.id:
         fail(403, "access_denied", "this token is for another task instance")
-    if who.ti.archived:
-        fail(410, "gone", "a later try has taken the place of this task instance")
+    _require_current(who.ti)
     return who.ti
 
 
 OwnTi = Annotated[TaskInstance, Depends(own_task_instance)]
+
+
+def locked_task_instance(ti: OwnTi, db: Db) -> TaskInstance:
+    """Return the same, locked until the request is over: of several that would change its state, each sees the last.
+
+    An update that changes nothing locks on SQLite too, which knows no SELECT … FOR UPDATE.
+    """
+    lock = update(TaskInstance).where(TaskInstance.id == ti.id).values(state=TaskInstance.state)
+    db.execute(lock.execution_options(synchronize_session=False))
+    db.refresh(ti)
+    _require_current(ti)
+    return ti
+
+
+LockedTi = Annotated[TaskInstance, Depends(locked_task_instance)]
+
+
+def _require_current(ti: TaskInstance) -> None:
+    if ti.archived:
+        fail(410, "gone", "a later try has taken the place of this task instance")

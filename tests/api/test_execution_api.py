@@ -6,23 +6,27 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jwt
+import psycopg
 import pytest
 import urllib3
 from polypod_execution_api import tokens
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
 from polypod_execution_api.models import Base
 from polypod_execution_api.tokens import InvalidToken, TokenSigner
-from support.api import SECRET, Store
+from support.api import SECRET, Store, make_store
+from support.bridge import COORDINATORS, Bridge
 from support.paths import AIRFLOW_VENV, ROOT
 
 
@@ -194,7 +198,6 @@ def postgres() -> Iterator[str]:
 
 
 def _postgres(folder: Path) -> Iterator[str]:
-
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert binaries, "PostgreSQL is missing: `make test` installs it"
     with socket.socket() as probe:
@@ -216,32 +219,24 @@ def _postgres(folder: Path) -> Iterator[str]:
         stderr=(folder / "postgres.log").open("wb"),
     )
     try:
+        url = f"postgresql://polypod@127.0.0.1:{port}/postgres"
         give_up = time.monotonic() + 60
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port), timeout=5).close()
+                psycopg.connect(url).close()
                 break
-            except OSError:
+            except psycopg.OperationalError:
                 assert time.monotonic() < give_up
                 time.sleep(0.1)
-        yield f"postgresql://polypod@127.0.0.1:{port}/postgres"
+        yield url
     finally:
-        server.terminate()
+        # fast shutdown: it waits for no client
+        server.send_signal(signal.SIGINT)
         server.wait()
 
 
 def test_the_same_on_a_real_postgresql(postgres: str, tmp_path: Path) -> None:
-    from support.api import make_store
-    from support.bridge import COORDINATORS, Bridge
-
-    give_up = time.monotonic() + 60
-    while True:
-        try:
-            store = make_store(tmp_path, url=postgres)
-            break
-        except Exception:
-            assert time.monotonic() < give_up
-            time.sleep(0.2)
+    store = make_store(tmp_path, url=postgres)
     with store.server:
         store.variable("conformance_in", "a variable")
         for task in ("success", "xcom", "variables", "fail"):
@@ -251,4 +246,33 @@ def test_the_same_on_a_real_postgresql(postgres: str, tmp_path: Path) -> None:
             assert store.ti(ti_id).state == result.outcome["state"]
         assert store.xcoms("xcom")["return_value"]["none"] is True
         assert store.xcoms("variables")["return_value"] == ["a variable", "a variable!", True]
+    store.engine.dispose()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_of_many_that_start_or_end_a_task_at_once_one_may(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    url = None if database == "sqlite" else request.getfixturevalue("postgres")
+    store = make_store(tmp_path, url=url)
+    with store.server, ThreadPoolExecutor(8) as pool, urllib3.PoolManager(maxsize=8) as http:
+        for number in range(10):
+            ti_id = store.add("raced", run_id=f"run-{number}", queue="q")
+            headers = {"authorization": f"Bearer {store.signer.issue(ti_id)}"}
+
+            def start(pid: int, ti_id: uuid.UUID = ti_id, headers: dict[str, str] = headers) -> int:
+                body = {"hostname": "h", "unixname": "u", "pid": pid, "start_date": "2026-11-21T00:00:00Z"}
+                path = f"{store.url}task-instances/{ti_id}/run"
+                return http.request("PATCH", path, json=body, headers=headers).status
+
+            def end(state: str, ti_id: uuid.UUID = ti_id, headers: dict[str, str] = headers) -> int:
+                body = {"state": state, "end_date": "2026-11-21T00:00:01Z"}
+                path = f"{store.url}task-instances/{ti_id}/state"
+                return http.request("PATCH", path, json=body, headers=headers).status
+
+            assert sorted(pool.map(start, range(8))) == [200, *[409] * 7]
+            states = ("success", "failed", "skipped", "up_for_retry")
+            answers = dict(zip(states, pool.map(end, states), strict=True))
+            assert sorted(answers.values()) == [204, 409, 409, 409]
+            assert answers[str(store.ti(ti_id).state)] == 204
     store.engine.dispose()

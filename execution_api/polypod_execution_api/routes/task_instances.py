@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, or_, select, update
 
 from polypod_execution_api import registry
-from polypod_execution_api.access import Db, OwnTi, Who, fail
+from polypod_execution_api.access import Db, LockedTi, OwnTi, Who, fail
 from polypod_execution_api.models import DagRun, TaskInstance
 from polypod_execution_api.schemas import (
     Breadcrumbs,
@@ -36,7 +36,7 @@ FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 @router.patch("/{task_instance_id}/run", response_model_exclude_none=False)
-def run(ti: OwnTi, payload: Running, db: Db) -> RunContext:
+def run(ti: LockedTi, payload: Running, db: Db) -> RunContext:
     """Start a task instance that is queued; the same request again, from the same process, gets the same answer."""
     same = (ti.hostname, ti.unixname, ti.pid) == (payload.hostname, payload.unixname, payload.pid)
     if ti.state != "queued" and not (ti.state == "running" and same):
@@ -57,7 +57,7 @@ def run(ti: OwnTi, payload: Running, db: Db) -> RunContext:
 
 
 @router.patch("/{task_instance_id}/state", status_code=204)
-def update_state(ti: OwnTi, payload: Annotated[StateUpdate, Body()], response: Response) -> None:
+def update_state(ti: LockedTi, payload: Annotated[StateUpdate, Body()], response: Response) -> None:
     """Write down how the task ended; the same state again is no error."""
     if isinstance(payload, NeedsScheduler):
         fail(
@@ -110,16 +110,14 @@ def skip_downstream(ti: OwnTi, payload: SkipDownstream, db: Db) -> None:
     """Mark the named tasks of the same run as skipped, as far as they are queued."""
     for item in payload.tasks:
         task_id, map_index = (item, -1) if isinstance(item, str) else item
-        statement = select(TaskInstance).where(
+        queued = update(TaskInstance).where(
             TaskInstance.dag_id == ti.dag_id,
             TaskInstance.run_id == ti.run_id,
             TaskInstance.task_id == task_id,
             TaskInstance.map_index == map_index,
             TaskInstance.state == "queued",
         )
-        for instance in db.scalars(statement):
-            instance.state = "skipped"
-            instance.end_date = datetime.now(UTC)
+        db.execute(queued.values(state="skipped", end_date=datetime.now(UTC)))
 
 
 @router.get("/{task_instance_id}/previous-successful-dagrun")
@@ -181,11 +179,12 @@ class CountFilter(Filter):
 def count(query: Annotated[CountFilter, Query()], db: Db, who: Who) -> int:
     """Count the task instances of the caller's Dag that fit; the state "null" stands for none."""
     who.require_own_dag(query.dag_id)
-    found = db.scalars(query.statement()).all()
+    statement = query.statement()
     if query.states:
-        wanted = {None if state == "null" else state for state in query.states}
-        found = [instance for instance in found if instance.state in wanted]
-    return len(found)
+        state = TaskInstance.state
+        named = state.in_([name for name in query.states if name != "null"])
+        statement = statement.where(or_(named, state.is_(None)) if "null" in query.states else named)
+    return db.scalar(select(func.count()).select_from(statement.subquery())) or 0
 
 
 @router.get("/states")
