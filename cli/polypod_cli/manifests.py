@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,9 @@ from polypod_coordinators.supervisor.reasons import Reason
 from polypod_crds.taskrun import API_VERSION, KIND, TaskRun
 from pydantic import BaseModel, ValidationError
 
-KINDS = (KIND, "Secret", "ConfigMap")
+from polypod_cli.data_objects import ConfigMap, Secret
+
+KINDS: dict[str, type[BaseModel]] = {KIND: TaskRun, "Secret": Secret, "ConfigMap": ConfigMap}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,52 +117,40 @@ def _add(manifests: Manifests, document: Document) -> list[str]:
     if not isinstance(value, dict):
         return [f"{document.where()}: a manifest is a mapping, not {type(value).__name__}"]
     kind = value.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         return [f"{document.where(['kind'])}: kind {kind!r} is not known here{nearest(str(kind), KINDS)}"]
-    if kind == KIND:
-        if value.get("apiVersion") != API_VERSION:
-            seen = value.get("apiVersion")
-            return [f"{document.where(['apiVersion'])}: apiVersion is {seen!r}; it must be {API_VERSION!r}"]
-        try:
+    if kind == KIND and value.get("apiVersion") != API_VERSION:
+        seen = value.get("apiVersion")
+        return [f"{document.where(['apiVersion'])}: apiVersion is {seen!r}; it must be {API_VERSION!r}"]
+    try:
+        if kind == KIND:
             manifests.task_runs.append(Item(TaskRun.model_validate(value), document))
-        except ValidationError as error:
-            return [_explain(document, problem) for problem in error.errors()]
-        return []
-    return _add_data(manifests, document, str(kind))
+        elif kind == "Secret":
+            secret = Secret.model_validate(value)
+            manifests.secrets[secret.metadata.name] = secret.texts()
+        else:
+            config_map = ConfigMap.model_validate(value)
+            manifests.config_maps[config_map.metadata.name] = config_map.texts()
+    except ValidationError as error:
+        return [_explain(document, KINDS[kind], problem) for problem in error.errors()]
+    return []
 
 
-def _add_data(manifests: Manifests, document: Document, kind: str) -> list[str]:
-    value = document.value
-    name = (value.get("metadata") or {}).get("name")
-    if not name:
-        return [f"{document.where(['metadata'])}: metadata.name is missing"]
-    data = {str(key): str(text) for key, text in {**(value.get("data") or {})}.items()}
-    if kind == "ConfigMap":
-        manifests.config_maps[name] = data
-        return []
-    problems = []
-    for key, text in data.items():
-        try:
-            data[key] = base64.b64decode(text, validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError):
-            problems.append(f"{document.where(['data', key])}: data.{key} is not base64; plain text goes to stringData")
-    data.update({str(key): str(text) for key, text in (value.get("stringData") or {}).items()})
-    manifests.secrets[name] = data
-    return problems
-
-
-def _explain(document: Document, problem: Any) -> str:
-    location = [part for part in problem["loc"] if not isinstance(part, str) or part not in ("function-after",)]
+def _explain(document: Document, model: type[BaseModel], problem: Any) -> str:
+    # pydantic marks a problem with a key, not with its value, by a part of its own
+    location = [part for part in problem["loc"] if part != "[key]"]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     where = document.where(location)
     if problem["type"] == "extra_forbidden":
-        known = _fields(TaskRun, location[:-1])
+        known = _fields(model, location[:-1])
         return f"{where}: unknown field {path}" + nearest(str(location[-1]), known)
     if problem["type"] == "missing":
         return f"{where}: {path} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     shown = problem.get("input")
-    seen = f" (seen: {shown!r})" if isinstance(shown, str | int | float | bool) else ""
+    # what stands in a Secret is never shown
+    tell = model is not Secret and isinstance(shown, str | int | float | bool)
+    seen = f" (seen: {shown!r})" if tell else ""
     return f"{where}: {path or 'the document'}: {message}{seen}"
 
 

@@ -225,6 +225,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
 BROKEN: list[tuple[str, Any, str]] = [
     ("field", task_run("success", taskid="x"), r"taskruns.yaml:10: unknown field spec.taskid; did you mean 'taskId'\?"),
     ("missing", {**task_run("success"), "spec": {"queue": "q"}}, r"taskruns.yaml:5: spec.dagId is missing"),
@@ -234,6 +235,13 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("argument", task_run("success", arguments=[{"name": "x"}]), r"needs exactly one of value and fromXCom"),
     ("secret", task_run("success", connectionsFrom=[{"secretRef": {"name": "s"}}]), r"Secret 's' is not in these files"),
     ("type", task_run("success", mapIndex="x"), r"spec.mapIndex: .*integer"),
+    ("metadata", {**SECRET, "metadata": "x"}, r"taskruns.yaml:3: metadata: .*valid dictionary"),
+    ("name", {**SECRET, "metadata": {"name": ["x"]}}, r"metadata.name: .*valid string"),
+    ("data", {**SECRET, "kind": "ConfigMap", "data": [1]}, r"data: .*valid dictionary"),
+    ("base64", {**SECRET, "data": {"A": "p4ss!"}}, r"data.A: not base64; plain text goes to stringData$"),
+    ("number", {**SECRET, "stringData": {"A": 4711}}, r"stringData.A: .*valid string$"),
+    ("key", {**SECRET, "kind": "ConfigMap", "data": {"../a": "b"}}, r"data.../a: a key has letters, digits, .* only"),
+    ("secret field", {**SECRET, "stringdata": {}}, r"unknown field stringdata; did you mean 'stringData'\?"),
     ("queue", task_run("success", queue="golan"), r"'golan' is not in queue_to_coordinator; did you mean 'golang'\?"),
     ("dag", {**task_run("success"), "spec": {**task_run("success")["spec"], "dagId": "none"}}, r"with Dag 'none'"),
 ]  # fmt: skip
@@ -245,7 +253,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, document: Any,
     for command in (["run"], ["validate"]):
         done = polypod(*command, "-f", path, "--routing", routing(tmp_path))
         assert done.returncode == 2
-        assert re.search(message, done.stderr), done.stderr
+        assert re.search(message, done.stderr, re.M), done.stderr
         assert "Traceback" not in done.stderr
 
 
