@@ -97,7 +97,7 @@ test: setup examples conformance airflow postgres ## run every test
 	$(BIN)/python -m pytest
 
 bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md
-	$(BIN)/python bench/bridge.py
+	PYTHONPATH=tests $(BIN)/python bench/bridge.py
 
 generated: setup ## write anew what is generated
 	$(BIN)/python sdks/generate_table.py

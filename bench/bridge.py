@@ -19,12 +19,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from support.airflow import Airflow  # noqa: E402
-from support.bridge import TI_FIELDS  # noqa: E402
-from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT_33  # noqa: E402
+from support.airflow import Airflow
+from support.bridge import TI_FIELDS
+from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT_33, ROOT
+from support.processes import children
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 
@@ -38,13 +36,6 @@ def pss(pid: int) -> int:
     except OSError:
         pass
     return 0
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 def measure(command: list[str], env: dict[str, str], sample_memory: bool = True) -> dict[str, Any]:

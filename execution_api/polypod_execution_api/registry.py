@@ -98,7 +98,7 @@ def xcom_values(session: Session, dag_id: str, run_id: str, task_id: str, map_in
     statement = select(XCom.key, XCom.value).where(
         XCom.dag_id == dag_id, XCom.run_id == run_id, XCom.task_id == task_id, XCom.map_index == map_index
     )
-    return {key: value for key, value in session.execute(statement.order_by(XCom.key))}  # noqa: C416 - rows, not pairs
+    return dict(session.execute(statement.order_by(XCom.key)).tuples().all())
 
 
 def xcom_keys(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from support.bridge import COORDINATORS
 from support.paths import GO_ROOT, JAVA_ROOT, ROOT, SALES
+from support.processes import alive, children
 
 POLYPOD = str(Path(sys.executable).parent / "polypod")
 
@@ -215,14 +216,10 @@ def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
     process.kill()
     # well below the time in which failed heartbeats alone would end them; the bridge may take its whole grace
     give_up = time.monotonic() + 60
-    while Path(f"/proc/{bridge}").exists() or Path(f"/proc/{runtime}").exists():
+    while alive(bridge) or alive(runtime):
         assert time.monotonic() < give_up
         time.sleep(0.05)
     process.communicate()
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}

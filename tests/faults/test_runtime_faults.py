@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.api import Store
 from support.bridge import COORDINATORS, Bridge, Result
+from support.processes import alive
 from support.rogue_runtime import rogue_coordinator
 
 Rogue = Callable[..., Bridge]
@@ -43,13 +44,6 @@ def wait_for_event(bridge: Bridge, event: str) -> None:
     while not any(record["event"] == event for record in bridge.read_log()):
         assert time.monotonic() < give_up, bridge.read_log()
         time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 CASES: list[tuple[str, dict[str, str], str, str, str]] = [
