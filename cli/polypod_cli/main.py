@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+from polypod_coordinators.config import read_routing
 from polypod_coordinators.errors import UserError
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -71,7 +72,7 @@ def run(
     from polypod_cli.local import LocalRun, LogOptions
 
     loaded = manifests.load(files)
-    planned = plan.plan(loaded, plan.read_routing(routing))
+    planned = plan.plan(loaded, read_routing(str(routing)))
     local = LocalRun(loaded, LogOptions(log_format, _colors()), keep_going)
     finished = local.run(planned)
     click.echo(report.as_list(finished) if output == "json" else report.as_table(finished))
@@ -103,7 +104,7 @@ def validate(files: tuple[Path, ...], routing: Path | None) -> None:
 
     loaded = manifests.load(files)
     if routing is not None:
-        for planned in plan.plan(loaded, plan.read_routing(routing)):
+        for planned in plan.plan(loaded, read_routing(str(routing))):
             name = planned.item.task_run.metadata.name
             where = planned.item.document.where()
             click.echo(f"{where}: {name}: ok, {planned.coordinator_name} runs {planned.command.artifact}")

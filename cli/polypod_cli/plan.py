@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
-import msgspec
-from polypod_coordinators.config import CoordinatorSpec, Routing, absolute_roots, load_yaml, parse_routing
+from polypod_coordinators.attempt import find_command
+from polypod_coordinators.config import CoordinatorSpec, Routing
 from polypod_coordinators.coordinator import Command, Coordinator, create
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.java import JavaCoordinator, class_file_java
@@ -33,25 +31,6 @@ class Planned:
     command: Command
 
 
-def read_routing(path: Path) -> Routing:
-    """Read a routing; its roots become absolute, relative to its own folder.
-
-    Raises:
-        UserError: it cannot be read or is not valid.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(Reason.INVALID_ROUTING, f"{path} cannot be read: {error.strerror}") from None
-    routing = parse_routing(load_yaml(text, str(path)), str(path))
-    base = str(path.resolve().parent)
-    resolved = {
-        name: msgspec.structs.replace(spec, kwargs=absolute_roots(spec.kwargs, base))
-        for name, spec in routing.coordinators.items()
-    }
-    return msgspec.structs.replace(routing, coordinators=resolved)
-
-
 def plan(manifests: Manifests, routing: Routing) -> list[Planned]:
     """Look everything up.
 
@@ -68,16 +47,10 @@ def plan(manifests: Manifests, routing: Routing) -> list[Planned]:
             who = f"Dag {spec.dag_id!r}, task {spec.task_id!r}, run {spec.run_id!r}"
             name, coordinator_spec = routing.for_queue(spec.queue, who)
             coordinator = create(name, coordinator_spec.classpath, coordinator_spec.kwargs)
-            keyword = next(key for key in coordinator_spec.kwargs if key.endswith("_root"))
-            roots = host.open_roots(keyword, coordinator.root_paths())
-            try:
-                command = coordinator.command(spec.dag_id, roots)
-                if name not in checked:
-                    _check_runtime(coordinator, command)
-                    checked.add(name)
-            finally:
-                for root in roots:
-                    os.close(root.fd)
+            command = find_command(coordinator, spec.dag_id, host)
+            if name not in checked:
+                _check_runtime(coordinator, command)
+                checked.add(name)
         except UserError as error:
             location = ["spec", "queue"] if error.reason is Reason.INVALID_ROUTING else ["spec"]
             where = item.document.where(location)

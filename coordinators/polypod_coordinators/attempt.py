@@ -48,7 +48,7 @@ def run_attempt(config: BridgeConfig, host: Host) -> Outcome:
     try:
         coordinator = create(config.coordinator_name, config.coordinator.classpath, config.coordinator.kwargs)
         startup = startup if startup is not None else coordinator.task_startup_timeout
-        command = _find(coordinator, config, host)
+        command = find_command(coordinator, config.ti.dag_id, host)
         process = host.spawn([*command.argv, *listeners.arguments()], _environment(config))
     except UserError as error:
         failure = error
@@ -64,12 +64,15 @@ def run_attempt(config: BridgeConfig, host: Host) -> Outcome:
             log.event("error", "log lines could not be written", destination=name, lines=lost)
 
 
-def _find(coordinator: Coordinator, config: BridgeConfig, host: Host) -> Command:
-    paths = coordinator.root_paths()
-    keyword = next(key for key in config.coordinator.kwargs if key.endswith("_root"))
-    roots = host.open_roots(keyword, paths)
+def find_command(coordinator: Coordinator, dag_id: str, host: Host) -> Command:
+    """Return the command that runs a Dag's tasks, from the artifacts that are on `host` now.
+
+    Raises:
+        UserError: a root is missing, or no artifact, or several, hold the Dag.
+    """
+    roots = host.open_roots(*coordinator.roots())
     try:
-        return coordinator.command(config.ti.dag_id, roots)
+        return coordinator.command(dag_id, roots)
     finally:
         for root in roots:
             os.close(root.fd)

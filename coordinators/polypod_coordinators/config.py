@@ -199,7 +199,29 @@ def load_yaml(text: str | bytes, where: str) -> Any:
         raise UserError(Reason.INVALID_CONFIG, f"{where}{place}: not valid YAML: {problem}") from None
 
 
-def absolute_roots(kwargs: dict[str, Any], base: str) -> dict[str, Any]:
+def read_routing(path: str) -> Routing:
+    """Read a routing file; its roots, and commands that are paths, become absolute, relative to its own folder.
+
+    Raises:
+        UserError: it cannot be read or is not valid.
+    """
+    import os
+
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+    except OSError as error:
+        raise UserError(Reason.INVALID_ROUTING, f"{path} cannot be read: {error.strerror}") from None
+    routing = parse_routing(load_yaml(raw, path), path)
+    base = os.path.dirname(os.path.realpath(path))
+    resolved = {
+        name: msgspec.structs.replace(spec, kwargs=_absolute_roots(spec.kwargs, base))
+        for name, spec in routing.coordinators.items()
+    }
+    return msgspec.structs.replace(routing, coordinators=resolved)
+
+
+def _absolute_roots(kwargs: dict[str, Any], base: str) -> dict[str, Any]:
     """Return a coordinator's kwargs with its roots, and commands that are paths, relative to the folder `base`."""
     import os
 

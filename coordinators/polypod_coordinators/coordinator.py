@@ -45,8 +45,8 @@ class Coordinator(Protocol):
     def task_startup_timeout(self) -> float:
         """Seconds that the runtime has to connect to both sockets."""
 
-    def root_paths(self) -> list[str]:
-        """Return the folders to look through, as configured."""
+    def roots(self) -> tuple[str, list[str]]:
+        """Return the keyword of the folders to look through, and the folders, as configured."""
 
     def command(self, dag_id: str, roots: list[ArtifactRoot]) -> Command:
         """Choose the artifact for `dag_id` among the open `roots`.
@@ -105,8 +105,8 @@ def _one_as_list(kwargs: dict[str, Any]) -> dict[str, Any]:
     return converted
 
 
-def check_roots(keyword: str, paths: list[str]) -> list[str]:
-    """Return the configured roots.
+def check_roots(keyword: str, paths: list[str]) -> tuple[str, list[str]]:
+    """Return the keyword and the configured roots.
 
     Raises:
         UserError: there is none, or one is an empty string.
@@ -115,7 +115,7 @@ def check_roots(keyword: str, paths: list[str]) -> list[str]:
         raise UserError(
             Reason.INVALID_COORDINATOR, f"{keyword} must be a non-empty list of existing folders; it is {paths!r}"
         )
-    return paths
+    return keyword, paths
 
 
 def choose_bundle(

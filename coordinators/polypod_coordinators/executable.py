@@ -22,7 +22,7 @@ class ExecutableCoordinator(msgspec.Struct, kw_only=True, frozen=True):
     executables_root: list[str]
     task_startup_timeout: float = DEFAULT_STARTUP_TIMEOUT
 
-    def root_paths(self) -> list[str]:
+    def roots(self) -> tuple[str, list[str]]:
         return check_roots("executables_root", self.executables_root)
 
     def command(self, dag_id: str, roots: list[ArtifactRoot]) -> Command:

@@ -43,7 +43,7 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
     main_class: str = ""
     task_startup_timeout: float = DEFAULT_STARTUP_TIMEOUT
 
-    def root_paths(self) -> list[str]:
+    def roots(self) -> tuple[str, list[str]]:
         return check_roots("jars_root", self.jars_root)
 
     def command(self, dag_id: str, roots: list[ArtifactRoot]) -> Command:

@@ -24,7 +24,7 @@ class NodeCoordinator(msgspec.Struct, kw_only=True, frozen=True):
     node_executable: str = "node"
     task_startup_timeout: float = DEFAULT_STARTUP_TIMEOUT
 
-    def root_paths(self) -> list[str]:
+    def roots(self) -> tuple[str, list[str]]:
         return check_roots("bundles_root", self.bundles_root)
 
     def command(self, dag_id: str, roots: list[ArtifactRoot]) -> Command:

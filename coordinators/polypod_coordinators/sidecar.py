@@ -17,9 +17,7 @@ from polypod_coordinators.config import (
     BridgeConfig,
     ExecutionApiConfig,
     Workload,
-    absolute_roots,
-    load_yaml,
-    parse_routing,
+    read_routing,
 )
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.process.local import LocalHost, end_with_parent
@@ -114,12 +112,10 @@ def workload_config(
         workload = msgspec.json.decode(_read(workload_path), type=Workload)
     except msgspec.MsgspecError as error:
         raise UserError(Reason.INVALID_CONFIG, f"{workload_path} is not an ExecuteTask workload: {error}") from None
-    routing = parse_routing(load_yaml(_read(routing_path), routing_path), routing_path)
+    routing = read_routing(routing_path)
     ti = workload.ti
     who = f"Dag {ti.dag_id!r}, task {ti.task_id!r}, run {ti.run_id!r}"
     name, spec = routing.for_queue(ti.queue or "default", who)
-    base = os.path.dirname(os.path.abspath(routing_path))
-    spec = msgspec.structs.replace(spec, kwargs=absolute_roots(spec.kwargs, base))
     environ = os.environ
     return BridgeConfig(
         ti=ti,

@@ -20,6 +20,7 @@ from polypod_coordinators.artifacts import executable_bundle as eb
 from polypod_coordinators.artifacts import jar, metadata
 from polypod_coordinators.artifacts import typescript_bundle as tsb
 from polypod_coordinators.artifacts.search import Rejected, Unfit, walk
+from polypod_coordinators.attempt import find_command
 from polypod_coordinators.coordinator import Command, create
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.java import class_file_java
@@ -56,13 +57,7 @@ def make_jar(path: Path, main: str | None = None, version: str | None = None) ->
 
 
 def choose(classpath: str, dag_id: str, **kwargs: Any) -> Command:
-    coordinator = create("test", classpath, kwargs)
-    roots = LocalHost().open_roots("root", coordinator.root_paths())
-    try:
-        return coordinator.command(dag_id, roots)
-    finally:
-        for root in roots:
-            os.close(root.fd)
+    return find_command(create("test", classpath, kwargs), dag_id, LocalHost())
 
 
 def refused(call: Callable[[], Any]) -> UserError:
@@ -411,7 +406,7 @@ def test_a_wrong_coordinator_is_explained(classpath: str, kwargs: dict[str, Any]
 
 @pytest.mark.parametrize("short", ["JavaCoordinator", "airflow.sdk.coordinators.java.JavaCoordinator"])
 def test_airflows_class_paths_are_accepted(short: str) -> None:
-    assert create("c", short, {"jars_root": "/one"}).root_paths() == ["/one"]
+    assert create("c", short, {"jars_root": "/one"}).roots() == ("jars_root", ["/one"])
 
 
 def test_each_bad_root_is_named(tmp_path: Path) -> None:
