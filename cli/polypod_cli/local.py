@@ -49,6 +49,16 @@ class LogOptions:
     colors: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    """What stands behind the tasks of a run: the Execution API, its database, and a folder of the run's own."""
+
+    engine: Engine
+    signer: TokenSigner
+    url: str
+    folder: Path
+
+
 @dataclass(slots=True)
 class LocalRun:
     """Runs planned TaskRuns in order.
@@ -79,7 +89,7 @@ class LocalRun:
                 signer = TokenSigner(secrets.token_bytes(32))
                 with ServerThread(create_app(engine, signer)) as server:
                     try:
-                        return self._run_all(planned, engine, signer, server.url, Path(folder))
+                        return self._run_all(planned, _Backend(engine, signer, server.url, Path(folder)))
                     finally:
                         engine.dispose()
         finally:
@@ -94,10 +104,8 @@ class LocalRun:
         if bridge is not None and bridge.poll() is None:
             bridge.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
 
-    def _run_all(
-        self, planned: list[Planned], engine: Engine, signer: TokenSigner, url: str, folder: Path
-    ) -> list[TaskRun]:
-        instances = self._register(planned, engine)
+    def _run_all(self, planned: list[Planned], backend: _Backend) -> list[TaskRun]:
+        instances = self._register(planned, backend.engine)
         results: list[TaskRun] = []
         failed = False
         for index, (item, ti_id) in enumerate(zip(planned, instances, strict=True)):
@@ -106,9 +114,9 @@ class LocalRun:
             results.append(task_run)
             if self.interrupted or (failed and not self.keep_going):
                 continue
-            secrets_dir = folder / f"secrets-{index}"
+            secrets_dir = backend.folder / f"secrets-{index}"
             self._write_secrets(secrets_dir, item)
-            self._run_one(task_run, item, ti_id, engine, signer, url, folder, secrets_dir)
+            self._run_one(task_run, item, ti_id, backend, secrets_dir)
             failed = failed or task_run.status.phase == "Failed"
         return results
 
@@ -148,37 +156,29 @@ class LocalRun:
                 sources.append(self.manifests.secrets[source.secret_ref.name])
         for data in sources:
             for key, text in data.items():
-                path = folder / Path(key).name
+                path = folder / key
                 path.write_text(text, encoding="utf-8")
                 path.chmod(0o600)
 
     def _run_one(
-        self,
-        task_run: TaskRun,
-        item: Planned,
-        ti_id: uuid.UUID,
-        engine: Engine,
-        signer: TokenSigner,
-        url: str,
-        folder: Path,
-        secrets_dir: Path,
+        self, task_run: TaskRun, item: Planned, ti_id: uuid.UUID, backend: _Backend, secrets_dir: Path
     ) -> None:
         status = task_run.status
         assert status is not None
         while True:
-            with Session(engine) as session:
+            with Session(backend.engine) as session:
                 instance = session.get_one(db.TaskInstance, ti_id)
             if instance.state == "skipped":
                 status.state, status.phase = "skipped", "Succeeded"
                 return
-            config = self._config(item, instance, signer.issue(ti_id), url, folder, secrets_dir)
-            outcome = self._attempt(config, folder)
+            config = self._config(item, instance, backend, secrets_dir)
+            outcome = self._attempt(config, backend.folder)
             status.state = outcome.state
             status.attempts.append(_attempt_status(instance.try_number, outcome))
             again = outcome.state == "up_for_retry" and not self.interrupted
             if not again or instance.try_number > task_run.spec.retries.limit:
                 break
-            with Session(engine) as session, session.begin():
+            with Session(backend.engine) as session, session.begin():
                 asked = session.get_one(db.TaskInstance, ti_id).retry_delay_seconds
                 ti_id = registry.next_try(session, ti_id).id
             wait = asked if asked is not None else retry_delay(task_run.spec.retries, instance.try_number)
@@ -189,14 +189,12 @@ class LocalRun:
             status.state = "failed"
         status.phase = "Succeeded" if status.state in PASSED else "Failed"
         spec = task_run.spec
-        with Session(engine) as session:
+        with Session(backend.engine) as session:
             values = registry.xcom_values(session, spec.dag_id, spec.run_id, spec.task_id, spec.map_index)
         status.x_coms = list(values)
         self.xcoms[task_run.metadata.name] = values
 
-    def _config(
-        self, item: Planned, instance: db.TaskInstance, token: str, url: str, folder: Path, secrets_dir: Path
-    ) -> BridgeConfig:
+    def _config(self, item: Planned, instance: db.TaskInstance, backend: _Backend, secrets_dir: Path) -> BridgeConfig:
         timeouts = item.item.task_run.spec.timeouts
         environ = os.environ
         return BridgeConfig(
@@ -211,8 +209,8 @@ class LocalRun:
                 queue=instance.queue,
             ),
             bundle_info=BundleInfo(name="polypod"),
-            token=token,
-            execution_api=ExecutionApiConfig(url=url),
+            token=backend.signer.issue(instance.id),
+            execution_api=ExecutionApiConfig(url=backend.url),
             coordinator_name=item.coordinator_name,
             coordinator=item.coordinator,
             timeouts=Timeouts(
@@ -222,7 +220,7 @@ class LocalRun:
             secrets_dirs=[str(secrets_dir)],
             log_format=self.log.format,
             colors=self.log.colors,
-            outcome_file=str(folder / "outcome.json"),
+            outcome_file=str(backend.folder / "outcome.json"),
             logging_level=environ.get("AIRFLOW__LOGGING__LOGGING_LEVEL", "INFO"),
             namespace_levels=environ.get("AIRFLOW__LOGGING__NAMESPACE_LEVELS", ""),
             parent_pid=os.getpid(),
