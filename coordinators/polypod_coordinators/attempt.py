@@ -70,12 +70,8 @@ def find_command(coordinator: Coordinator, dag_id: str, host: Host) -> Command:
     Raises:
         UserError: a root is missing, or no artifact, or several, hold the Dag.
     """
-    roots = host.open_roots(*coordinator.roots())
-    try:
+    with host.open_roots(*coordinator.roots()) as roots:
         return coordinator.command(dag_id, roots)
-    finally:
-        for root in roots:
-            os.close(root.fd)
 
 
 def _environment(config: BridgeConfig) -> Mapping[str, str]:

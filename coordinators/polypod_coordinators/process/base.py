@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,8 +77,8 @@ class Process(Protocol):
 class Host(Protocol):
     """The place that a runtime runs in: this machine, or the language container."""
 
-    def open_roots(self, keyword: str, paths: Sequence[str]) -> list[ArtifactRoot]:
-        """Open artifact roots.
+    def open_roots(self, keyword: str, paths: Sequence[str]) -> AbstractContextManager[list[ArtifactRoot]]:
+        """Open artifact roots for the length of a `with` block.
 
         Raises:
             UserError: one is missing or not a folder; the message names it.

@@ -11,7 +11,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from polypod_coordinators.artifacts.search import ArtifactRoot, missing_root
@@ -148,21 +149,18 @@ def _carries(pid: int, mark: str) -> bool:
 class LocalHost:
     """This machine; see `base.Host` for the contract."""
 
-    def open_roots(self, keyword: str, paths: Sequence[str]) -> list[ArtifactRoot]:
-        fs_root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        roots = []
-        for path in paths:
-            full = os.path.abspath(os.path.expanduser(path))
-            try:
-                fd = os.open(full, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                raise missing_root(keyword, path, "does not exist") from None
-            except NotADirectoryError:
-                raise missing_root(keyword, path, "is not a folder") from None
-            except OSError as error:
-                raise missing_root(keyword, path, f"cannot be read: {error.strerror}") from None
-            roots.append(ArtifactRoot(full, fd, fs_root))
-        return roots
+    @contextmanager
+    def open_roots(self, keyword: str, paths: Sequence[str]) -> Iterator[list[ArtifactRoot]]:
+        with ExitStack() as opened:
+            fs_root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, fs_root)
+            roots = []
+            for path in paths:
+                full = os.path.abspath(os.path.expanduser(path))
+                fd = _open_root(keyword, path, full)
+                opened.callback(os.close, fd)
+                roots.append(ArtifactRoot(full, fd, fs_root))
+            yield roots
 
     def spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> LocalProcess:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -191,6 +189,17 @@ class LocalHost:
             os.close(stdout_w)
             os.close(stderr_w)
         return LocalProcess(popen, stdout_r, stderr_r, mark)
+
+
+def _open_root(keyword: str, path: str, full: str) -> int:
+    try:
+        return os.open(full, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise missing_root(keyword, path, "does not exist") from None
+    except NotADirectoryError:
+        raise missing_root(keyword, path, "is not a folder") from None
+    except OSError as error:
+        raise missing_root(keyword, path, f"cannot be read: {error.strerror}") from None
 
 
 def _cannot_start(command: str, error: OSError) -> UserError:

@@ -1,0 +1,287 @@
+"""The coordinators: what is chosen, and why everything else was not."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from polypod_coordinators.artifacts import typescript_bundle as tsb
+from polypod_coordinators.artifacts.search import Rejected, walk
+from polypod_coordinators.attempt import find_command
+from polypod_coordinators.coordinator import Command, create
+from polypod_coordinators.errors import UserError
+from polypod_coordinators.java import class_file_java
+from polypod_coordinators.process.local import LocalHost
+from support.artifacts import bundle, make_jar, manifest
+from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT, JAVA_CLASSPATH, JAVA_ROOT, NODE_CLASSPATH, TYPESCRIPT_ROOT
+
+
+def choose(classpath: str, dag_id: str, **kwargs: Any) -> Command:
+    return find_command(create("test", classpath, kwargs), dag_id, LocalHost())
+
+
+def refused(call: Callable[[], Any]) -> UserError:
+    with pytest.raises(UserError) as caught:
+        call()
+    return caught.value
+
+
+# Executable bundles.
+
+
+def test_the_bundle_that_holds_the_dag_is_chosen(tmp_path: Path) -> None:
+    bundle(tmp_path / "a" / "alpha", "alpha")
+    wanted = bundle(tmp_path / "b" / "deep" / "beta", "beta", "gamma")
+    command = choose(EXECUTABLE_CLASSPATH, "gamma", executables_root=[str(tmp_path)])
+    assert command == Command((str(wanted),), "2026-10-30", str(wanted))
+
+
+def test_a_miss_lists_every_candidate_with_its_reason(tmp_path: Path) -> None:
+    bundle(tmp_path / "other", "other")
+    bundle(tmp_path / "no_x_bit", "dag", mode=0o644)
+    (tmp_path / "README").write_text("hello")
+    (tmp_path / "README").chmod(0o755)
+    flipped = bundle(tmp_path / "flipped", "dag")
+    raw = bytearray(flipped.read_bytes())
+    raw[0] ^= 1
+    flipped.write_bytes(raw)
+    (tmp_path / "broken_link").symlink_to("nowhere")
+    error = refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]))
+    assert error.reason == "ArtifactNotFound"
+    for line in (
+        "other: its Dags are ['other']",
+        "no_x_bit: its executable bit is not set",
+        "README: no bundle trailer",
+        "flipped: binary_sha256 mismatch",
+        "broken_link: this link cannot be followed",
+    ):
+        assert line in error.message
+
+
+def test_two_bundles_for_one_dag_are_an_error(tmp_path: Path) -> None:
+    bundle(tmp_path / "one", "dag")
+    bundle(tmp_path / "two", "dag")
+    error = refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]))
+    assert error.reason == "ArtifactAmbiguous"
+    assert "/one" in error.message
+    assert "/two" in error.message
+
+
+def test_an_unknown_schema_version_names_those_known(tmp_path: Path) -> None:
+    bundle(tmp_path / "new", "dag", version="2031-01-01")
+    error = refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]))
+    assert error.reason == "UnknownSchemaVersion"
+    assert "'2031-01-01'; known here: 2026-06-16, 2026-10-30" in error.message
+
+
+def test_links_are_followed_and_cycles_end(tmp_path: Path) -> None:
+    wanted = bundle(tmp_path / "store" / "v1" / "pipeline", "dag")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "relative").symlink_to("../store/v1/pipeline")
+    (root / "cycle").symlink_to(root)
+    (root / "loop").symlink_to("loop")
+    (root / "again").symlink_to(wanted.parent)
+    # one file of two names is one candidate, under the first of them
+    first = choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(root)])
+    assert first.argv == (str(root / "again" / "pipeline"),)
+    (root / "again").unlink()
+    assert choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(root)]).argv == (str(root / "relative"),)
+
+
+def test_an_absolute_link_starts_at_the_roots_own_file_system(tmp_path: Path) -> None:
+    container = tmp_path / "container"
+    bundle(container / "data" / "pipeline", "dag")
+    (container / "opt").mkdir()
+    (container / "opt" / "link").symlink_to("/data/pipeline")
+    fs_root = os.open(container, os.O_PATH | os.O_DIRECTORY)
+    fd = os.open(container / "opt", os.O_RDONLY | os.O_DIRECTORY)
+    from polypod_coordinators.artifacts.search import ArtifactRoot
+
+    rejected: list[Rejected] = []
+    found = []
+    for candidate in walk([ArtifactRoot("/opt", fd, fs_root)], lambda name: True, rejected):
+        opened = candidate.open()
+        found.append((candidate.path, os.fstat(opened).st_size > 0))
+        os.close(opened)
+    assert (found, rejected) == ([("/opt/link", True)], [])
+    os.close(fd)
+    os.close(fs_root)
+
+
+def test_a_folder_that_may_not_be_read_is_said_so_and_the_rest_is_searched() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        _search_beside_a_locked_folder(Path(name))
+
+
+def _search_beside_a_locked_folder(tmp_path: Path) -> None:
+    bundle(tmp_path / "a" / "one", "dag")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    tmp_path.chmod(0o755)
+    as_root = os.geteuid() == 0
+    # nobody may look into it: for root there is no such thing, so it becomes somebody else
+    locked.chmod(0o711 if as_root else 0o311)
+    rejected: list[Rejected] = []
+    with LocalHost().open_roots("root", [str(tmp_path)]) as roots:
+        if as_root:
+            os.seteuid(65534)
+        try:
+            seen = [candidate.path for candidate in walk(roots, lambda name: True, rejected)]
+        finally:
+            if as_root:
+                os.seteuid(0)
+            locked.chmod(0o755)
+    assert seen == [str(tmp_path / "a" / "one")]
+    assert [str(item) for item in rejected] == [f"{locked}: it cannot be read: Permission denied"]
+
+
+def test_ten_thousand_files_are_searched(tmp_path: Path) -> None:
+    for number in range(10_000):
+        (tmp_path / f"file-{number}").touch()
+    bundle(tmp_path / "z-bundle", "dag")
+    assert choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]).artifact.endswith("z-bundle")
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    bundle(tmp_path / "a" / "b" / "c" / "pipeline", "dag")
+    (tmp_path / "link").symlink_to("a/b")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)])
+        refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path), "/no/such/folder"]))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# Jars.
+
+
+def test_class_path_is_every_jar_sorted(tmp_path: Path) -> None:
+    make_jar(tmp_path / "z.jar", version="2026-10-30")
+    make_jar(tmp_path / "lib" / "m.jar")
+    main = make_jar(tmp_path / "app.jar", main="com.example.Main")
+    command = choose(JAVA_CLASSPATH, "any", jars_root=str(tmp_path), jvm_args=["-Xmx1g"], java_executable="/jdk/java")
+    jars = [str(main), str(tmp_path / "lib" / "m.jar"), str(tmp_path / "z.jar")]
+    assert command.argv == ("/jdk/java", "-classpath", ":".join(jars), "-Xmx1g", "com.example.Main")
+    assert command.schema_version == "2026-10-30"
+
+
+def test_two_main_classes_are_an_error_that_main_class_settles(tmp_path: Path) -> None:
+    make_jar(tmp_path / "a.jar", "A", "2026-10-30")
+    make_jar(tmp_path / "b.jar", "B", "2026-10-30")
+    error = refused(lambda: choose(JAVA_CLASSPATH, "x", jars_root=[str(tmp_path)]))
+    assert error.reason == "ArtifactAmbiguous"
+    assert "A, B; set main_class to choose one" in error.message
+    assert choose(JAVA_CLASSPATH, "x", jars_root=[str(tmp_path)], main_class="B").argv[-1] == "B"
+
+
+def test_two_schema_versions_are_an_error(tmp_path: Path) -> None:
+    make_jar(tmp_path / "a.jar", "A", "2026-10-30")
+    make_jar(tmp_path / "b.jar", None, "2026-06-16")
+    error = refused(lambda: choose(JAVA_CLASSPATH, "x", jars_root=[str(tmp_path)]))
+    assert "2026-06-16, 2026-10-30" in error.message
+
+
+def test_a_missing_attribute_lists_every_jar(tmp_path: Path) -> None:
+    make_jar(tmp_path / "a.jar", "A")
+    (tmp_path / "broken.jar").write_bytes(b"not a zip")
+    error = refused(lambda: choose(JAVA_CLASSPATH, "x", jars_root=[str(tmp_path)]))
+    assert "a.jar: Main-Class A, Airflow-Supervisor-Schema-Version none" in error.message
+    assert "broken.jar: not a readable jar" in error.message
+
+
+def test_a_jar_swapped_between_two_runs_is_seen(tmp_path: Path) -> None:
+    path = make_jar(tmp_path / "app.jar", "Old", "2026-10-30")
+    assert choose(JAVA_CLASSPATH, "x", jars_root=[str(tmp_path)]).argv[-1] == "Old"
+    make_jar(path, "New", "2026-06-16")
+    command = choose(JAVA_CLASSPATH, "x", jars_root=[str(tmp_path)])
+    assert (command.argv[-1], command.schema_version) == ("New", "2026-06-16")
+
+
+def test_the_java_that_a_jar_needs_is_read_from_its_class_file() -> None:
+    assert class_file_java(choose(JAVA_CLASSPATH, "conformance", jars_root=[str(JAVA_ROOT)])) == 11
+
+
+# TypeScript bundles.
+
+
+def coming_form(dag: str, flip: str = "") -> bytes:
+    """Build upstream's next bundle form, with every section."""
+    document = json.loads(manifest(dag))
+    document["task_handlers"] = document.pop("dags")
+    document["entrypoint_path"] = document.pop("source")
+    parts = {"metadata": json.dumps(document).encode(), "source": b"// original", "code": b"console.log(1);\n"}
+    pad = len(tsb.HEADER_PREFIX) + 600
+    start = pad + 1 + len(tsb.METADATA_PREFIX)
+    ranges: dict[str, Any] = {}
+    body = b"\n" + tsb.METADATA_PREFIX
+    for name, content in parts.items():
+        ranges[name] = {"start": f"{start:016x}", "end": f"{start + len(content):016x}",
+                        "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
+        body += (content if name != flip else content[:-1] + b"?") + b"\n"
+        start += len(content) + 1
+    ranges["sources"] = [{"path": "main.ts", **ranges.pop("source")}]
+    return (tsb.HEADER_PREFIX + json.dumps(ranges).encode()).ljust(pad) + body
+
+
+def test_both_forms_are_read(tmp_path: Path) -> None:
+    encoded = base64.b64encode(manifest("published")).decode()
+    (tmp_path / "bundle.mjs").write_text(f"//# airflowMetadata={encoded}\nconsole.log(1)\n")
+    (tmp_path / "next.min.mjs").write_bytes(coming_form("coming"))
+    (tmp_path / "other.mjs").write_text("not a candidate by its name")
+    for dag, name in (("published", "bundle.mjs"), ("coming", "next.min.mjs")):
+        command = choose(NODE_CLASSPATH, dag, bundles_root=[str(tmp_path)], node_executable="node22")
+        assert command.argv == ("node22", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("section", ["code", "source", "metadata"])
+def test_a_section_that_was_changed_is_noticed(tmp_path: Path, section: str) -> None:
+    (tmp_path / "next.min.mjs").write_bytes(coming_form("dag", flip=section))
+    error = refused(lambda: choose(NODE_CLASSPATH, "dag", bundles_root=[str(tmp_path)]))
+    assert f"section {section}" in error.message
+
+
+def test_the_real_artifacts_are_read() -> None:
+    assert choose(EXECUTABLE_CLASSPATH, "conformance", executables_root=[str(GO_ROOT)]).schema_version == "2026-10-30"
+    assert choose(NODE_CLASSPATH, "conformance", bundles_root=[str(TYPESCRIPT_ROOT)]).schema_version == "2026-10-30"
+
+
+# Configuration.
+
+
+@pytest.mark.parametrize(
+    ("classpath", "kwargs", "message"),
+    [
+        ("airflow.JavaCoordinator2", {}, "classpath 'airflow.JavaCoordinator2' is not known"),
+        (JAVA_CLASSPATH, {"jar_root": ["/x"]}, "has no keyword 'jar_root'; did you mean 'jars_root'?"),
+        (JAVA_CLASSPATH, {"jars_root": [1]}, r"Expected `str`, got `int` - at `$.jars_root[0]`"),
+        (JAVA_CLASSPATH, {}, "missing required field `jars_root`"),
+        (NODE_CLASSPATH, {"bundles_root": [], "task_startup_timeout": "x"}, "task_startup_timeout"),
+    ],
+)
+def test_a_wrong_coordinator_is_explained(classpath: str, kwargs: dict[str, Any], message: str) -> None:
+    assert message in refused(lambda: create("c", classpath, kwargs)).message
+
+
+@pytest.mark.parametrize("short", ["JavaCoordinator", "airflow.sdk.coordinators.java.JavaCoordinator"])
+def test_airflows_class_paths_are_accepted(short: str) -> None:
+    assert create("c", short, {"jars_root": "/one"}).roots() == ("jars_root", ["/one"])
+
+
+def test_each_bad_root_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for root, why in ((str(tmp_path / "none"), "does not exist"), (str(tmp_path / "file"), "is not a folder")):
+        message = refused(partial(choose, JAVA_CLASSPATH, "x", jars_root=[str(tmp_path), root])).message
+        assert root in message
+        assert why in message
+    for roots in ([], None, [""]):
+        message = refused(partial(choose, JAVA_CLASSPATH, "x", jars_root=roots)).message
+        assert "non-empty list" in message
