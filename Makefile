@@ -72,6 +72,13 @@ sdks/conformance/java/target/.built: sdks/java/target/.built $(shell find sdks/c
 %/typescript/dist/bundle.mjs: %/typescript/main.ts %/typescript/node_modules/.installed
 	cd $*/typescript && PATH="$$PWD/node_modules/node/bin:$$PATH" node_modules/.bin/airflow-ts-pack main.ts --outdir dist
 
+launcher: toolchains launcher/dist/.built ## build the launcher for amd64 and arm64
+
+launcher/dist/.built: $(wildcard launcher/*.go launcher/go.mod)
+	for arch in amd64 arm64; do \
+	  (cd launcher && CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags='-s -w' -o dist/polypod-launcher-$$arch .); done
+	touch $@
+
 airflow: $(AIRFLOW_VENV)/.installed ## install the upstream Airflow that the tests run against
 
 $(AIRFLOW_VENV)/.installed: $(VENV)/.installed
@@ -90,9 +97,10 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_execution_api -p polypod_cli
 	$(BIN)/mypy tests/conftest.py tests/{support,unit,api,cli,docs,swap,faults} bench sdks docs
 	$(BIN)/lint-imports --no-cache
-	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go)" && go vet ./...
+	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
+	cd launcher && go vet ./...
 
-test: setup examples conformance airflow postgres ## run every test
+test: setup examples conformance launcher airflow postgres ## run every test
 	cd sdks/go && go test ./...
 	$(BIN)/python -m pytest
 
@@ -110,4 +118,4 @@ lock: setup ## resolve the dependencies anew
 clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
 
-.PHONY: help setup toolchains postgres examples conformance airflow demo lint test bench generated lock clean
+.PHONY: help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean

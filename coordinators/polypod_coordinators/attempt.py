@@ -105,10 +105,20 @@ def _open_log(config: BridgeConfig) -> tuple[TaskLog, Masker]:
             outputs.append(Output(sys.stderr.fileno(), json_line, "standard error"))
     masker = Masker(config.sensitive_names)
     masker.add(config.token)
+    if config.token_file is not None:
+        masker.add(_read_token(config.token_file))
     log = TaskLog(masker, outputs, config.logging_level)
     if problem is not None:
         log.event("error", "the log file cannot be opened; the task goes on", path=config.log_file, error=str(problem))
     return log, masker
+
+
+def _read_token(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _client(config: BridgeConfig, log: TaskLog) -> ExecutionApiClient:
@@ -119,7 +129,7 @@ def _client(config: BridgeConfig, log: TaskLog) -> ExecutionApiClient:
         fields = {"call": call.path, "attempt": attempt, "error": problem}
         log.event("warning", "the Execution API did not answer; trying again", **fields)
 
-    return ExecutionApiClient(config.execution_api, config.token, retrying)
+    return ExecutionApiClient(config.execution_api, config.token, retrying, config.token_file)
 
 
 def _identity() -> tuple[str, str]:

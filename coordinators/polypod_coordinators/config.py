@@ -51,6 +51,24 @@ class Timeouts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     socket_cleanup: float = 60.0
 
 
+class PodConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the bridge needs to know of its pod.
+
+    Attributes:
+        socket: the Unix socket that the launcher connects to.
+        state_dir: a folder that outlives the container, but not the pod.
+        termination_log: the file that the kubelet takes the container's termination message from.
+        workload_file: one of Airflow's ExecuteTask workloads, mounted from a Secret.
+        token_names_task: the task instance's id is the subject of the token.
+    """
+
+    socket: str = "/polypod/bridge.sock"
+    state_dir: str = "/var/lib/polypod"
+    termination_log: str = "/dev/termination-log"
+    workload_file: str | None = None
+    token_names_task: bool = False
+
+
 class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Everything that one attempt needs.
 
@@ -64,6 +82,8 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         outcome_file: where the outcome is written, as JSON.
         logging_level: what the runtime is told to log, and `namespace_levels` per logger name.
         parent_pid: the process that started the bridge, if the bridge must not outlive it.
+        token_file: a file with the token, read anew for each call, as the kubelet renews it.
+        pod: set if the runtime is in another container.
     """
 
     ti: TaskInstance
@@ -84,6 +104,8 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     namespace_levels: str = ""
     sensitive_names: list[str] = []
     parent_pid: int | None = None
+    token_file: str | None = None
+    pod: PodConfig | None = None
 
 
 class Workload(msgspec.Struct, kw_only=True):

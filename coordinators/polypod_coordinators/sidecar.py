@@ -27,6 +27,7 @@ from polypod_coordinators.termination import Outcome, encode
 EXIT_PASSED, EXIT_FAILED, EXIT_USER_ERROR = 0, 1, 2
 
 USAGE = """usage: polypod-bridge --config FILE
+       polypod-bridge            in a pod: the configuration is in $POLYPOD_CONFIG
        polypod-bridge --workload FILE --execution-api-url URL --routing FILE [--log-file FILE] [--log-format FORMAT]
 
   --config FILE             the attempt to run, as JSON (see BridgeConfig); "-" reads standard input
@@ -50,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_config(config: BridgeConfig) -> int:
     """Run the attempt, write its outcome, and return the exit code."""
+    if config.pod is not None:
+        from polypod_coordinators.pod import run_in_pod
+
+        return run_in_pod(config, config.pod)
     if config.parent_pid is not None:
         end_with_parent(config.parent_pid, signal.SIGTERM)
     try:
@@ -82,12 +87,13 @@ def write_outcome(path: str | None, outcome: Outcome) -> None:
 
 def _configure(arguments: list[str]) -> BridgeConfig:
     options = _parse(arguments)
-    if "config" in options:
-        raw = _read(options["config"])
+    variable = os.environ.get("POLYPOD_CONFIG")
+    if "config" in options or (not options and variable):
+        raw = _read(options["config"]) if options else str(variable).encode()
         try:
             return msgspec.json.decode(raw, type=BridgeConfig)
         except msgspec.MsgspecError as error:
-            raise UserError(Reason.INVALID_CONFIG, f"{options['config']}: {error}") from None
+            raise UserError(Reason.INVALID_CONFIG, f"{options.get('config', '$POLYPOD_CONFIG')}: {error}") from None
     missing = [f"--{name}" for name in ("workload", "execution-api-url", "routing") if name not in options]
     if missing:
         raise UserError(Reason.INVALID_CONFIG, f"missing {', '.join(missing)}\n{USAGE}")

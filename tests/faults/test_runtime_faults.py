@@ -19,16 +19,16 @@ from support.rogue_runtime import rogue_coordinator
 Rogue = Callable[..., Bridge]
 
 
-@pytest.fixture
-def rogue(filled: Store, tmp_path: Path) -> Rogue:
-    """Start a bridge whose runtime misbehaves in a given way."""
+@pytest.fixture(params=["child", "launched"])
+def rogue(filled: Store, tmp_path: Path, request: pytest.FixtureRequest) -> Rogue:
+    """Start a bridge whose runtime misbehaves in a given way: a child of the bridge's, or of a launcher's."""
     coordinator = rogue_coordinator(tmp_path)
 
     def make(behaviour: str, retries: int = 0, timeouts: dict[str, Any] | None = None, **env: str) -> Bridge:
         ti_id = filled.add("rogue", queue="rogue", retries=retries)
         config = filled.config(ti_id, "rogue", {"rogue": coordinator})
         config["timeouts"] = {"kill_grace": 1, **(timeouts or {})}
-        return Bridge(tmp_path, config, {"ROGUE": behaviour, **env})
+        return Bridge(tmp_path, config, {"ROGUE": behaviour, **env}, launched=request.param == "launched")
 
     return make
 

@@ -15,6 +15,7 @@ from support.paths import (
     GO_ROOT,
     JAVA_CLASSPATH,
     JAVA_ROOT,
+    LAUNCHER,
     NODE,
     NODE_CLASSPATH,
     TYPESCRIPT_ROOT,
@@ -53,12 +54,15 @@ class Bridge:
     env: dict[str, str] = field(default_factory=dict)
     log_name: str = "task.log"
     stderr_fd: int | None = None
+    launched: bool = False
+    """True: as in a pod, the runtime is the child of a launcher and not of the bridge."""
 
     def __post_init__(self) -> None:
         self.log_file = self.folder / self.log_name
         self.outcome_file = self.folder / "outcome.json"
         self.config_file = self.folder / "bridge.json"
         self.process: subprocess.Popen[bytes] | None = None
+        self.launcher: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Bridge:
         config = {
@@ -69,6 +73,12 @@ class Bridge:
             **self.config,
         }
         self.outcome_file.unlink(missing_ok=True)
+        if self.launched:
+            config["pod"] = {
+                "socket": str(self.folder / "bridge.sock"),
+                "state_dir": str(self.folder),
+                "termination_log": str(self.folder / "termination-log"),
+            }
         self.config_file.write_text(json.dumps(config))
         env = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
         self.stderr_file = self.folder / "stderr.txt"
@@ -79,16 +89,33 @@ class Bridge:
             env={**env, **self.env},
             start_new_session=True,
         )
+        if self.launched:
+            self.start_launcher({**env, **self.env})
         return self
+
+    def start_launcher(self, env: dict[str, str]) -> None:
+        self.launcher = subprocess.Popen(
+            [str(LAUNCHER)],
+            env={**env, "POLYPOD_SOCKET": str(self.folder / "bridge.sock")},
+            stdin=subprocess.DEVNULL,
+            stdout=(self.folder / "launcher-stdout.txt").open("wb"),
+            stderr=(self.folder / "launcher-stderr.txt").open("wb"),
+            start_new_session=True,
+        )
 
     def finish(self, timeout: float = 240) -> Result:
         assert self.process is not None
         try:
+            if self.launcher is not None:
+                # as the kubelet does: when the language container has ended, the sidecar is told to
+                self.launcher.wait(timeout)
+                self.process.terminate()
             self.process.wait(timeout)
         finally:
-            if self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
+            for process in (self.process, self.launcher):
+                if process is not None and process.poll() is None:
+                    process.kill()
+                    process.wait()
         outcome = json.loads(self.outcome_file.read_text()) if self.outcome_file.exists() else {}
         stderr = self.stderr_file.read_text() if self.stderr_file.exists() else ""
         return Result(self.process.returncode, outcome, self.read_log(), stderr)

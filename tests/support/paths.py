@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,6 +16,8 @@ JAVA_ROOT = CONFORMANCE / "java" / "target" / "jars"
 JAVA_ROOT_33 = CONFORMANCE / "java" / "target" / "jars-2026-06-16"
 TYPESCRIPT_ROOT = CONFORMANCE / "typescript" / "dist"
 NODE = CONFORMANCE / "typescript" / "node_modules" / "node" / "bin" / "node"
+_MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+LAUNCHER = ROOT / "launcher" / "dist" / f"polypod-launcher-{_MACHINE}"
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "polypod"
 _LOCK = hashlib.sha256((ROOT / "tests/airflow_env/airflow.lock").read_bytes()).hexdigest()[:12]
 # the Makefile's rule: an environment for each state of the lock file

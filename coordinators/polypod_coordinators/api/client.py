@@ -39,6 +39,7 @@ class ExecutionApiClient:
         config: ExecutionApiConfig,
         token: str,
         on_retry: Callable[[ApiCall, int, str], None] | None = None,
+        token_file: str | None = None,
     ) -> None:
         """Prepare; connects at the first call.
 
@@ -46,6 +47,7 @@ class ExecutionApiClient:
             config: where the API is and how to reach it.
             token: the bearer token of the task instance; empty sends none.
             on_retry: told about each retry: the call, its attempt so far, and what went wrong.
+            token_file: a file with the token, in place of `token`; read for each call, as somebody else renews it.
 
         Raises:
             UserError: the URL is not one of http or https, or a TLS file cannot be read.
@@ -59,6 +61,7 @@ class ExecutionApiClient:
         self._base = config.url.rstrip("/") + "/"
         self._config = config
         self._token = token
+        self._token_file = token_file
         self._token_lock = threading.Lock()
         self._on_retry = on_retry
         self._closing = threading.Event()
@@ -118,8 +121,7 @@ class ExecutionApiClient:
         return reply, f"HTTP {response.status}"
 
     def _headers(self, has_body: bool) -> dict[str, str]:
-        with self._token_lock:
-            token = self._token
+        token = self._current_token()
         headers = {
             "accept": "application/json",
             "airflow-api-version": API_VERSION,
@@ -131,6 +133,17 @@ class ExecutionApiClient:
         if has_body:
             headers["content-type"] = "application/json"
         return headers
+
+    def _current_token(self) -> str:
+        if self._token_file is not None:
+            try:
+                with open(self._token_file, encoding="ascii") as file:
+                    return file.read().strip()
+            except (OSError, ValueError):
+                # the kubelet is just renewing it; without one the server says what is missing
+                return ""
+        with self._token_lock:
+            return self._token
 
     def hurry(self) -> None:
         """Try each call once from now on, one that waits for its next try included."""

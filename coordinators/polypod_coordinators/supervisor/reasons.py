@@ -46,6 +46,9 @@ class Reason(StrEnum):
     API_UNAVAILABLE = "ExecutionApiUnavailable"
     HEARTBEAT_FAILED = "HeartbeatFailed"
     BRIDGE_FAILED = "BridgeFailed"
+    # the pod's own troubles
+    BRIDGE_LOST = "BridgeLost"
+    LAUNCHER_LOST = "LauncherLost"
 
 
 TEXTS: dict[Reason, str] = {
@@ -82,4 +85,6 @@ TEXTS: dict[Reason, str] = {
     Reason.API_UNAVAILABLE: "The Execution API could not be reached.",
     Reason.HEARTBEAT_FAILED: "Too many heartbeats in a row failed.",
     Reason.BRIDGE_FAILED: "The bridge itself failed; this is a defect of Polypod.",
+    Reason.BRIDGE_LOST: "The bridge's container was ended while the task ran, so its outcome is not known.",
+    Reason.LAUNCHER_LOST: "The language container ended before its runtime had been started.",
 }

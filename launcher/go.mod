@@ -1,0 +1,3 @@
+module polypod.dev/launcher
+
+go 1.24

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+const (
+	maxMessage   = 1 << 20
+	connectWait  = 60 * time.Second
+	answerWait   = 2 * time.Second // for the bridge to act on a signal that we were sent
+	killGrace    = 5 * time.Second
+	drainWait    = 5 * time.Second
+	prSubreaper  = 36
+	defaultPlace = "/polypod/bridge.sock"
+)
+
+// request is one packet from the bridge.
+type request struct {
+	Op     string            `json:"op"`
+	Paths  []string          `json:"paths"`
+	Argv   []string          `json:"argv"`
+	Env    map[string]string `json:"env"`
+	Number int               `json:"number"`
+	Peer   string            `json:"peer"`
+	Local  string            `json:"local"`
+}
+
+// reply is one packet to the bridge; open descriptors go with it.
+type reply struct {
+	Pid     int      `json:"pid,omitempty"`
+	Owns    bool     `json:"owns,omitempty"`
+	Errors  []string `json:"errors,omitempty"`
+	Error   string   `json:"error,omitempty"`
+	Missing bool     `json:"missing,omitempty"`
+}
+
+// run serves the bridge until it has closed the connection, and returns the exit code.
+func run() int {
+	// PR_SET_PDEATHSIG of the runtime is about the thread that started it: this one, which stays
+	runtime.LockOSThread()
+	syscall.RawSyscall(syscall.SYS_PRCTL, prSubreaper, 1, 0)
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1,
+		syscall.SIGUSR2, syscall.SIGCHLD)
+	signal.Ignore(syscall.SIGPIPE)
+
+	place := os.Getenv("POLYPOD_SOCKET")
+	if place == "" {
+		place = defaultPlace
+	}
+	connection, err := connect(place)
+	if err != nil {
+		complain(fmt.Errorf("the bridge cannot be reached at %s: %w", place, err))
+		return exitBridge
+	}
+	told, toBridge, err := os.Pipe()
+	if err != nil {
+		complain(err)
+		return exitBridge
+	}
+	s := &session{connection: connection, told: toBridge}
+	// first of all the pipe by which the bridge hears of the signals that this container is sent
+	if err := s.send(reply{Pid: os.Getpid()}, told); err != nil {
+		complain(err)
+		return exitBridge
+	}
+	return s.serve(signals)
+}
+
+// connect waits for the bridge: its container was started before, but it may still be on its way.
+func connect(place string) (*net.UnixConn, error) {
+	giveUp := time.Now().Add(connectWait)
+	for {
+		connection, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: place, Net: "unixpacket"})
+		if err == nil || time.Now().After(giveUp) {
+			return connection, err
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+type session struct {
+	connection *net.UnixConn
+	told       *os.File
+	child      *child
+	ending     *ending
+	answer     *time.Timer // runs while the bridge has not acted on a signal
+	pending    syscall.Signal
+}
+
+func (s *session) serve(signals <-chan os.Signal) int {
+	requests := make(chan request)
+	go receive(s.connection, requests)
+	s.answer = time.NewTimer(time.Hour)
+	s.answer.Stop()
+	for {
+		var ended <-chan ending
+		if s.child != nil {
+			ended = s.child.ended
+		}
+		select {
+		case received := <-signals:
+			s.signalled(received.(syscall.Signal))
+		case <-s.answer.C:
+			if s.child != nil && s.ending == nil {
+				s.child.signal(s.pending)
+			}
+		case how := <-ended:
+			s.ending = &how
+		case message, open := <-requests:
+			if !open {
+				return s.finish(signals)
+			}
+			if err := s.handle(message); err != nil {
+				complain(err)
+			}
+		}
+	}
+}
+
+func (s *session) signalled(number syscall.Signal) {
+	if number == syscall.SIGCHLD {
+		if s.child != nil {
+			s.child.reap()
+		}
+		return
+	}
+	if number != syscall.SIGTERM && number != syscall.SIGINT {
+		if s.child != nil && s.ending == nil {
+			s.child.signal(number)
+		}
+		return
+	}
+	// the bridge decides: it knows the grace, and has to know why the task ends
+	s.told.Write([]byte{byte(number)})
+	s.pending = number
+	s.answer.Reset(answerWait)
+}
+
+func receive(connection *net.UnixConn, requests chan<- request) {
+	defer close(requests)
+	buffer := make([]byte, maxMessage)
+	for {
+		n, err := connection.Read(buffer)
+		if err != nil || n == 0 {
+			return
+		}
+		var message request
+		if err := json.Unmarshal(buffer[:n], &message); err != nil {
+			complain(fmt.Errorf("a packet of the bridge is not valid: %w", err))
+			return
+		}
+		requests <- message
+	}
+}
+
+func (s *session) handle(message request) error {
+	switch message.Op {
+	case "open":
+		return s.open(message.Paths)
+	case "spawn":
+		return s.spawn(message)
+	case "owns":
+		return s.send(reply{Owns: s.child != nil && owns(s.child.pid, message.Peer, message.Local)})
+	case "signal":
+		s.answer.Stop()
+		if s.child != nil && s.ending == nil {
+			s.child.signal(syscall.Signal(message.Number))
+		}
+		return nil
+	case "end":
+		if s.child != nil {
+			s.child.endTree(s.ending != nil)
+		}
+		return nil
+	}
+	return fmt.Errorf("the bridge asks for %q, which is not known here", message.Op)
+}
+
+// open hands over the file system's root and then each path, as far as it can be opened.
+func (s *session) open(paths []string) error {
+	answer := reply{Errors: make([]string, len(paths))}
+	var files []*os.File
+	defer func() {
+		for _, file := range files {
+			file.Close()
+		}
+	}()
+	root, err := openFolder("/")
+	if err != nil {
+		return s.send(reply{Error: err.Error()})
+	}
+	files = append(files, root)
+	for i, path := range paths {
+		folder, err := openFolder(path)
+		if err != nil {
+			answer.Errors[i] = describe(err)
+			continue
+		}
+		files = append(files, folder)
+	}
+	return s.send(answer, files...)
+}
+
+func openFolder(path string) (*os.File, error) {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func describe(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOENT):
+		return "does not exist"
+	case errors.Is(err, syscall.ENOTDIR):
+		return "is not a folder"
+	}
+	return "cannot be read: " + err.Error()
+}
+
+func (s *session) spawn(message request) error {
+	if s.child != nil {
+		return s.send(reply{Error: "a runtime was started already"})
+	}
+	made, files, err := spawn(message.Argv, message.Env)
+	if err != nil {
+		missing := errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist)
+		return s.send(reply{Error: err.Error(), Missing: missing})
+	}
+	s.child = made
+	// it may have ended before there was a child to report to
+	made.reap()
+	err = s.send(reply{Pid: made.pid}, files...)
+	for _, file := range files {
+		file.Close()
+	}
+	return err
+}
+
+func (s *session) send(answer reply, files ...*os.File) error {
+	message, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	var fds []int
+	for _, file := range files {
+		fds = append(fds, int(file.Fd()))
+	}
+	_, _, err = s.connection.WriteMsgUnix(message, syscall.UnixRights(fds...), nil)
+	return err
+}
+
+// finish ends what is left after the bridge has closed the connection, whether it was done or is gone itself.
+func (s *session) finish(signals <-chan os.Signal) int {
+	if s.child == nil {
+		complain(errors.New("the bridge has started nothing; its log and the TaskRun's status say why"))
+		return exitBridge
+	}
+	if s.ending == nil {
+		complain(errors.New("the bridge is gone; ending the runtime"))
+		s.child.signal(syscall.SIGTERM)
+		grace := time.NewTimer(killGrace)
+		for s.ending == nil {
+			select {
+			case how := <-s.child.ended:
+				s.ending = &how
+			case <-signals:
+				s.child.reap()
+			case <-grace.C:
+				s.child.endTree(false)
+			}
+		}
+	}
+	s.child.endTree(true)
+	drained := make(chan struct{})
+	go func() {
+		s.child.streams.Wait()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+	case <-time.After(drainWait):
+	}
+	return s.ending.status()
+}

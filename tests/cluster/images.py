@@ -1,0 +1,96 @@
+"""Images, built with buildah and kept in the cache as archives: no registry and no Docker is needed for that."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from cluster import programs
+
+STORE = programs.CACHE / "images"
+_BUILDAH = ("buildah", "--root", f"{programs.CACHE}/buildah/root", "--runroot", f"{programs.CACHE}/buildah/run",
+            "--storage-driver", "overlay")  # fmt: skip
+PYTHON_BASE = "localhost/polypod-test-python:1"
+"""The base image of our own images in the tests: Debian with Python, as small as Debian makes it."""
+
+
+def build(name: str, containerfile: str, files: Mapping[str, Path], *, target: str = "", base: str = "") -> Path:
+    """Build an image and return its archive, from the cache if nothing of it has changed.
+
+    Args:
+        name: the image's name, for the archive's and the progress line.
+        containerfile: the text of the Dockerfile.
+        files: what the Dockerfile copies: path in the context → file or folder.
+        target: the target of the Dockerfile, if it has several.
+        base: the value of the build argument BASE_IMAGE; such an image must be in the store.
+    """
+    key = _key(containerfile, files, target, base)
+    archive = STORE / f"{name}-{key}.tar"
+    if archive.exists():
+        return archive
+    STORE.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="polypod-image-") as context:
+        for path, source in files.items():
+            _copy(source, Path(context) / path)
+        (Path(context) / "Dockerfile").write_text(containerfile)
+        tag = f"localhost/polypod-build-{name}:{key}"
+        command = [*_BUILDAH, "bud", "--quiet", "--isolation", "chroot", "--pull-never", "--timestamp", "0", "-t", tag]
+        command += ["--build-arg", f"BASE_IMAGE={base}"] if base else []
+        command += ["--target", target] if target else []
+        _run(*command, context)
+    temporary = STORE / f"{name}-{key}.{os.getpid()}.tar"
+    _run(*_BUILDAH, "push", "--quiet", tag, f"docker-archive:{temporary}:localhost/{name}:{key}")
+    _run(*_BUILDAH, "rmi", "--force", tag)
+    temporary.replace(archive)
+    print(f"image {name}: {archive.stat().st_size / (1 << 20):.0f} MiB, built in {time.monotonic() - started:.0f} s",
+          file=sys.stderr, flush=True)  # fmt: skip
+    return archive
+
+
+def python_base() -> str:
+    """Make the base image of our own images, once; return its name."""
+    if subprocess.run(
+        [*_BUILDAH, "inspect", "--type", "image", PYTHON_BASE], capture_output=True, check=False
+    ).returncode:
+        print("making a base image of Debian and Python …", file=sys.stderr, flush=True)
+        STORE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="polypod-image-") as context:
+            root = Path(context) / "root.tar"
+            _run("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,ca-certificates",
+                 "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+                 "--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", str(root))  # fmt: skip
+            (Path(context) / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
+            _run(*_BUILDAH, "bud", "--quiet", "--isolation", "chroot", "-t", PYTHON_BASE, context)
+    return PYTHON_BASE
+
+
+def _key(containerfile: str, files: Mapping[str, Path], target: str, base: str) -> str:
+    digest = hashlib.sha256(f"{containerfile}\0{target}\0{base}".encode())
+    for name, source in sorted(files.items()):
+        for path in [source] if source.is_file() else sorted(source.rglob("*")):
+            digest.update(f"{name}\0{path.relative_to(source)}\0{path.stat().st_mode}\0".encode())
+            if path.is_file():
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, target)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}:\n{(done.stderr or done.stdout)[-3000:]}")

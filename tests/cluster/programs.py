@@ -1,0 +1,112 @@
+"""The programs of a Kubernetes node, built from Go modules once for each version and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+GO = Path(__file__).parent / "go"
+CACHE = Path(os.environ.get("POLYPOD_CACHE", Path.home() / ".cache" / "polypod"))
+KUBERNETES = ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet")
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One `go build`: the module's folder, what to build there, and the names it gives."""
+
+    module: str
+    packages: tuple[str, ...]
+    gives: tuple[str, ...]
+
+
+CONTROL_PLANE = (Program("kubernetes", (".",), ("kubernetes",)), Program("etcd", (".",), ("etcd",)))
+NODE = (
+    Program(
+        "containerd",
+        tuple(f"{_CONTAINERD}/{name}" for name in ("containerd", "ctr", "containerd-shim-runc-v2")),
+        ("containerd", "ctr", "containerd-shim-runc-v2"),
+    ),
+    Program("coredns", (".",), ("coredns",)),
+    Program("crane", ("github.com/google/go-containerregistry/cmd/crane",), ("crane",)),
+    Program("pause", (".",), ("pause",)),
+)
+
+
+def build(programs: tuple[Program, ...]) -> Path:
+    """Return the folder that holds the programs; build what is missing, and say so while it goes on.
+
+    Raises:
+        RuntimeError: Go is missing, or a build failed; the message has its last lines.
+    """
+    folder = CACHE / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    for program in programs:
+        made = CACHE / f"cluster-{program.module}-{_key(program)}"
+        if not made.exists():
+            _build(program, made)
+        for name in program.gives:
+            _link(folder / name, made / name)
+    if programs is CONTROL_PLANE or CONTROL_PLANE[0] in programs:
+        for name in KUBERNETES:
+            _link(folder / name, folder / "kubernetes")
+    return folder
+
+
+def _link(link: Path, target: Path) -> None:
+    # the name appears at once or not at all: another run may be looking at it
+    if link.is_symlink() and link.readlink() == target:
+        return
+    temporary = link.with_name(f"{link.name}.{os.getpid()}")
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def _key(program: Program) -> str:
+    digest = hashlib.sha256(repr(program).encode())
+    for path in sorted((GO / program.module).iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _build(program: Program, made: Path) -> None:
+    if shutil.which("go") is None:
+        raise RuntimeError(
+            "'go' is missing: the cluster's programs are built with Go 1.26 (Debian: apt install golang)"
+        )
+    print(f"building {', '.join(program.gives)} …", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    part = made.with_name(f"{made.name}.{os.getpid()}")
+    part.mkdir(parents=True)
+    command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", f"{part}/", *program.packages]
+    if program.packages == (".",):
+        command[5] = f"{part}/{program.module}"
+    process = subprocess.Popen(
+        command,
+        cwd=GO / program.module,
+        env={**os.environ, "CGO_ENABLED": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while True:
+        try:
+            output, _ = process.communicate(timeout=30)
+            break
+        except subprocess.TimeoutExpired:
+            print(f"  … still building, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    if process.returncode != 0:
+        shutil.rmtree(part)
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output[-2000:]}")
+    try:
+        part.rename(made)
+    except OSError:
+        # another run was faster
+        shutil.rmtree(part)
+    print(f"  built in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
