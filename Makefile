@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
-	$(BIN)/python -m compileall -q crds coordinators execution_api cli
+	$(BIN)/python -m compileall -q crds coordinators operator execution_api cli
 	touch $@
 
 toolchains: ## check for what is not installed by us: Go, a JDK, Maven, npm
@@ -94,8 +94,8 @@ demo: setup examples ## run the sales pipeline: a JVM, a Go and a TypeScript tas
 lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_execution_api -p polypod_cli
-	$(BIN)/mypy tests/conftest.py tests/{support,unit,api,cli,docs,swap,faults} bench sdks docs
+	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_operator -p polypod_execution_api -p polypod_cli
+	$(BIN)/mypy tests/conftest.py tests/{support,unit,api,cli,docs,swap,faults,cluster} bench sdks docs
 	$(BIN)/lint-imports --no-cache
 	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
 	cd launcher && go vet ./...
@@ -110,12 +110,41 @@ bench: setup conformance airflow ## measure the bridge beside upstream's worker,
 generated: setup ## write anew what is generated
 	$(BIN)/python sdks/generate_table.py
 	$(BIN)/python docs/generate_reasons.py
+	$(BIN)/python -m polypod_crds.crd
+
+# What the images hold beside a base image with Python: wheels for their platform, our own rooms, bytecode.
+# No command runs in an image while it is built, so one machine makes them for every architecture.
+IMAGES      := bridge operator api
+PYTHON_IN   := 3.11
+ROOMS_bridge   := coordinators/polypod_coordinators
+ROOMS_operator := crds/polypod_crds coordinators/polypod_coordinators operator/polypod_operator
+ROOMS_api      := crds/polypod_crds execution_api/polypod_execution_api
+PLATFORM_amd64 := x86_64-manylinux_2_28
+PLATFORM_arm64 := aarch64-manylinux_2_28
+ARCHES ?= $(subst aarch64,arm64,$(subst x86_64,amd64,$(shell uname -m)))
+ROOM_FILES := $(shell find crds coordinators operator execution_api -name '*.py' -o -name '*.json' -o -name '*.mako' | grep -v __pycache__ | sort)
+
+image-files: launcher $(foreach a,$(ARCHES),$(foreach i,$(IMAGES),build/image/$(a)/$(i)/.built)) ## what the Dockerfile copies
+
+build/image/%/.built: images/*.lock $(ROOM_FILES) $(VENV)/.installed
+	@echo "collecting $*"
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(BIN)/uv pip install --quiet --no-deps --only-binary :all: --require-hashes --target $(@D) --python $(BIN)/python \
+	  --python-version $(PYTHON_IN) --python-platform $(PLATFORM_$(word 1,$(subst /, ,$*))) -r images/$(notdir $*).lock
+	rm -rf $(@D)/bin $(@D)/.lock && cp -r $(ROOMS_$(notdir $*)) $(@D)/
+	find $(@D) -name __pycache__ -o -name tests -path '*site-packages*' | xargs rm -rf
+	# by content, not by time: an image's files may bear any date
+	$(BIN)/python -m compileall -q -j0 --invalidation-mode unchecked-hash -s $(@D) -p /opt/polypod $(@D)
+	touch $@
 
 lock: setup ## resolve the dependencies anew
+	for image in $(IMAGES); do \
+	  extra=$$image; \
+	  $(BIN)/uv pip compile -q --universal --python-version $(PYTHON_IN) pyproject.toml --extra $$extra --generate-hashes --no-emit-index-url --no-header -o images/$$image.lock; done
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	$(BIN)/uv pip compile -q tests/airflow_env/airflow.in --generate-hashes --no-emit-index-url --no-header -o tests/airflow_env/airflow.lock
 
 clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
 
-.PHONY: help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean
+.PHONY: help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files

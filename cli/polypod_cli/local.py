@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import msgspec
 from polypod_coordinators.attempt import PASSED
@@ -27,10 +26,12 @@ from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, Timeou
 from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.termination import Outcome, decode
 from polypod_crds.durations import seconds
-from polypod_crds.taskrun import Attempt, Retries, TaskRun, TaskRunStatus
+from polypod_crds.retries import retry_delay
+from polypod_crds.taskrun import Attempt, TaskRun, TaskRunStatus
 from polypod_execution_api import models as db
 from polypod_execution_api import registry
 from polypod_execution_api.app import create_app
+from polypod_execution_api.cluster import run_of, task_of
 from polypod_execution_api.database import connect, migrate
 from polypod_execution_api.server import ServerThread
 from polypod_execution_api.tokens import TokenSigner
@@ -125,23 +126,7 @@ class LocalRun:
         with Session(engine) as session, session.begin():
             for item in planned:
                 spec = item.item.task_run.spec
-                interval = spec.data_interval
-                run = registry.RunSpec(
-                    dag_id=spec.dag_id,
-                    run_id=spec.run_id,
-                    logical_date=spec.logical_date,
-                    data_interval_start=interval.start if interval else None,
-                    data_interval_end=interval.end if interval else None,
-                    conf=spec.params,
-                )
-                task = registry.TaskSpec(
-                    task_id=spec.task_id,
-                    map_index=spec.map_index,
-                    queue=spec.queue,
-                    retries=spec.retries.limit,
-                    arg_bindings=_bindings(item.item.task_run),
-                )
-                instances.append(registry.add_task(session, run, task).id)
+                instances.append(registry.add_task(session, run_of(spec), task_of(spec)).id)
         return instances
 
     def _write_secrets(self, folder: Path, item: Planned) -> None:
@@ -252,27 +237,6 @@ class LocalRun:
                 start_time=started,
                 finish_time=datetime.now(UTC),
             )
-
-
-def retry_delay(retries: Retries, try_number: int) -> float:
-    """Return the seconds to wait after a try, by the user's rule."""
-    delay = seconds(retries.delay)
-    if retries.backoff == "exponential":
-        delay *= 2.0 ** min(try_number - 1, 62)
-    return min(delay, seconds(retries.max_delay))
-
-
-def _bindings(task_run: TaskRun) -> list[dict[str, Any]] | None:
-    """Return the arguments in the form of supervisor schema 2026-10-30."""
-    arguments = task_run.spec.arguments
-    if not arguments:
-        return None
-    return [
-        {"kind": "xcom", "name": argument.name, "task_id": argument.from_x_com.task_id}
-        if argument.from_x_com is not None
-        else {"kind": "literal", "name": argument.name, "value": argument.value, "from_default": False}
-        for argument in arguments
-    ]
 
 
 def _attempt_status(number: int, outcome: Outcome) -> Attempt:

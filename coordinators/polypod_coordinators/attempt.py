@@ -185,7 +185,9 @@ def _supervise(
     level = "info" if verdict.state in PASSED else "error"
     why = {"message": message} if message else {}
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)
-    return _outcome(verdict.state, verdict.reason, message, finish.exit, started, reported=finish.reported)
+    outcome = _outcome(verdict.state, verdict.reason, message, finish.exit, started, reported=finish.reported)
+    outcome.retry_delay_seconds = verdict.retry_delay
+    return outcome
 
 
 def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, started: datetime) -> Outcome:

@@ -6,7 +6,7 @@ JSON texts, or a plain mapping with the same keys.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -29,13 +29,55 @@ class ExecutionApiConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     client_key: str | None = None
 
 
+class ArtifactSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Where jars or bundles come from, if they are not in the language image: another image, or a volume claim."""
+
+    image: str | None = None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    persistent_volume_claim: str | None = None
+    path: str = ""
+    mount_path: str = "/artifacts"
+
+    def __post_init__(self) -> None:
+        if (self.image is None) == (self.persistent_volume_claim is None):
+            raise ValueError("artifacts needs exactly one of image and persistent_volume_claim")
+        if not self.mount_path.startswith("/") or ":" in self.mount_path:
+            raise ValueError(f"mount_path {self.mount_path!r} must be absolute and hold no ':'")
+
+
 class CoordinatorSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One entry of `coordinators`; `extra` and `image` are for others and not passed to the coordinator."""
+    """One entry of `coordinators`.
+
+    The coordinator itself gets `kwargs` only. The rest is about the pod: its image and settings, for the operator.
+
+    Attributes:
+        extra: what other programs read in Airflow's `[sdk] coordinators`; not used here.
+        allow: what a pod template may do although the `restricted` Pod Security standard forbids it, such as
+            `hostPath`; see `polypod_operator.security`.
+    """
 
     classpath: str
     kwargs: dict[str, Any] = {}
     extra: dict[str, Any] | None = None
     image: str | None = None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    image_pull_secrets: list[str] = []
+    resources: dict[str, Any] = {}
+    pod_template: dict[str, Any] = {}
+    artifacts: ArtifactSource | None = None
+    allow: list[str] = []
+
+
+class QueueOverride(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What one queue changes of its coordinator's entry; what is not set stays."""
+
+    kwargs: dict[str, Any] = {}
+    image: str | None = None
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    image_pull_secrets: list[str] | None = None
+    resources: dict[str, Any] | None = None
+    pod_template: dict[str, Any] = {}
+    artifacts: ArtifactSource | None = None
 
 
 class Timeouts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -125,24 +167,52 @@ class Routing(msgspec.Struct, kw_only=True):
     coordinators: dict[str, CoordinatorSpec] = {}
     queue_to_coordinator: dict[str, str] = {}
     queue_to_image: dict[str, str] = {}
+    queue_overrides: dict[str, QueueOverride] = {}
     default_coordinator: str | None = None
 
-    def for_queue(self, queue: str, who: str) -> tuple[str, CoordinatorSpec]:
-        """Return the name and entry of the coordinator for `queue`.
+    def for_queue(self, queue: str, who: str, coordinator: str | None = None) -> tuple[str, CoordinatorSpec]:
+        """Return the name and entry of the coordinator for `queue`, with what the queue changes of it.
+
+        The queue's pod template is not in the entry: it is merged, over the entry's, by `pod_templates`.
 
         Args:
             who: the task (Dag, run and task), for the error.
+            coordinator: a coordinator to take in place of the queue's.
 
         Raises:
-            UserError: the queue leads to no coordinator.
+            UserError: the queue leads to no coordinator, or there is none of that name.
         """
-        name = self.queue_to_coordinator.get(queue, self.default_coordinator)
+        name = coordinator or self.queue_to_coordinator.get(queue, self.default_coordinator)
         if name is None:
             raise UserError(
                 Reason.INVALID_ROUTING,
                 f"{who}: queue {queue!r} is not in queue_to_coordinator" + nearest(queue, self.queue_to_coordinator),
             )
-        return name, self.coordinators[name]
+        if name not in self.coordinators:
+            raise UserError(
+                Reason.INVALID_ROUTING,
+                f"{who}: queue {queue!r}: coordinator {name!r} is not in coordinators"
+                + nearest(name, self.coordinators),
+            )
+        return name, self._overridden(self.coordinators[name], queue)
+
+    def _overridden(self, spec: CoordinatorSpec, queue: str) -> CoordinatorSpec:
+        changes: dict[str, Any] = {}
+        override = self.queue_overrides.get(queue)
+        if override is not None:
+            for field in ("image", "image_pull_policy", "image_pull_secrets", "resources", "artifacts"):
+                value = getattr(override, field)
+                if value is not None:
+                    changes[field] = value
+            changes["kwargs"] = {**spec.kwargs, **override.kwargs}
+        if queue in self.queue_to_image:
+            changes["image"] = self.queue_to_image[queue]
+        return msgspec.structs.replace(spec, **changes) if changes else spec
+
+    def pod_templates(self, spec: CoordinatorSpec, queue: str) -> list[dict[str, Any]]:
+        """Return the pod templates to merge, in that order."""
+        override = self.queue_overrides.get(queue)
+        return [template for template in (spec.pod_template, override.pod_template if override else {}) if template]
 
 
 ROUTING_KEYS = tuple(field.name for field in msgspec.structs.fields(Routing))

@@ -21,6 +21,7 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
         signal: the signal that ended it, if one did.
         reported: True if the Execution API knows the state.
         user_error: True if what the user gave was wrong, so that another try would not help.
+        retry_delay_seconds: the time before the next try that the task itself asked for.
         peak_memory_bytes: largest resident set of the runtime.
         cpu_seconds: user and system time of the runtime.
     """
@@ -34,6 +35,7 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
     finish_time: datetime | None = None
     reported: bool = False
     user_error: bool = False
+    retry_delay_seconds: float | None = None
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, StringConstraints
+
+from polypod_crds.rules import Rule, rules
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _WHOLE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
@@ -28,4 +30,6 @@ def _check(text: str) -> str:
     return text
 
 
-Duration = Annotated[str, AfterValidator(_check)]
+Duration = Annotated[
+    str, StringConstraints(max_length=32), AfterValidator(_check), Field(json_schema_extra=rules(Rule.DURATION))
+]

@@ -12,8 +12,10 @@ from fastapi import Depends, HTTPException, Request, Response
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from polypod_execution_api import registry
+from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable, NotATask
 from polypod_execution_api.models import TaskInstance
-from polypod_execution_api.tokens import InvalidToken, TokenSigner
+from polypod_execution_api.tokens import InvalidToken, TokenSigner, is_own
 
 
 def fail(status: int, reason: str, message: str, **more: Any) -> NoReturn:
@@ -59,6 +61,9 @@ def caller(request: Request, response: Response, db: Db) -> Caller:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         fail(401, "unauthorized", "send the task's token as 'Authorization: Bearer …'")
+    cluster: ClusterAccess | None = request.app.state.cluster
+    if cluster is not None and not is_own(token):
+        return Caller(_of_pod(cluster, token, db))
     signer: TokenSigner = request.app.state.signer
     try:
         claims = signer.check(token)
@@ -70,6 +75,19 @@ def caller(request: Request, response: Response, db: Db) -> Caller:
     if claims.is_old(time.time()):
         response.headers["Refreshed-API-Token"] = signer.issue(claims.ti_id)
     return Caller(ti)
+
+
+def _of_pod(cluster: ClusterAccess, token: str, db: Session) -> TaskInstance:
+    try:
+        return cluster.task_instance(token, db)
+    except InvalidToken as error:
+        fail(403, "invalid_token", f"the token is not valid: {error}")
+    except NotATask as error:
+        fail(403, "access_denied", str(error))
+    except registry.StillRunning as error:
+        fail(409, "invalid_state", str(error), previous_state="running")
+    except ClusterUnavailable as error:
+        fail(503, "cluster_unavailable", str(error))
 
 
 Who = Annotated[Caller, Depends(caller)]

@@ -5,14 +5,19 @@ from __future__ import annotations
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from polypod_execution_api.cluster import ClusterAccess
 from polypod_execution_api.routes import airflow_only, dags, secrets, store, task_instances, xcoms
 from polypod_execution_api.tokens import TokenSigner
 
 PREFIX = "/execution"
 
 
-def create_app(engine: Engine, signer: TokenSigner) -> FastAPI:
-    """Return the API on a database that is up to date, with tokens by `signer`. Its page is at `/docs`."""
+def create_app(engine: Engine, signer: TokenSigner, cluster: ClusterAccess | None = None) -> FastAPI:
+    """Return the API on a database that is up to date, with tokens by `signer`. Its page is at `/docs`.
+
+    Args:
+        cluster: if given, the pods of TaskRuns are known by their service account tokens, too.
+    """
     app = FastAPI(
         title="Polypod Execution API",
         description="Airflow's Task Execution API (2026-06-30) for runs without Airflow.",
@@ -20,6 +25,7 @@ def create_app(engine: Engine, signer: TokenSigner) -> FastAPI:
     )
     app.state.engine = engine
     app.state.signer = signer
+    app.state.cluster = cluster
     for router in (
         task_instances.router,
         task_instances.reschedules,

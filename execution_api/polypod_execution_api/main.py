@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
-from polypod_execution_api.tokens import TokenSigner
+from polypod_execution_api.tokens import MIN_SECRET, TokenSigner
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,9 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--port", type=int, default=8080)
             command.add_argument(
                 "--secret-file",
-                required=True,
                 type=Path,
-                help="file with the secret that signs tokens, 32 bytes or more",
+                help="file with the secret that signs tokens, 32 bytes or more; may be left out with --pods",
+            )
+            command.add_argument(
+                "--pods", action="store_true", help="know the pods of TaskRuns by their service account tokens"
             )
             command.add_argument("--tls-cert", help="certificate chain, PEM")
             command.add_argument("--tls-key", help="its private key, PEM")
@@ -41,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         engine = connect(options.database_url)
         migrate(engine)
         if options.command == "serve":
-            _serve(options, TokenSigner(options.secret_file.read_bytes().strip()), engine)
+            if options.secret_file is None and not options.pods:
+                parser.error("set --secret-file, or --pods")
+            secret = options.secret_file.read_bytes().strip() if options.secret_file else os.urandom(MIN_SECRET)
+            _serve(options, TokenSigner(secret), engine)
     except (DatabaseUrlError, ValueError) as error:
         print(f"polypod-execution-api: {error}", file=sys.stderr)
         return 2
@@ -56,15 +61,17 @@ def _serve(options: argparse.Namespace, signer: TokenSigner, engine: object) -> 
     from sqlalchemy import Engine
 
     from polypod_execution_api.app import create_app
+    from polypod_execution_api.cluster import ClusterAccess
 
     assert isinstance(engine, Engine)
     uvicorn.run(
-        create_app(engine, signer),
+        create_app(engine, signer, ClusterAccess() if options.pods else None),
         host=options.host,
         port=options.port,
         ssl_certfile=options.tls_cert,
         ssl_keyfile=options.tls_key,
         lifespan="off",
+        access_log=False,
     )
 
 

@@ -38,6 +38,29 @@ class TaskSpec:
 
 def add_task(session: Session, run: RunSpec, task: TaskSpec) -> TaskInstance:
     """Add the first try of a task, queued; the run is added if it is not there yet."""
+    _ensure_run(session, run)
+    return _add_instance(session, run, task, uuid.uuid4(), 1)
+
+
+def _add_instance(session: Session, run: RunSpec, task: TaskSpec, ti_id: uuid.UUID, try_number: int) -> TaskInstance:
+    instance = TaskInstance(
+        id=ti_id,
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        task_id=task.task_id,
+        map_index=task.map_index,
+        try_number=try_number,
+        max_tries=task.retries,
+        state="queued",
+        queue=task.queue,
+        arg_bindings=task.arg_bindings,
+    )
+    session.add(instance)
+    session.flush()
+    return instance
+
+
+def _ensure_run(session: Session, run: RunSpec) -> None:
     now = datetime.now(UTC)
     if session.get(DagRun, (run.dag_id, run.run_id)) is None:
         session.add(
@@ -55,21 +78,46 @@ def add_task(session: Session, run: RunSpec, task: TaskSpec) -> TaskInstance:
             )
         )
         session.flush()
-    instance = TaskInstance(
-        id=uuid.uuid4(),
-        dag_id=run.dag_id,
-        run_id=run.run_id,
-        task_id=task.task_id,
-        map_index=task.map_index,
-        try_number=1,
-        max_tries=task.retries,
-        state="queued",
-        queue=task.queue,
-        arg_bindings=task.arg_bindings,
+
+
+def add_attempt(
+    session: Session, run: RunSpec, task: TaskSpec, ti_id: uuid.UUID, try_number: int, earlier: set[uuid.UUID]
+) -> TaskInstance:
+    """Add one attempt of a TaskRun as a task instance, queued, if it is not there yet.
+
+    What was there under the same name is over: earlier attempts of the same TaskRun are archived, whatever their
+    state, and what another TaskRun has left makes room.
+
+    Args:
+        ti_id: the id of the new task instance.
+        earlier: the ids of the TaskRun's earlier attempts.
+
+    Raises:
+        StillRunning: another TaskRun runs the same task of the same run now.
+    """
+    found = session.get(TaskInstance, ti_id)
+    if found is not None:
+        return found
+    _ensure_run(session, run)
+    same = select(TaskInstance).where(
+        TaskInstance.dag_id == run.dag_id,
+        TaskInstance.run_id == run.run_id,
+        TaskInstance.task_id == task.task_id,
+        TaskInstance.map_index == task.map_index,
     )
-    session.add(instance)
+    for other in session.scalars(same):
+        if other.id not in earlier and not other.archived and other.state in ("queued", "running"):
+            raise StillRunning(f"task {task.task_id!r} of run {run.run_id!r} runs as part of another TaskRun")
+        if other.try_number >= try_number:
+            session.delete(other)
+        else:
+            other.archived = True
     session.flush()
-    return instance
+    return _add_instance(session, run, task, ti_id, try_number)
+
+
+class StillRunning(Exception):
+    """The same task of the same run runs elsewhere."""
 
 
 def next_try(session: Session, ti_id: uuid.UUID) -> TaskInstance:

@@ -101,7 +101,7 @@ class ControlPlane:
 
     def _write_keys(self) -> None:
         pki = self.folder / "pki"
-        pki.mkdir(mode=0o700, exist_ok=True)
+        pki.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._token = secrets.token_urlsafe(24)
         (pki / "tokens.csv").write_text(f'{self._token},admin,admin,"system:masters"\n')
         names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",

@@ -17,7 +17,7 @@ from cluster import programs
 STORE = programs.CACHE / "images"
 _BUILDAH = ("buildah", "--root", f"{programs.CACHE}/buildah/root", "--runroot", f"{programs.CACHE}/buildah/run",
             "--storage-driver", "overlay")  # fmt: skip
-PYTHON_BASE = "localhost/polypod-test-python:1"
+PYTHON_BASE = "localhost/polypod-test-python:2"
 """The base image of our own images in the tests: Debian with Python, as small as Debian makes it."""
 
 
@@ -64,9 +64,15 @@ def python_base() -> str:
         STORE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="polypod-image-") as context:
             root = Path(context) / "root.tar"
-            _run("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,ca-certificates",
+            certificates = (
+                'mkdir -p "$1/etc/ssl/certs" && '
+                'cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"'
+            )
+            # unpacked and not installed: no dpkg, no shell, no users; what a language image may lack, ours may too
+            _run("mmdebstrap", "--quiet", "--variant=extract", "--include=python3,ca-certificates",
                  "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-                 "--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", str(root))  # fmt: skip
+                 "--dpkgopt=path-exclude=/usr/share/locale/*", f"--customize-hook={certificates}",
+                 "bookworm", str(root))  # fmt: skip
             (Path(context) / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
             _run(*_BUILDAH, "bud", "--quiet", "--isolation", "chroot", "-t", PYTHON_BASE, context)
     return PYTHON_BASE

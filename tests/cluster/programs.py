@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,10 +70,21 @@ def _link(link: Path, target: Path) -> None:
 
 
 def _key(program: Program) -> str:
-    digest = hashlib.sha256(repr(program).encode())
+    digest = hashlib.sha256(repr(program).encode() + _version_flags(program).encode())
     for path in sorted((GO / program.module).iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _version_flags(program: Program) -> str:
+    """Return what tells Kubernetes its own version, as its release build does."""
+    if program.module != "kubernetes":
+        return ""
+    found = re.search(r"k8s.io/kubernetes v(1)\.(\d+)\.(\d+)", (GO / program.module / "go.mod").read_text())
+    assert found is not None, "go.mod does not require k8s.io/kubernetes"
+    major, minor, patch = found.groups()
+    values = {"gitVersion": f"v{major}.{minor}.{patch}", "gitMajor": major, "gitMinor": minor}
+    return " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
 
 
 def _build(program: Program, made: Path) -> None:
@@ -84,9 +96,9 @@ def _build(program: Program, made: Path) -> None:
     started = time.monotonic()
     part = made.with_name(f"{made.name}.{os.getpid()}")
     part.mkdir(parents=True)
-    command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", f"{part}/", *program.packages]
-    if program.packages == (".",):
-        command[5] = f"{part}/{program.module}"
+    output = f"{part}/{program.module}" if program.packages == (".",) else f"{part}/"
+    flags = f"-ldflags=-s -w {_version_flags(program)}"
+    command = ["go", "build", "-trimpath", flags, "-o", output, *program.packages]
     process = subprocess.Popen(
         command,
         cwd=GO / program.module,
@@ -97,13 +109,13 @@ def _build(program: Program, made: Path) -> None:
     )
     while True:
         try:
-            output, _ = process.communicate(timeout=30)
+            said, _ = process.communicate(timeout=30)
             break
         except subprocess.TimeoutExpired:
             print(f"  … still building, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     if process.returncode != 0:
         shutil.rmtree(part)
-        raise RuntimeError(f"{' '.join(command)} failed:\n{output[-2000:]}")
+        raise RuntimeError(f"{' '.join(command)} failed:\n{said[-2000:]}")
     try:
         part.rename(made)
     except OSError:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.api import Store
 from support.bridge import COORDINATORS, Bridge, Result
-from support.processes import alive
+from support.processes import alive, children
 from support.rogue_runtime import rogue_coordinator
 
 Rogue = Callable[..., Bridge]
@@ -198,14 +198,16 @@ def test_no_runtime_outlives_a_killed_supervisor(rogue: Rogue) -> None:
     bridge = rogue("waits").start()
     wait_for_event(bridge, "waiting")
     assert bridge.process is not None
-    pid = bridge.process.pid
-    [runtime] = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    os.kill(pid, signal.SIGKILL)
+    parent = bridge.launcher if bridge.launcher is not None else bridge.process
+    [runtime] = children(parent.pid)
+    os.kill(bridge.process.pid, signal.SIGKILL)
     bridge.process.wait()
     give_up = time.monotonic() + 30
     while alive(runtime):
         assert time.monotonic() < give_up
         time.sleep(0.02)
+    if bridge.launcher is not None:
+        assert bridge.launcher.wait(30) == 128 + signal.SIGTERM
 
 
 def test_fifty_thousand_lines_as_fast_as_possible_none_lost(filled: Store, tmp_path: Path) -> None:

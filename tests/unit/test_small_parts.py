@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_cli.local import retry_delay
 from polypod_coordinators.config import load_yaml, parse_routing
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.process.base import Exit
@@ -21,6 +20,7 @@ from polypod_coordinators.process.local import LocalHost
 from polypod_coordinators.process.ownership import canonical, owned_by_tree
 from polypod_coordinators.termination import MAX_SIZE, Outcome, decode, encode
 from polypod_crds.durations import seconds
+from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Retries
 
 CONFIG_MAP = """

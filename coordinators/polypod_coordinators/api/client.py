@@ -118,7 +118,7 @@ class ExecutionApiClient:
             with self._token_lock:
                 self._token = refreshed
         reply = ApiReply(response.status, response.data, headers)
-        return reply, f"HTTP {response.status}"
+        return reply, f"HTTP {response.status}: {reply.text()[:300]}" if response.status >= 500 else ""
 
     def _headers(self, has_body: bool) -> dict[str, str]:
         token = self._current_token()

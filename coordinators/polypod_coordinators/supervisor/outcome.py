@@ -67,6 +67,7 @@ class Verdict:
         message: why, for a person.
         replay: a terminal message to send again, because its first delivery failed.
         send: True if `state` itself has to be sent.
+        retry_delay: seconds before the next try, if the task said so itself.
     """
 
     state: str
@@ -74,6 +75,7 @@ class Verdict:
     message: str = ""
     replay: Terminal | None = None
     send: bool = False
+    retry_delay: float | None = None
 
 
 _WHY_IT_SAID = frozenset({EndedBy.EXECUTION_TIMEOUT, EndedBy.TOLD, EndedBy.HEARTBEAT, EndedBy.PROTOCOL})
@@ -118,7 +120,8 @@ def _as_said(ending: Ending, said: Terminal) -> Verdict:
         message = said.retry_reason
     elif not ending.exit.ok and isinstance(said, SucceedTask | RescheduleTask):
         message = f"{_exit_text(ending.exit)} after the task had reported {said.state}, which stands"
-    return Verdict(said.state, _SAID_REASON[said.state], message)
+    delay = said.retry_delay_seconds if isinstance(said, RetryTask) else None
+    return Verdict(said.state, _SAID_REASON[said.state], message, retry_delay=delay)
 
 
 def _no_terminal() -> str:

@@ -1,0 +1,26 @@
+# Three images: operator, bridge (the sidecar), api. `make image-files` first: it collects what is copied here.
+#   buildah bud --target bridge --build-arg BASE_IMAGE=python:3.11-slim-bookworm --platform linux/amd64,linux/arm64 .
+# Nothing is run in them while they are built. Each package keeps its metadata (*.dist-info) in /opt/polypod, where
+# SBOM tools find it.
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+FROM ${BASE_IMAGE} AS base
+ENV PYTHONPATH=/opt/polypod PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 65532:65532
+LABEL org.opencontainers.image.licenses=Apache-2.0
+
+FROM base AS bridge
+ARG TARGETARCH=amd64
+COPY launcher/dist/polypod-launcher-${TARGETARCH} /usr/local/bin/polypod-launcher
+COPY build/image/${TARGETARCH}/bridge /opt/polypod
+ENTRYPOINT ["python3", "-sP", "-m", "polypod_coordinators.sidecar"]
+
+FROM base AS operator
+ARG TARGETARCH=amd64
+COPY build/image/${TARGETARCH}/operator /opt/polypod
+ENTRYPOINT ["python3", "-sP", "-m", "polypod_operator.main"]
+
+FROM base AS api
+ARG TARGETARCH=amd64
+COPY build/image/${TARGETARCH}/api /opt/polypod
+ENTRYPOINT ["python3", "-sP", "-m", "polypod_execution_api.main"]

@@ -1,0 +1,90 @@
+"""The rules that the API server itself checks (CEL), each with a message that says what would be right."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+FROZEN = {
+    "queue": True,
+    "dagId": True,
+    "taskId": True,
+    "runId": True,
+    "mapIndex": True,
+    "retries": False,
+    "coordinator": False,
+    "logicalDate": False,
+    "executionApi": False,
+    "workloadSecretRef": False,
+}
+"""Fields that cannot be changed once the TaskRun is there; True: always set."""
+
+
+class Rule(Enum):
+    """A rule and its message."""
+
+    OBJECT_NAME = (
+        "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+        "the name of an object has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit",
+    )
+    DURATION = (
+        "self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",
+        "write a duration like 30s, 10m or 1h30m",
+    )
+    URL = (
+        "self.matches('^https?://[^/]+')",
+        "the URL must be http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, such as https://airflow.example/execution/",
+    )
+    ABSOLUTE = (
+        "self.startsWith('/') && !self.contains(':')",
+        "the path must be absolute, such as /artifacts, and hold no ':'",
+    )
+    VARIABLE_SOURCE = (
+        "has(self.configMapRef) != has(self.secretRef)",
+        "an entry of variablesFrom needs exactly one of configMapRef and secretRef",
+    )
+    ARTIFACT_SOURCE = (
+        "has(self.image) != has(self.persistentVolumeClaim)",
+        "artifacts needs exactly one of image and persistentVolumeClaim",
+    )
+    INTERVAL_ORDER = (
+        "self.end >= self.start",
+        "dataInterval.end must not be before dataInterval.start",
+    )
+    ONE_API = (
+        "!(has(self.workloadSecretRef) && has(self.executionApi) && has(self.executionApi.tokenSecretRef))",
+        "set either workloadSecretRef, whose workload holds the token, or executionApi.tokenSecretRef, not both",
+    )
+    CANCEL_STAYS = (
+        "!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)",
+        "a TaskRun that was cancelled stays so; apply a new one to run the task again",
+    )
+
+    @property
+    def expression(self) -> str:
+        return self.value[0]
+
+    @property
+    def message(self) -> str:
+        return self.value[1]
+
+    @classmethod
+    def of_spec(cls) -> list[Rule]:
+        return [cls.ONE_API, cls.CANCEL_STAYS]
+
+
+def rules(*given: Rule) -> dict[str, Any]:
+    """Return the extension of a schema that has the API server check the rules."""
+    return {"x-kubernetes-validations": [{"rule": rule.expression, "message": rule.message} for rule in given]}
+
+
+def frozen() -> list[dict[str, str]]:
+    """Return the rules that keep fields as they are."""
+    found = []
+    for name, always in FROZEN.items():
+        same = f"self.{name} == oldSelf.{name}"
+        if not always:
+            same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"
+        message = f"{name} cannot be changed; delete the TaskRun and apply it anew, or apply one of another name"
+        found.append({"rule": same, "message": message})
+    return found

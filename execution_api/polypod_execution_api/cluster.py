@@ -1,0 +1,213 @@
+"""Pods as callers: a projected service account token says which pod it is, and the pod which TaskRun it is for.
+
+No Secret is minted. The token (audience `polypod`) is checked against the cluster's own keys; the pod's name and uid
+in it lead to the pod, that to its TaskRun, and that to the one task instance that the pod may act as.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jwt
+import urllib3
+from polypod_crds.identity import task_instance_id
+from polypod_crds.taskrun import TaskRunSpec
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from polypod_execution_api import registry
+from polypod_execution_api.models import TaskInstance
+from polypod_execution_api.tokens import InvalidToken
+
+AUDIENCE = "polypod"
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_KEYS_AGE = 300.0
+_REMEMBERED = 10_000
+
+
+class ClusterUnavailable(Exception):
+    """The cluster's API server does not answer."""
+
+
+class NotATask(Exception):
+    """The caller is a pod, but not the pod of a TaskRun's attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodClaims:
+    """Which pod a token is bound to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What a pod is for: remembered, as none of it changes in the pod's life."""
+
+    ti_id: uuid.UUID
+    run: registry.RunSpec
+    task: registry.TaskSpec
+    try_number: int
+    earlier: frozenset[uuid.UUID]
+
+
+class ClusterAccess:
+    """Knows pods by their tokens. May be used from several threads."""
+
+    def __init__(self, server: str = "https://kubernetes.default.svc", account: Path = ACCOUNT) -> None:
+        """Prepare; connects at the first call.
+
+        Args:
+            server: the API server.
+            account: the folder with our own service account's token and the cluster's authority.
+        """
+        self._server = server
+        self._account = account
+        self._pool = urllib3.PoolManager(ca_certs=str(account / "ca.crt"), retries=urllib3.Retry(3, backoff_factor=0.2))
+        self._lock = threading.Lock()
+        self._keys: dict[str, Any] = {}
+        self._issuer = ""
+        self._keys_read = 0.0
+        self._attempts: OrderedDict[str, _Attempt] = OrderedDict()
+
+    def task_instance(self, token: str, db: Session) -> TaskInstance:
+        """Return the task instance that the token's pod may act as; it is added if it is not there yet.
+
+        Raises:
+            InvalidToken: not a token of this cluster, not for us, or over.
+            NotATask: the pod is not one of a TaskRun.
+            StillRunning: the same task runs as part of another TaskRun.
+            ClusterUnavailable: the API server does not answer.
+        """
+        claims = self.check(token)
+        with self._lock:
+            attempt = self._attempts.get(claims.uid)
+        if attempt is None:
+            attempt = self._look_up(claims)
+            with self._lock:
+                self._attempts[claims.uid] = attempt
+                if len(self._attempts) > _REMEMBERED:
+                    self._attempts.popitem(last=False)
+        return registry.add_attempt(
+            db, attempt.run, attempt.task, attempt.ti_id, attempt.try_number, set(attempt.earlier)
+        )
+
+    def check(self, token: str) -> PodClaims:
+        """Check a token against the cluster's keys.
+
+        Raises:
+            InvalidToken: the message says why.
+            ClusterUnavailable: the keys cannot be read.
+        """
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid", "")
+            key = self._key(key_id)
+            claims = jwt.decode(
+                token, key, algorithms=list(ALGORITHMS), audience=AUDIENCE, issuer=self._issuer,
+                options={"require": ["exp", "iat", "aud", "iss", "sub"]},
+            )  # fmt: skip
+            bound = claims["kubernetes.io"]
+            return PodClaims(bound["namespace"], bound["pod"]["name"], bound["pod"]["uid"])
+        except (jwt.PyJWTError, ValueError) as error:
+            raise InvalidToken(str(error)) from None
+        except (KeyError, TypeError):
+            raise InvalidToken("it is not bound to a pod") from None
+
+    def _key(self, key_id: str) -> Any:
+        with self._lock:
+            known = key_id in self._keys and time.monotonic() - self._keys_read < _KEYS_AGE
+            # an unknown key may be a new one, but nobody can have us ask without end
+            if not known and (time.monotonic() - self._keys_read > 5.0 or not self._keys):
+                self._issuer = self._get("/.well-known/openid-configuration")["issuer"]
+                found = jwt.PyJWKSet.from_dict(self._get("/openid/v1/jwks"))
+                self._keys = {str(key.key_id): key for key in found.keys}
+                self._keys_read = time.monotonic()
+            if key_id not in self._keys:
+                raise InvalidToken("its key is not one of this cluster")
+            return self._keys[key_id]
+
+    def _look_up(self, claims: PodClaims) -> _Attempt:
+        pod = self._get(f"/api/v1/namespaces/{claims.namespace}/pods/{claims.name}")
+        metadata = pod["metadata"]
+        if metadata["uid"] != claims.uid:
+            raise NotATask(f"pod {claims.name!r} is another one by now")
+        owner: dict[str, Any] = next(
+            (item for item in metadata.get("ownerReferences") or () if item.get("controller")), {}
+        )
+        labels = metadata.get("labels") or {}
+        if owner.get("kind") != "TaskRun" or not str(owner.get("apiVersion")).startswith("polypod.dev/"):
+            raise NotATask(f"pod {claims.name!r} is not one of a TaskRun")
+        path = f"/apis/polypod.dev/v1alpha1/namespaces/{claims.namespace}/taskruns/{owner['name']}"
+        raw = self._get(path)
+        if raw["metadata"]["uid"] != owner["uid"]:
+            raise NotATask(f"TaskRun {owner['name']!r} is another one by now")
+        try:
+            spec = TaskRunSpec.model_validate(raw["spec"])
+            number, try_number = int(labels["polypod.dev/attempt"]), int(labels["polypod.dev/try"])
+        except (ValidationError, KeyError, ValueError) as error:
+            raise NotATask(f"pod {claims.name!r} is not one that the operator has made: {error}") from None
+        return _Attempt(
+            ti_id=task_instance_id(owner["uid"], number),
+            run=run_of(spec),
+            task=task_of(spec),
+            try_number=try_number,
+            earlier=frozenset(task_instance_id(owner["uid"], other) for other in range(1, number)),
+        )
+
+    def _get(self, path: str) -> Any:
+        try:
+            token = (self._account / "token").read_text("ascii").strip()
+            headers = {"authorization": f"Bearer {token}", "accept": "application/json, application/jwk-set+json"}
+            answer = self._pool.request("GET", self._server + path, headers=headers, timeout=10.0)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise ClusterUnavailable(f"the cluster's API server cannot be asked: {error}") from None
+        if answer.status == 404:
+            raise NotATask(f"{path} does not exist")
+        if answer.status != 200:
+            raise ClusterUnavailable(f"the cluster's API server answers {answer.status} to GET {path}")
+        return answer.json()
+
+
+def run_of(spec: TaskRunSpec) -> registry.RunSpec:
+    """Return the run that a TaskRun belongs to."""
+    interval = spec.data_interval
+    return registry.RunSpec(
+        dag_id=spec.dag_id,
+        run_id=spec.run_id,
+        logical_date=spec.logical_date,
+        data_interval_start=interval.start if interval else None,
+        data_interval_end=interval.end if interval else None,
+        conf=spec.params,
+    )
+
+
+def task_of(spec: TaskRunSpec) -> registry.TaskSpec:
+    """Return the task that a TaskRun runs."""
+    return registry.TaskSpec(
+        task_id=spec.task_id,
+        map_index=spec.map_index,
+        queue=spec.queue,
+        retries=spec.retries.limit,
+        arg_bindings=bindings(spec),
+    )
+
+
+def bindings(spec: TaskRunSpec) -> list[dict[str, Any]] | None:
+    """Return a TaskRun's arguments in the form of supervisor schema 2026-10-30."""
+    if not spec.arguments:
+        return None
+    return [
+        {"kind": "xcom", "name": argument.name, "task_id": argument.from_x_com.task_id}
+        if argument.from_x_com is not None
+        else {"kind": "literal", "name": argument.name, "value": argument.value, "from_default": False}
+        for argument in spec.arguments
+    ]

@@ -1,0 +1,217 @@
+"""The Kubernetes API, as far as the operator writes to it: one HTTP session, few calls, typed errors.
+
+Plain aiohttp, which kopf brings along: half the CPU a pod of the generated client (docs/decisions/0006).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import tempfile
+import time
+from base64 import b64decode
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import kopf
+import msgspec
+
+TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_TOKEN_AGE = 60.0
+_ATTEMPTS = 6
+_PAGE = 500
+
+
+class ApiError(Exception):
+    """The API server's answer was an error.
+
+    Attributes:
+        status: the HTTP status; 0 if there was no answer at all.
+        reason: the word of the Status object, such as AlreadyExists.
+        message: its sentence.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status, self.reason, self.message = status, reason, message
+
+
+class KubernetesApi:
+    """A session with the API server. Calls are tried again when it is busy (429, 503) or cannot be reached."""
+
+    def __init__(self, connection: kopf.ConnectionInfo) -> None:
+        self._server = connection.server.rstrip("/")
+        self._static_token = connection.token
+        self._from_file = connection.server == "https://kubernetes.default.svc" and TOKEN_FILE.exists()
+        self._token, self._token_read = connection.token or "", 0.0
+        self._ssl = _context(connection)
+        self._basic = (
+            aiohttp.BasicAuth(connection.username, connection.password)
+            if connection.username and connection.password
+            else None
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        connector = aiohttp.TCPConnector(limit=64, ssl=self._ssl)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=aiohttp.ClientTimeout(total=30), auth=self._basic
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        """Send one call and return the object of the answer.
+
+        Raises:
+            ApiError: the answer was an error, or there was none after all attempts.
+        """
+        data = None if body is None else msgspec.json.encode(body)
+        last = ApiError(0, "Unreachable", "")
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(min(8.0, 0.2 * 2**attempt) * random.uniform(1.0, 1.5))  # noqa: S311 - jitter
+            try:
+                status, headers, raw = await self._once(method, path, data, params, content_type)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                last = ApiError(0, "Unreachable", str(error) or type(error).__name__)
+                continue
+            if status < 400:
+                found: dict[str, Any] = msgspec.json.decode(raw)
+                return found
+            last = _error(status, raw)
+            if status == 401:
+                self._token_read = 0.0
+            elif status not in (429, 500, 502, 503, 504):
+                raise last
+            wait = headers.get("Retry-After", "")
+            if wait.isdecimal():
+                await asyncio.sleep(min(int(wait), 30))
+        raise last
+
+    async def _once(
+        self, method: str, path: str, data: bytes | None, params: Mapping[str, str] | None, content_type: str
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        assert self._session is not None, "the session is not open"
+        headers = {"Accept": "application/json"}
+        if data is not None:
+            headers["Content-Type"] = content_type
+        token = self._current_token()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        url = self._server + path
+        async with self._session.request(method, url, data=data, params=params, headers=headers) as answer:
+            return answer.status, answer.headers, await answer.read()
+
+    def _current_token(self) -> str:
+        # the kubelet renews a service account's token well before it ends
+        if self._from_file and time.monotonic() - self._token_read > _TOKEN_AGE:
+            self._token, self._token_read = TOKEN_FILE.read_text("ascii").strip(), time.monotonic()
+        return self._token
+
+    async def listed(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield the objects of a list, read page by page."""
+        more: dict[str, str] = {"limit": str(_PAGE), **(params or {})}
+        while True:
+            page = await self.call("GET", path, params=more)
+            for item in page.get("items") or ():
+                yield item
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            more["continue"] = token
+
+    # What the operator does.
+
+    async def create_pod(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        namespace = manifest["metadata"]["namespace"]
+        return await self.call("POST", f"/api/v1/namespaces/{namespace}/pods", manifest)
+
+    async def get_pod(self, namespace: str, name: str) -> dict[str, Any]:
+        return await self.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+
+    async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
+        """Delete that very pod; one that is gone is no error."""
+        await self._delete(f"/api/v1/namespaces/{namespace}/pods/{name}", uid)
+
+    async def delete_task_run(self, namespace: str, name: str, uid: str) -> None:
+        await self._delete(task_run_path(namespace, name), uid)
+
+    async def _delete(self, path: str, uid: str) -> None:
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+        try:
+            await self.call("DELETE", path, {**body, "propagationPolicy": "Background"})
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def get_task_run(self, namespace: str, name: str) -> dict[str, Any]:
+        return await self.call("GET", task_run_path(namespace, name))
+
+    async def patch_status(self, namespace: str, name: str, version: str, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a TaskRun's status, if it is still the one that we have seen.
+
+        Raises:
+            ApiError: 409, somebody else has written to it; or any other.
+        """
+        body = {"metadata": {"resourceVersion": version}, "status": status}
+        path = f"{task_run_path(namespace, name)}/status"
+        return await self.call("PATCH", path, body, content_type="application/merge-patch+json")
+
+    async def last_warning(self, namespace: str, pod_uid: str) -> str:
+        """Return the message of the latest warning about a pod, empty if there is none."""
+        selector = f"involvedObject.uid={pod_uid},type=Warning"
+        found = [
+            item async for item in self.listed(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": selector})
+        ]
+        found.sort(key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
+        return f"{found[-1].get('reason')}: {found[-1].get('message', '')}" if found else ""
+
+    async def post_event(self, event: Mapping[str, Any]) -> None:
+        await self.call("POST", f"/api/v1/namespaces/{event['metadata']['namespace']}/events", event)
+
+
+def task_run_path(namespace: str, name: str) -> str:
+    return f"/apis/polypod.dev/v1alpha1/namespaces/{namespace}/taskruns/{name}"
+
+
+def _error(status: int, raw: bytes) -> ApiError:
+    try:
+        answer = msgspec.json.decode(raw)
+        return ApiError(status, answer.get("reason", ""), answer.get("message", ""))
+    except (msgspec.MsgspecError, AttributeError):
+        return ApiError(status, "", raw[:300].decode("utf-8", "replace"))
+
+
+def _context(connection: kopf.ConnectionInfo) -> ssl.SSLContext | bool:
+    if not connection.server.startswith("https"):
+        return False
+    if connection.insecure:
+        return False
+    authority = connection.ca_data
+    data = authority.decode() if isinstance(authority, bytes) else authority
+    context = ssl.create_default_context(cafile=connection.ca_path, cadata=b64decode(data).decode() if data else None)
+    certificate, key = connection.certificate_path, connection.private_key_path
+    if certificate and key:
+        context.load_cert_chain(certificate, key)
+    elif connection.certificate_data and connection.private_key_data:
+        # the ssl module reads certificates from files only
+        with tempfile.TemporaryDirectory(prefix="polypod-operator-") as folder:
+            for name, content in (("crt", connection.certificate_data), ("key", connection.private_key_data)):
+                (Path(folder) / name).touch(mode=0o600)
+                (Path(folder) / name).write_bytes(b64decode(content))
+            context.load_cert_chain(f"{folder}/crt", f"{folder}/key")
+    return context

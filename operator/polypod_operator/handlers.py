@@ -1,0 +1,61 @@
+"""The kopf handlers: they say which object has changed, and no more. `on.event` only: no finalizer, no annotation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import kopf
+from polypod_crds.taskrun import GROUP, PLURAL, VERSION
+
+from polypod_operator.controller import Controller
+from polypod_operator.objects import LABELLED
+
+WORKERS = 16
+RESYNC = 300.0
+"""Seconds between two readings of everything."""
+
+
+def register(registry: kopf.OperatorRegistry, controller: Controller, routing: tuple[str, str]) -> None:
+    """Register the handlers; `routing` is the namespace and name of the routing ConfigMap."""
+    tasks: list[asyncio.Task[None]] = []
+
+    @kopf.on.startup(registry=registry)
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.posting.enabled = False
+        settings.watching.label_selectors["pods"] = LABELLED
+        settings.watching.field_selectors["configmaps"] = f"metadata.name={routing[1]}"
+        settings.networking.enforce_retry_after = True
+        settings.networking.error_backoffs = (0.2, 0.5, 1, 2, 4, 8)
+        await controller.api.open()
+        await controller.start(routing)
+        for _number in range(WORKERS):
+            tasks.append(asyncio.create_task(controller.work()))
+        tasks.append(asyncio.create_task(_resync(controller)))
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(**_: Any) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await controller.api.close()
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def task_run(event: kopf.RawEvent, **_: Any) -> None:
+        controller.saw_run(event["object"], deleted=event["type"] == "DELETED")
+
+    @kopf.on.event("", "v1", "pods", registry=registry)
+    async def pod(event: kopf.RawEvent, **_: Any) -> None:
+        controller.saw_pod(event["object"], deleted=event["type"] == "DELETED")
+
+    @kopf.on.event("", "v1", "configmaps", registry=registry)
+    async def config_map(event: kopf.RawEvent, namespace: str | None, name: str | None, **_: Any) -> None:
+        if (namespace, name) == routing:
+            raw = None if event["type"] == "DELETED" else event["object"]
+            await controller.saw_routing(raw, f"{routing[0]}/{routing[1]}")
+
+
+async def _resync(controller: Controller) -> None:
+    while True:
+        await asyncio.sleep(RESYNC)
+        await controller.resync()

@@ -1,0 +1,119 @@
+"""The command `polypod-operator`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import kopf
+
+from polypod_operator.api import ApiError, KubernetesApi
+from polypod_operator.controller import Controller
+from polypod_operator.handlers import register
+from polypod_operator.pod import Settings
+
+OLDEST = 29
+"""Kubernetes 1.29 is the first whose native sidecars are on by default."""
+IMAGE_VOLUMES = 35
+"""Kubernetes 1.35 is the first whose image volumes are on by default."""
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the operator until it is told to end; return the exit code."""
+    options = _parse(arguments)
+    kopf.configure(log_format=kopf.LogFormat.JSON if options.log_format == "json" else kopf.LogFormat.FULL)
+    logging.getLogger("polypod").setLevel(options.log_level)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    try:
+        connection = _connect()
+        minor = asyncio.run(_server_version(connection))
+    except (kopf.LoginError, ApiError, OSError) as error:
+        print(f"polypod-operator: the Kubernetes API cannot be used: {error}", file=sys.stderr)
+        return 1
+    if minor < OLDEST:
+        print(
+            f"polypod-operator: this is Kubernetes 1.{minor}; native sidecars need 1.{OLDEST} or later", file=sys.stderr
+        )
+        return 2
+    settings = Settings(
+        bridge_image=options.bridge_image,
+        execution_api=options.execution_api_url,
+        image_volumes=minor >= IMAGE_VOLUMES if options.image_volumes == "auto" else options.image_volumes == "yes",
+        logging_level=options.task_log_level,
+        log_format=options.task_log_format,
+        bridge_pull_policy=options.bridge_pull_policy,
+    )
+    controller = Controller(KubernetesApi(connection), settings, options.namespace)
+    registry = kopf.OperatorRegistry()
+    register(registry, controller, (options.routing_namespace, options.routing_name))
+
+    @kopf.on.login(registry=registry)
+    def login(**_: object) -> kopf.ConnectionInfo:
+        # asked for again when the API server no longer takes the token: by then the kubelet has renewed it
+        return _connect()
+
+    # kopf names itself after its user, and a numeric one need not have a name
+    os.environ.setdefault("USER", "polypod")
+    served = sorted({*options.namespace, options.routing_namespace}) if options.namespace else []
+    kopf.run(
+        registry=registry,
+        clusterwide=not served,
+        namespaces=served,
+        standalone=True,
+        liveness_endpoint=f"http://{options.health_address}/healthz" if options.health_address else None,
+    )
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="polypod-operator", description="Runs TaskRuns as pods.")
+    add = parser.add_argument
+    add("--bridge-image", required=True, help="the image of the sidecar")
+    add("--bridge-pull-policy", choices=["Always", "IfNotPresent", "Never"], help="when that image is pulled")
+    add("--execution-api-url", required=True, help="the Execution API that pods use by default")
+    add("--namespace", action="append", default=[], help="serve this namespace only; may be given several times")
+    add("--routing-name", default="polypod-routing", help="the routing ConfigMap")
+    add("--routing-namespace", default=_own_namespace(), help="its namespace; by default the operator's own")
+    add("--image-volumes", choices=["auto", "yes", "no"], default="auto", help="mount artifact images, or copy them")
+    add("--task-log-level", default="INFO", help="what runtimes are told to log")
+    add("--task-log-format", choices=["json", "console"], default="json", help="of the bridge's log in the pod")
+    add("--log-format", choices=["json", "plain"], default="json", help="of the operator's own log")
+    add("--log-level", default="INFO", help="of the operator's own log")
+    add("--health-address", default="", help="HOST:PORT that answers /healthz")
+    return parser.parse_args(arguments)
+
+
+def _own_namespace() -> str:
+    try:
+        return _NAMESPACE_FILE.read_text().strip()
+    except OSError:
+        return os.environ.get("POLYPOD_NAMESPACE", "polypod-system")
+
+
+def _connect() -> kopf.ConnectionInfo:
+    settings = kopf.OperatorSettings()
+    found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    if found is None:
+        raise kopf.LoginError("neither a service account nor a kubeconfig is here; set KUBECONFIG")
+    return found
+
+
+async def _server_version(connection: kopf.ConnectionInfo) -> int:
+    api = KubernetesApi(connection)
+    await api.open()
+    try:
+        answer = await api.call("GET", "/version")
+        return int("".join(letter for letter in answer["minor"] if letter.isdecimal()) or 0)
+    finally:
+        await api.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

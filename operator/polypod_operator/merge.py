@@ -1,0 +1,53 @@
+"""Laying one pod template over another: maps merge, lists of named things merge by name, other lists are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+KEYS = {
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "imagePullSecrets": "name",
+    "resourceClaims": "name",
+    "volumeMounts": "mountPath",
+    "volumeDevices": "devicePath",
+    "ports": "containerPort",
+    "hostAliases": "ip",
+}
+"""Lists in which an element is known by one of its fields, as in Kubernetes' own strategic merge."""
+
+APPENDED = frozenset({"tolerations", "topologySpreadConstraints", "envFrom"})
+"""Lists that grow."""
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `over` laid over it; null in `over` takes a field away. Neither is changed."""
+    result = dict(base)
+    for key, value in over.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(key, result.get(key), value)
+    return result
+
+
+def _merged(key: str, old: Any, new: Any) -> Any:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return merge(old, new)
+    if isinstance(new, Mapping):
+        return merge({}, new)
+    if isinstance(old, list) and isinstance(new, list):
+        if key in APPENDED:
+            return old + [item for item in new if item not in old]
+        if key in KEYS and all(isinstance(item, Mapping) and KEYS[key] in item for item in [*old, *new]):
+            return _by_key(KEYS[key], old, new)
+    return new
+
+
+def _by_key(name: str, old: list[Any], new: list[Any]) -> list[Any]:
+    changes = {item[name]: item for item in new}
+    kept = [merge(item, changes.pop(item[name])) if item[name] in changes else item for item in old]
+    return kept + [merge({}, item) for item in changes.values()]

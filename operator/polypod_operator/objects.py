@@ -1,0 +1,203 @@
+"""Kubernetes objects as the operator needs them, parsed once at the edge. What is not needed is not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
+from pydantic import ValidationError
+
+TASKRUN_LABEL = "polypod.dev/taskrun"
+UID_LABEL = "polypod.dev/taskrun-uid"
+ATTEMPT_LABEL = "polypod.dev/attempt"
+TRY_LABEL = "polypod.dev/try"
+LABELLED = UID_LABEL
+"""Selects our pods."""
+TASK, BRIDGE, COPY = "task", "bridge", "copy-artifacts"
+"""The names of the containers that are ours."""
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRunObject:
+    """A TaskRun. `problems` says what is wrong with its spec, which then is None."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    created: datetime
+    deleting: bool
+    spec: TaskRunSpec | None
+    status: TaskRunStatus
+    problems: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container's status.
+
+    Attributes:
+        waiting: why it waits, as the kubelet's word, and `message` in its sentence.
+        started: when it started, also if it has ended.
+        exit_code: set once it has ended, with `reason` and `message` (the termination message).
+    """
+
+    name: str
+    waiting: str = ""
+    message: str = ""
+    started: datetime | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    finished: datetime | None = None
+    restarts: int = 0
+    last_message: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.exit_code is not None
+
+
+@dataclass(frozen=True, slots=True)
+class PodObject:
+    """A pod of one attempt.
+
+    Attributes:
+        phase: the pod's phase, as the kubelet says it.
+        reason: of the pod as a whole, such as Evicted.
+        unschedulable: the scheduler's message, if no node takes the pod.
+        disruption: why the cluster ended it (condition DisruptionTarget), if it did.
+        gone: the object was deleted; the rest is what was seen last.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    owner: str
+    attempt: int
+    created: datetime
+    deleting: bool = False
+    gone: bool = False
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    node: str | None = None
+    unschedulable: str = ""
+    disruption: str = ""
+    image: str | None = None
+    coordinator: str | None = None
+    containers: Mapping[str, Container] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Container:
+        return self.containers.get(TASK, _ABSENT_TASK)
+
+    @property
+    def bridge(self) -> Container:
+        return self.containers.get(BRIDGE, _ABSENT_BRIDGE)
+
+
+_ABSENT_TASK, _ABSENT_BRIDGE = Container(TASK), Container(BRIDGE)
+
+
+def task_run(raw: Raw) -> TaskRunObject:
+    """Parse a TaskRun."""
+    metadata = raw["metadata"]
+    spec: TaskRunSpec | None = None
+    problems = ""
+    try:
+        spec = TaskRunSpec.model_validate(raw.get("spec") or {})
+    except ValidationError as error:
+        problems = "; ".join(_problem(item) for item in error.errors())
+    return TaskRunObject(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        resource_version=metadata["resourceVersion"],
+        created=datetime.fromisoformat(metadata["creationTimestamp"]),
+        deleting="deletionTimestamp" in metadata,
+        spec=spec,
+        status=TaskRunStatus.model_validate(raw.get("status") or {}),
+        problems=problems,
+    )
+
+
+def _problem(item: Any) -> str:
+    path = ".".join(str(part) for part in ("spec", *item["loc"]))
+    return f"{path}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def pod(raw: Raw, *, gone: bool = False) -> PodObject:
+    """Parse a pod of ours."""
+    metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    labels = metadata.get("labels") or {}
+    conditions = {item["type"]: item for item in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
+    disrupted = conditions.get("DisruptionTarget", {})
+    task: Raw = next((item for item in spec.get("containers", ()) if item["name"] == TASK), {})
+    return PodObject(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner=labels.get(UID_LABEL, ""),
+        attempt=int(labels.get(ATTEMPT_LABEL, 0)),
+        created=datetime.fromisoformat(metadata["creationTimestamp"]),
+        deleting="deletionTimestamp" in metadata,
+        gone=gone,
+        phase=status.get("phase", "Pending"),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        node=spec.get("nodeName"),
+        unschedulable=scheduled.get("message", "")
+        if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+        else "",
+        disruption=f"{disrupted.get('reason')}: {disrupted.get('message', '')}"
+        if disrupted.get("status") == "True"
+        else "",
+        image=task.get("image"),
+        coordinator=(metadata.get("annotations") or {}).get("polypod.dev/coordinator"),
+        containers={item.name: item for item in _containers(status)},
+    )
+
+
+def replace_gone(pod_seen: PodObject) -> PodObject:
+    """Return a pod that is known to be no more."""
+    return replace(pod_seen, gone=True)
+
+
+def _containers(status: Raw) -> Iterator[Container]:
+    for item in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        state = item.get("state") or {}
+        waiting, running, ended = state.get("waiting"), state.get("running"), state.get("terminated")
+        last = (item.get("lastState") or {}).get("terminated") or {}
+        common = {"restarts": item.get("restartCount", 0), "last_message": last.get("message", "")}
+        if ended is not None:
+            yield Container(
+                item["name"],
+                started=_time(ended.get("startedAt")),
+                exit_code=ended.get("exitCode", 0),
+                reason=ended.get("reason", ""),
+                message=ended.get("message", ""),
+                finished=_time(ended.get("finishedAt")),
+                **common,
+            )
+        elif running is not None:
+            yield Container(item["name"], started=_time(running.get("startedAt")), **common)
+        elif waiting is not None:
+            yield Container(
+                item["name"], waiting=waiting.get("reason", ""), message=waiting.get("message", ""), **common
+            )
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

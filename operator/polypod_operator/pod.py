@@ -1,0 +1,414 @@
+"""From a TaskRun and its route to the pod of one attempt. Pure: the same input gives the same pod.
+
+The pod: a native sidecar `bridge`, which carries the launcher and installs it into a volume in memory; then the
+container `task`, the language image as it is, whose command is the launcher.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
+from polypod_coordinators.config import ArtifactSource, BridgeConfig, CoordinatorSpec, ExecutionApiConfig, PodConfig
+from polypod_coordinators.config import Timeouts as BridgeTimeouts
+from polypod_crds.durations import seconds
+from polypod_crds.identity import task_instance_id
+from polypod_crds.taskrun import API_VERSION, KIND, TaskRunSpec
+
+from polypod_operator import security
+from polypod_operator.errors import PodError
+from polypod_operator.merge import merge
+from polypod_operator.objects import (
+    ATTEMPT_LABEL,
+    BRIDGE,
+    COPY,
+    TASK,
+    TASKRUN_LABEL,
+    TRY_LABEL,
+    UID_LABEL,
+    TaskRunObject,
+)
+from polypod_operator.reasons import Reason
+
+AUDIENCE = "polypod"
+"""The audience of the pod's token for the Execution API."""
+
+LAUNCHER = "/polypod/launcher"
+INSTALL = "/usr/local/bin/polypod-launcher"
+SECRETS = "/var/run/polypod"
+STATE = "/var/lib/polypod"
+_DEADLINE_MARGIN = 120.0
+"""Seconds that a pod may outlive its task's timeouts before the kubelet ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator knows and a TaskRun does not.
+
+    Attributes:
+        bridge_image: the image of the sidecar.
+        execution_api: the base URL of the Execution API that pods use by default.
+        image_volumes: True if the cluster can mount an image as a volume; else artifacts are copied.
+        logging_level: what runtimes are told to log.
+        log_format: of the bridge's own log: json or console.
+        ca_file: where the sidecar's image has the authority of the Execution API's certificate.
+    """
+
+    bridge_image: str
+    execution_api: str
+    image_volumes: bool = True
+    logging_level: str = "INFO"
+    log_format: str = "json"
+    bridge_pull_policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a queue leads.
+
+    Attributes:
+        name: the coordinator's name in the routing.
+        spec: its entry, with what the queue changes.
+        templates: pod templates of the coordinator and the queue, to be merged in that order.
+    """
+
+    name: str
+    spec: CoordinatorSpec
+    templates: list[dict[str, Any]]
+
+
+def pod_name(name: str, uid: str, attempt: int) -> str:
+    """Return the name of an attempt's pod: always the same, so that creating it twice is no second run."""
+    mark = hashlib.sha256(uid.encode()).hexdigest()[:5]
+    tail = f"-{mark}-{attempt}"
+    # a pod's name is also its host name, which may not begin or end with a dot or dash
+    return name.replace(".", "-")[: 63 - len(tail)].rstrip("-") + tail
+
+
+def build(run: TaskRunObject, number: int, try_number: int, route: Route, settings: Settings) -> dict[str, Any]:
+    """Return the manifest of the pod for attempt `number`, which is the user's try `try_number`.
+
+    Raises:
+        PodError: there is no image, or the template weakens the pod's security.
+    """
+    assert run.spec is not None
+    template = _template(run, number, try_number, route, settings)
+    user = merge({}, run.spec.pod_template)
+    for overlay in [*route.templates, user]:
+        check_template(overlay)
+        template = merge(template, overlay)
+    _check_whole(template["spec"])
+    template["spec"] = security.harden(template["spec"])
+    found = security.violations(template["spec"], route.spec.allow)
+    if found:
+        raise PodError(Reason.FORBIDDEN_POD_TEMPLATE, "the pod template is refused: " + "; ".join(found))
+    task = _container(template["spec"], TASK)
+    if not task.get("image"):
+        raise PodError(
+            Reason.NO_IMAGE,
+            f"coordinator {route.name!r} has no image: set coordinators.{route.name}.image or "
+            f"queue_to_image.{run.spec.queue} in the routing",
+        )
+    template["metadata"] |= _identity(run, number, try_number, route, template["metadata"])
+    return {"apiVersion": "v1", "kind": "Pod", **template}
+
+
+def _identity(
+    run: TaskRunObject, number: int, try_number: int, route: Route, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the metadata that no template changes."""
+    assert run.spec is not None
+    spec = run.spec
+    owner = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": run.name,
+        "uid": run.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    return {
+        "name": pod_name(run.name, run.uid, number),
+        "namespace": run.namespace,
+        "ownerReferences": [owner],
+        "labels": {
+            **(given.get("labels") or {}),
+            "app.kubernetes.io/managed-by": "polypod",
+            TASKRUN_LABEL: _label(run.name),
+            UID_LABEL: run.uid,
+            ATTEMPT_LABEL: str(number),
+            TRY_LABEL: str(try_number),
+        },
+        "annotations": {
+            # the whole log of the task, masked, is the bridge's
+            "kubectl.kubernetes.io/default-container": BRIDGE,
+            **(given.get("annotations") or {}),
+            "polypod.dev/coordinator": route.name,
+            "polypod.dev/queue": spec.queue,
+            "polypod.dev/dag-id": spec.dag_id,
+            "polypod.dev/task-id": spec.task_id,
+            "polypod.dev/run-id": spec.run_id,
+        },
+    }
+
+
+def _label(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+$", "", name[:63])
+
+
+def _template(run: TaskRunObject, number: int, try_number: int, route: Route, settings: Settings) -> dict[str, Any]:
+    assert run.spec is not None
+    spec, coordinator = run.spec, route.spec
+    config = bridge_config(run, number, try_number, route, settings)
+    volumes: list[dict[str, Any]] = [
+        {"name": "polypod-run", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+        {"name": "polypod-state", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    bridge_mounts: list[dict[str, Any]] = [
+        {"name": "polypod-run", "mountPath": "/polypod"},
+        {"name": "polypod-state", "mountPath": STATE},
+    ]
+    for name, volume, path in _secret_volumes(spec):
+        volumes.append({"name": name, **volume})
+        bridge_mounts.append({"name": name, "mountPath": path, "readOnly": True})
+    bridge: dict[str, Any] = {
+        "name": BRIDGE,
+        "image": settings.bridge_image,
+        # native sidecar: started before the task's container, ended after it
+        "restartPolicy": "Always",
+        "env": [{"name": "POLYPOD_CONFIG", "value": msgspec.json.encode(config).decode()}],
+        "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "512Mi"}},
+        # the task's container starts only when this has succeeded
+        "lifecycle": {"postStart": {"exec": {"command": [INSTALL, "install", LAUNCHER]}}},
+        "volumeMounts": bridge_mounts,
+    }
+    if settings.bridge_pull_policy:
+        bridge["imagePullPolicy"] = settings.bridge_pull_policy
+    task: dict[str, Any] = {
+        "name": TASK,
+        "command": [LAUNCHER],
+        "env": [{"name": "POLYPOD_SOCKET", "value": PodConfig().socket}],
+        # read-only: a connection needs no more, and nothing of the task can replace the launcher
+        "volumeMounts": [
+            {"name": "polypod-run", "mountPath": "/polypod", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
+        ],
+    }
+    for key, value in (
+        ("image", coordinator.image),
+        ("imagePullPolicy", coordinator.image_pull_policy),
+        ("resources", coordinator.resources),
+    ):
+        if value:
+            task[key] = value
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 40,
+        "initContainers": [bridge],
+        "containers": [task],
+        "volumes": volumes,
+    }
+    if coordinator.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in coordinator.image_pull_secrets]
+    if spec.timeouts.execution is not None:
+        startup = seconds(spec.timeouts.startup) if spec.timeouts.startup else 0.0
+        whole = seconds(spec.timeouts.pending) + startup + seconds(spec.timeouts.execution) + _DEADLINE_MARGIN
+        pod["activeDeadlineSeconds"] = int(whole)
+    source = _artifacts(spec) or coordinator.artifacts
+    if source is not None:
+        _add_artifacts(pod, source, settings)
+    return {"metadata": {}, "spec": pod}
+
+
+def _secret_volumes(spec: TaskRunSpec) -> list[tuple[str, dict[str, Any], str]]:
+    """Return what only the bridge sees: volume name, its source, and where it is mounted."""
+    found: list[tuple[str, dict[str, Any], str]] = []
+    for index, connection in enumerate(spec.connections_from):
+        name = f"polypod-connections-{index}"
+        found.append((name, {"secret": {"secretName": connection.secret_ref.name}}, f"{SECRETS}/connections-{index}"))
+    for index, variable in enumerate(spec.variables_from):
+        name = f"polypod-variables-{index}"
+        if variable.config_map_ref is not None:
+            source: dict[str, Any] = {"configMap": {"name": variable.config_map_ref.name}}
+        else:
+            assert variable.secret_ref is not None
+            source = {"secret": {"secretName": variable.secret_ref.name}}
+        found.append((name, source, f"{SECRETS}/variables-{index}"))
+    workload = spec.workload_secret_ref
+    token = spec.execution_api.token_secret_ref if spec.execution_api is not None else None
+    if workload is not None:
+        items = [{"key": workload.key, "path": "workload.json"}]
+        found.append(
+            ("polypod-workload", {"secret": {"secretName": workload.name, "items": items}}, f"{SECRETS}/workload")
+        )
+    elif token is not None:
+        items = [{"key": token.key, "path": "token"}]
+        found.append(("polypod-token", {"secret": {"secretName": token.name, "items": items}}, f"{SECRETS}/token"))
+    else:
+        projected = {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
+        found.append(("polypod-token", {"projected": {"sources": [projected]}}, f"{SECRETS}/token"))
+    return found
+
+
+def bridge_config(run: TaskRunObject, number: int, try_number: int, route: Route, settings: Settings) -> BridgeConfig:
+    """Return the sidecar's configuration. It holds no secret: those are files that only the sidecar sees."""
+    assert run.spec is not None
+    spec = run.spec
+    timeouts = spec.timeouts
+    workload = spec.workload_secret_ref is not None
+    own_token = spec.execution_api is not None and spec.execution_api.token_secret_ref is not None
+    return BridgeConfig(
+        ti=TaskInstance(
+            id=str(task_instance_id(run.uid, number)),
+            dag_id=spec.dag_id,
+            task_id=spec.task_id,
+            run_id=spec.run_id,
+            try_number=try_number,
+            dag_version_id=str(uuid.uuid5(uuid.NAMESPACE_URL, spec.dag_id)),
+            map_index=spec.map_index,
+            queue=spec.queue,
+        ),
+        bundle_info=BundleInfo(name="polypod"),
+        execution_api=ExecutionApiConfig(
+            url=spec.execution_api.url if spec.execution_api is not None else settings.execution_api
+        ),
+        coordinator_name=route.name,
+        coordinator=CoordinatorSpec(classpath=route.spec.classpath, kwargs=route.spec.kwargs),
+        timeouts=BridgeTimeouts(
+            startup=seconds(timeouts.startup) if timeouts.startup else None,
+            execution=seconds(timeouts.execution) if timeouts.execution else None,
+        ),
+        secrets_dirs=[
+            *(f"{SECRETS}/connections-{index}" for index in range(len(spec.connections_from))),
+            *(f"{SECRETS}/variables-{index}" for index in range(len(spec.variables_from))),
+        ],
+        logging_level=settings.logging_level,
+        log_format=settings.log_format,
+        token_file=None if workload else f"{SECRETS}/token/token",
+        pod=PodConfig(
+            workload_file=f"{SECRETS}/workload/workload.json" if workload else None, token_names_task=own_token
+        ),
+    )
+
+
+def _artifacts(spec: TaskRunSpec) -> ArtifactSource | None:
+    if spec.artifacts is None:
+        return None
+    return ArtifactSource(**spec.artifacts.model_dump())
+
+
+def _add_artifacts(pod: dict[str, Any], source: ArtifactSource, settings: Settings) -> None:
+    [task] = pod["containers"]
+    mount: dict[str, Any] = {"name": "polypod-artifacts", "mountPath": source.mount_path, "readOnly": True}
+    if source.persistent_volume_claim is not None:
+        claim = {"claimName": source.persistent_volume_claim, "readOnly": True}
+        pod["volumes"].append({"name": "polypod-artifacts", "persistentVolumeClaim": claim})
+        if source.path.strip("/"):
+            mount["subPath"] = source.path.strip("/")
+    elif settings.image_volumes:
+        image: dict[str, Any] = {"reference": source.image}
+        if source.image_pull_policy:
+            image["pullPolicy"] = source.image_pull_policy
+        pod["volumes"].append({"name": "polypod-artifacts", "image": image})
+        if source.path.strip("/"):
+            mount["subPath"] = source.path.strip("/")
+    else:
+        # the image may have no shell and no cp: the launcher, which the sidecar has installed, copies
+        pod["volumes"].append({"name": "polypod-artifacts", "emptyDir": {}})
+        copy: dict[str, Any] = {
+            "name": COPY,
+            "image": source.image,
+            "command": [LAUNCHER, "copy", "/" + source.path.strip("/"), "/polypod-artifacts"],
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "volumeMounts": [
+                {"name": "polypod-run", "mountPath": "/polypod", "readOnly": True},
+                {"name": "polypod-artifacts", "mountPath": "/polypod-artifacts"},
+            ],
+        }
+        if source.image_pull_policy:
+            copy["imagePullPolicy"] = source.image_pull_policy
+        pod["initContainers"].append(copy)
+    task["volumeMounts"].append(mount)
+
+
+_BRIDGE_FIELDS = frozenset({"name", "resources", "imagePullPolicy"})
+_POD_FIELDS = frozenset({"metadata", "spec"})
+_METADATA_FIELDS = frozenset({"labels", "annotations"})
+
+
+def check_template(overlay: Mapping[str, Any]) -> None:
+    """Refuse what a template cannot change: the bridge, and what makes the task's container ours.
+
+    Raises:
+        PodError: the message names the field.
+    """
+    unknown = sorted(
+        {
+            *(set(overlay) - _POD_FIELDS),
+            *(f"metadata.{k}" for k in set(overlay.get("metadata") or {}) - _METADATA_FIELDS),
+        }
+    )
+    if unknown:
+        raise PodError(
+            Reason.INVALID_POD_TEMPLATE,
+            f"the pod template has {', '.join(unknown)}; it may have metadata.labels, metadata.annotations and spec",
+        )
+    spec = overlay.get("spec") or {}
+    if not isinstance(spec, Mapping):
+        raise PodError(Reason.INVALID_POD_TEMPLATE, f"the pod template's spec is {type(spec).__name__}, not a mapping")
+    for kind in ("containers", "initContainers", "volumes"):
+        items = spec.get(kind, [])
+        if not isinstance(items, list) or not all(isinstance(item, Mapping) and item.get("name") for item in items):
+            raise PodError(
+                Reason.INVALID_POD_TEMPLATE, f"the pod template's spec.{kind} must be a list whose items have a name"
+            )
+    for item in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
+        if item["name"] == BRIDGE and not set(item) <= _BRIDGE_FIELDS:
+            changed = ", ".join(sorted(set(item) - _BRIDGE_FIELDS))
+            raise PodError(
+                Reason.FORBIDDEN_POD_TEMPLATE,
+                f"the pod template changes {changed} of the bridge; only its resources and imagePullPolicy can be set",
+            )
+        if item["name"] == TASK and {"command", "args", "lifecycle"} & set(item):
+            raise PodError(
+                Reason.FORBIDDEN_POD_TEMPLATE,
+                "the pod template sets command, args or lifecycle of container 'task', which runs Polypod's launcher; "
+                "what is run comes from the artifact (see the coordinator's kwargs)",
+            )
+    for volume in spec.get("volumes") or ():
+        if str(volume["name"]).startswith(security.RESERVED):
+            raise PodError(
+                Reason.FORBIDDEN_POD_TEMPLATE,
+                f"the pod template has a volume {volume['name']!r}; names that begin with "
+                f"{security.RESERVED!r} are Polypod's own",
+            )
+
+
+def _check_whole(spec: Mapping[str, Any]) -> None:
+    """Refuse a template that has taken away what the launcher needs.
+
+    Raises:
+        PodError: the message says what is missing.
+    """
+    task = _container(spec, TASK)
+    mounts = {mount.get("mountPath"): mount.get("name") for mount in task.get("volumeMounts") or ()}
+    names = {item.get("name"): item.get("value") for item in task.get("env") or ()}
+    if mounts.get("/polypod") != "polypod-run" or names.get("POLYPOD_SOCKET") != PodConfig().socket:
+        raise PodError(
+            Reason.FORBIDDEN_POD_TEMPLATE,
+            "the pod template takes /polypod or POLYPOD_SOCKET away from container 'task'; the launcher needs both",
+        )
+
+
+def _container(spec: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(item for item in spec["containers"] if item["name"] == name)
+    return found

@@ -1,0 +1,73 @@
+"""Why a TaskRun is in its phase: the operator's own words. Those of an attempt's outcome are the bridge's."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """The reasons of conditions, attempts and Events that the operator gives."""
+
+    # on the way
+    WAITING_FOR_ROUTING = "WaitingForRouting"
+    ROUTED = "Routed"
+    POD_CREATED = "PodCreated"
+    POD_STARTING = "PodStarting"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    SUSPENDED = "Suspended"
+    CANCELLED = "Cancelled"
+    # the pod does not start
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG = "ContainerConfigError"
+    MOUNT_FAILED = "MountFailed"
+    POD_REFUSED = "PodRefused"
+    PENDING_TIMEOUT = "PendingTimeout"
+    # the user's mistakes
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_POD_TEMPLATE = "InvalidPodTemplate"
+    FORBIDDEN_POD_TEMPLATE = "ForbiddenPodTemplate"
+    NO_IMAGE = "NoImage"
+    # the pod ended otherwise than by the bridge's word
+    OUT_OF_MEMORY = "OOMKilled"
+    EVICTED = "Evicted"
+    POD_DELETED = "PodDeleted"
+    POD_LOST = "PodLost"
+    ARTIFACT_COPY_FAILED = "ArtifactCopyFailed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    NO_OUTCOME = "NoOutcome"
+    # of the routing ConfigMap
+    ROUTING_INVALID = "RoutingInvalid"
+    ROUTING_LOADED = "RoutingLoaded"
+
+
+TEXTS: dict[Reason, str] = {
+    Reason.WAITING_FOR_ROUTING: "There is no valid routing ConfigMap yet.",
+    Reason.ROUTED: "The queue leads to a coordinator and an image.",
+    Reason.POD_CREATED: "The attempt's pod was created.",
+    Reason.POD_STARTING: "The pod's images are pulled and its containers started.",
+    Reason.RUNNING: "The language container runs.",
+    Reason.RETRYING: "An attempt failed; the next one starts after the user's delay.",
+    Reason.SUSPENDED: "spec.suspend is true: nothing is started, and what ran was ended; that attempt does not count.",
+    Reason.CANCELLED: "spec.cancel is true.",
+    Reason.UNSCHEDULABLE: "No node takes the pod; the message is the scheduler's.",
+    Reason.IMAGE_PULL_FAILED: "An image cannot be pulled; the message names it.",
+    Reason.CONTAINER_CONFIG: "A container cannot be made: a key that does not exist, or a user that is root.",
+    Reason.MOUNT_FAILED: "A volume cannot be mounted: a Secret, ConfigMap or claim that does not exist.",
+    Reason.POD_REFUSED: "The API server refuses the pod (quota, admission); tried again until the pending timeout.",
+    Reason.PENDING_TIMEOUT: "The pod did not start within timeouts.pending.",
+    Reason.INVALID_SPEC: "The TaskRun's spec is not valid.",
+    Reason.INVALID_POD_TEMPLATE: "The merged pod template is no valid pod.",
+    Reason.FORBIDDEN_POD_TEMPLATE: "The pod template weakens the pod's security, and the routing does not allow it.",
+    Reason.NO_IMAGE: "Neither the coordinator nor the queue nor the pod template names an image.",
+    Reason.OUT_OF_MEMORY: "The language container was killed because it reached its memory limit.",
+    Reason.EVICTED: "The kubelet or an eviction removed the pod.",
+    Reason.POD_DELETED: "Somebody deleted the pod while the task ran.",
+    Reason.POD_LOST: "The pod is gone and nobody saw how it ended: its node, or the pod itself, was removed.",
+    Reason.ARTIFACT_COPY_FAILED: "The artifacts could not be copied from their image.",
+    Reason.DEADLINE_EXCEEDED: "The pod outlived every timeout of its task and was ended by the kubelet.",
+    Reason.NO_OUTCOME: "The pod ended and the bridge left no outcome.",
+    Reason.ROUTING_INVALID: "The routing ConfigMap was edited to something invalid; the last good one stays in use.",
+    Reason.ROUTING_LOADED: "The routing ConfigMap was valid and is in use.",
+}

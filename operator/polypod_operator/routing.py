@@ -1,0 +1,92 @@
+"""The routing as the operator uses it: checked as a whole, and the last good one kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from polypod_coordinators.config import Routing, parse_routing
+from polypod_coordinators.coordinator import create
+from polypod_coordinators.errors import UserError, nearest
+
+from polypod_operator import security
+from polypod_operator.errors import PodError
+from polypod_operator.pod import check_template
+
+
+@dataclass(slots=True)
+class RoutingState:
+    """The routing in use.
+
+    Attributes:
+        current: the last good one, None before there was any.
+        problem: what is wrong with the ConfigMap as it is now; empty if nothing is.
+    """
+
+    current: Routing | None = None
+    problem: str = ""
+
+    def load(self, config_map: Mapping[str, Any] | None, where: str) -> bool:
+        """Take a ConfigMap over if it is valid; return whether anything has changed.
+
+        Args:
+            config_map: the object, None if it was deleted.
+            where: its name, for the message.
+        """
+        before = (self.current, self.problem)
+        if config_map is None:
+            self.problem = f"ConfigMap {where} does not exist; the last good routing stays in use"
+        else:
+            try:
+                self.current, self.problem = parse(config_map, where), ""
+            except UserError as error:
+                self.problem = error.message
+        return (self.current, self.problem) != before
+
+
+def parse(config_map: Mapping[str, Any], where: str) -> Routing:
+    """Return the routing of a ConfigMap.
+
+    Raises:
+        UserError: the message names the key, what was seen and what would be right.
+    """
+    document = {"kind": "ConfigMap", "data": config_map.get("data") or {}}
+    routing = parse_routing(document, f"ConfigMap {where}")
+    problems = list(_problems(routing))
+    if problems:
+        from polypod_coordinators.supervisor.reasons import Reason
+
+        raise UserError(Reason.INVALID_ROUTING, f"ConfigMap {where}: " + "; ".join(problems))
+    return routing
+
+
+def _problems(routing: Routing) -> Iterator[str]:
+    for name, entry in routing.coordinators.items():
+        where = f"coordinators.{name}"
+        try:
+            create(name, entry.classpath, entry.kwargs).roots()
+        except UserError as error:
+            yield error.message
+        for allowance in entry.allow:
+            if allowance not in security.ALLOWANCES:
+                yield f"{where}.allow: {allowance!r} is not known{nearest(allowance, security.ALLOWANCES)}"
+        yield from _template_problems(f"{where}.pod_template", entry.pod_template)
+    for queue, override in routing.queue_overrides.items():
+        yield from _template_problems(f"queue_overrides.{queue}.pod_template", override.pod_template)
+        if queue not in routing.queue_to_coordinator and routing.default_coordinator is None:
+            yield f"queue_overrides.{queue}: the queue is not in queue_to_coordinator" + nearest(
+                queue, routing.queue_to_coordinator
+            )
+    for queue in routing.queue_to_image:
+        if queue not in routing.queue_to_coordinator and routing.default_coordinator is None:
+            yield f"queue_to_image.{queue}: the queue is not in queue_to_coordinator" + nearest(
+                queue, routing.queue_to_coordinator
+            )
+
+
+def _template_problems(where: str, template: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        check_template(template)
+    except PodError as error:
+        yield f"{where}: {error.message}"

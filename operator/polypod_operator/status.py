@@ -1,0 +1,195 @@
+"""From a pod to what its attempt has come to. One pure function; the bridge's word first, then the kubelet's.
+
+The attempt is over when the language container has ended and the bridge has told its outcome, or when the pod has
+ended as a whole or is gone. Containers that are not ours (a mesh's, for one) have no say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from polypod_coordinators.attempt import PASSED
+from polypod_coordinators.supervisor.reasons import Reason as BridgeReason
+from polypod_coordinators.termination import Outcome, decode
+
+from polypod_operator.objects import COPY, Container, PodObject
+from polypod_operator.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The language container has not started.
+
+    Attributes:
+        reason: why, as far as it can be told.
+        problem: True if it will not start unless something is changed.
+    """
+
+    reason: Reason
+    message: str = ""
+    problem: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The language container runs, or has ended and the bridge has not told its outcome yet."""
+
+    when: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The attempt is over.
+
+    Attributes:
+        state: Airflow's name of the state.
+        lost: True if it was not the task that failed but what it ran on, so that another try makes sense.
+    """
+
+    state: str
+    reason: str
+    message: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    start_time: datetime | None = None
+    finish_time: datetime | None = None
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    retry_delay_seconds: float | None = None
+    lost: bool = False
+
+    @property
+    def passed(self) -> bool:
+        return self.state in PASSED
+
+
+Observation = Waiting | Started | Ended
+
+_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable",
+                   "ImageInspectError", "SignatureValidationFailed"})  # fmt: skip
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError",
+                     "PostStartHookError", "CrashLoopBackOff"})  # fmt: skip
+
+
+def observe(pod: PodObject, warning: str = "") -> Observation:
+    """Return what the pod's attempt has come to.
+
+    Args:
+        warning: the last warning among the pod's Events, if they were looked at: only there the kubelet says that a
+            volume cannot be mounted.
+    """
+    outcome = _outcome(pod)
+    over = pod.gone or pod.phase in ("Succeeded", "Failed") or (pod.task.ended and pod.bridge.ended)
+    if over:
+        return _ended(pod, outcome)
+    if pod.task.started is not None:
+        return Started(pod.task.started)
+    return _waiting(pod, warning)
+
+
+def _outcome(pod: PodObject) -> Outcome | None:
+    """Return what the bridge wrote: its last word, be it of this start of its container or of the one before."""
+    for text in (pod.bridge.message, pod.bridge.last_message):
+        if text.startswith("{"):
+            try:
+                return decode(text.encode())
+            except msgspec.MsgspecError:
+                continue
+    return None
+
+
+def _waiting(pod: PodObject, warning: str) -> Waiting:
+    if pod.unschedulable:
+        return Waiting(Reason.UNSCHEDULABLE, pod.unschedulable, problem=True)
+    for container in pod.containers.values():
+        if container.waiting in _PULL:
+            return Waiting(Reason.IMAGE_PULL_FAILED, _said(container), problem=True)
+        if container.waiting in _CONFIG:
+            return Waiting(Reason.CONTAINER_CONFIG, _said(container), problem=True)
+    if warning:
+        reason = Reason.MOUNT_FAILED if "olume" in warning else Reason.POD_STARTING
+        return Waiting(reason, warning, problem=True)
+    return Waiting(Reason.POD_STARTING)
+
+
+def _said(container: Container) -> str:
+    return f"container {container.name!r}: {container.waiting}: {container.message or container.last_message}"
+
+
+def _ended(pod: PodObject, outcome: Outcome | None) -> Ended:
+    facts: dict[str, Any] = {"start_time": pod.task.started, "finish_time": pod.task.finished or pod.bridge.finished}
+    if outcome is not None:
+        facts |= {
+            "exit_code": outcome.exit_code,
+            "signal": outcome.signal,
+            "start_time": pod.task.started or outcome.start_time,
+            "finish_time": outcome.finish_time or facts["finish_time"],
+            "peak_memory_bytes": outcome.peak_memory_bytes,
+            "cpu_seconds": outcome.cpu_seconds,
+            "retry_delay_seconds": outcome.retry_delay_seconds,
+        }
+    if outcome is not None and (outcome.state in PASSED or not _doubtful(outcome)):
+        return _as_told(outcome, facts)
+    reason, message = _why(pod, outcome)
+    if outcome is not None and reason == outcome.reason and reason not in _INTERRUPTED:
+        return _as_told(outcome, facts)
+    if facts.get("exit_code") is None and facts.get("signal") is None and pod.task.ended:
+        facts["exit_code"] = pod.task.exit_code
+    told_retry = outcome is not None and outcome.state == "up_for_retry"
+    return Ended("up_for_retry" if told_retry else "failed", reason, message, lost=True, **facts)
+
+
+_INTERRUPTED = frozenset({BridgeReason.TERMINATED, BridgeReason.BRIDGE_LOST, BridgeReason.LAUNCHER_LOST})
+"""The task was ended from outside."""
+
+
+def _doubtful(outcome: Outcome) -> bool:
+    """Tell whether the bridge itself does not know why the task ended, so that the kubelet is to be asked."""
+    return outcome.reason in _INTERRUPTED | {
+        BridgeReason.EXIT_STATUS_LOST,
+        BridgeReason.OUT_OF_MEMORY,
+        BridgeReason.STARTUP_FAILED,
+    }
+
+
+def _as_told(outcome: Outcome, facts: dict[str, Any]) -> Ended:
+    return Ended(outcome.state, outcome.reason, outcome.message, **facts)
+
+
+def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
+    """Return why an attempt ended of which the bridge told nothing, or nothing sure."""
+    if pod.task.reason == "OOMKilled" or (pod.bridge.reason == "OOMKilled" and not pod.task.ended):
+        which = "language container" if pod.task.reason == "OOMKilled" else "bridge"
+        return Reason.OUT_OF_MEMORY, (
+            f"the {which} reached its memory limit and was killed; raise resources.limits.memory, or lower what the "
+            "task uses"
+        )
+    if pod.reason == "Evicted" or pod.disruption:
+        return Reason.EVICTED, pod.message or pod.disruption
+    if pod.reason == "DeadlineExceeded":
+        return Reason.DEADLINE_EXCEEDED, pod.message or "the pod outlived every timeout of its task"
+    copy = pod.containers.get(COPY)
+    if copy is not None and copy.exit_code:
+        return Reason.ARTIFACT_COPY_FAILED, copy.message.strip() or f"the copy exited with code {copy.exit_code}"
+    if pod.reason:
+        return Reason.POD_LOST, f"{pod.reason}: {pod.message}"
+    if pod.deleting or (pod.gone and pod.phase in ("Pending", "Running")):
+        return Reason.POD_DELETED, "the pod was deleted before its task had ended"
+    if outcome is not None:
+        return outcome.reason, outcome.message
+    if pod.gone:
+        return Reason.POD_LOST, "the pod is gone, and how it ended was not seen"
+    if pod.task.ended:
+        text = pod.task.message.strip() or pod.task.reason
+        return Reason.NO_OUTCOME, (
+            f"the language container ended with exit code {pod.task.exit_code} ({text}) and the bridge left no outcome"
+        )
+    return Reason.NO_OUTCOME, "the pod ended and the bridge left no outcome"
+
+
+def lost(message: str) -> Ended:
+    """Return the end of an attempt whose pod is not there and was not seen to end."""
+    return Ended("failed", Reason.POD_LOST, message, lost=True)
