@@ -1,4 +1,4 @@
-"""Images, built with buildah and kept in the cache as archives: no registry and no Docker is needed for that."""
+"""Images, built with buildah and kept in the cache as OCI layouts: no registry and no Docker is needed for that."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ PYTHON_BASE = "localhost/polypod-test-python:2"
 
 
 def build(name: str, containerfile: str, files: Mapping[str, Path], *, target: str = "", base: str = "") -> Path:
-    """Build an image and return its archive, from the cache if nothing of it has changed.
+    """Build an image and return its OCI layout, a folder, from the cache if nothing of it has changed.
 
     Args:
-        name: the image's name, for the archive's and the progress line.
+        name: the image's name, for the folder's and the progress line.
         containerfile: the text of the Dockerfile.
         files: what the Dockerfile copies: path in the context → file or folder.
         target: the target of the Dockerfile, if it has several.
         base: the value of the build argument BASE_IMAGE; such an image must be in the store.
     """
     key = _key(containerfile, files, target, base)
-    archive = STORE / f"{name}-{key}.tar"
-    if archive.exists():
-        return archive
+    layout = STORE / f"{name}-{key}"
+    if layout.exists():
+        return layout
     STORE.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="polypod-image-") as context:
@@ -46,13 +46,18 @@ def build(name: str, containerfile: str, files: Mapping[str, Path], *, target: s
         command += ["--build-arg", f"BASE_IMAGE={base}"] if base else []
         command += ["--target", target] if target else []
         _run(*command, context)
-    temporary = STORE / f"{name}-{key}.{os.getpid()}.tar"
-    _run(*_BUILDAH, "push", "--quiet", tag, f"docker-archive:{temporary}:localhost/{name}:{key}")
+    temporary = STORE / f"{name}-{key}.{os.getpid()}"
+    _run(*_BUILDAH, "push", "--quiet", tag, f"oci:{temporary}:{key}")
     _run(*_BUILDAH, "rmi", "--force", tag)
-    temporary.replace(archive)
-    print(f"image {name}: {archive.stat().st_size / (1 << 20):.0f} MiB, built in {time.monotonic() - started:.0f} s",
+    size = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file()) / (1 << 20)
+    try:
+        temporary.rename(layout)
+    except OSError:
+        # another run was faster
+        shutil.rmtree(temporary)
+    print(f"image {name}: {size:.0f} MiB compressed, built in {time.monotonic() - started:.0f} s",
           file=sys.stderr, flush=True)  # fmt: skip
-    return archive
+    return layout
 
 
 def python_base() -> str:

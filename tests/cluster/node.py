@@ -164,7 +164,9 @@ class Node:
 
     def _import_pause(self) -> None:
         pause = (self.bin / "pause").resolve()
-        archive = images.build("pause", 'FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n', {"pause": pause})
+        layout = images.build("pause", 'FROM scratch\nCOPY pause /pause\nENTRYPOINT ["/pause"]\n', {"pause": pause})
+        archive = self.folder / "pause.tar"
+        _run("tar", "-cf", str(archive), "-C", str(layout), ".")
         done = self.ctr("images", "import", "--index-name", "localhost/pause:1", str(archive))
         if done.returncode != 0:
             raise RuntimeError(f"the pause image cannot be imported: {done.stderr}")
@@ -192,11 +194,23 @@ class Node:
         command = [str(self.bin / "ctr"), "-a", f"{self.folder}/containerd.sock", "-n", "k8s.io", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
-    def push(self, archive: Path, image: str) -> str:
-        """Push an image archive to the cluster's registry; return the name that pods use."""
+    def push(self, layout: Path, image: str) -> str:
+        """Push an image, an OCI layout, to the cluster's registry; return the name that pods use."""
         name = f"{REGISTRY}/{image}"
-        _run(*self._enter, str(self.bin / "crane"), "push", "--insecure", str(archive), name)
+        _run(*self._enter, str(self.bin / "crane"), "push", "--insecure", str(layout), name)
         return name
+
+    def pids_of(self, pod: str, namespace: str, container: str) -> list[int]:
+        """Return the process, on this machine, that is PID 1 of a pod's running container."""
+        raw = json.loads(self.kubectl("-n", namespace, "get", "pod", pod, "-o", "json").stdout)["status"]
+        statuses = [*(raw.get("initContainerStatuses") or ()), *(raw.get("containerStatuses") or ())]
+        ids = [item["containerID"].rpartition("/")[2] for item in statuses if item["name"] == container]
+        rows = [line.split() for line in self.ctr("tasks", "ls").stdout.splitlines()[1:]]
+        return [int(row[1]) for row in rows if row[0] in ids and row[2] == "RUNNING"]
+
+    def kill(self, pid: int) -> None:
+        """End a container's process, as if the machine had."""
+        os.kill(pid, signal.SIGKILL)
 
     # Down.
 

@@ -7,11 +7,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cluster import images
+from cluster import images, programs
 from cluster.node import Node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,19 +18,19 @@ ARCH = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 OWN = ("operator", "bridge", "api")
 
 
-def own_archives() -> dict[str, Path]:
+def own_images() -> dict[str, Path]:
     """Build our own images with buildah; `make image-files` has collected what goes into them."""
     text = (ROOT / "Dockerfile").read_text()
     base = images.python_base()
-    archives = {}
+    built = {}
     for target in OWN:
         folder = f"build/image/{ARCH}/{target}"
         files = {folder: ROOT / folder}
         if target == "bridge":
             launcher = f"launcher/dist/polypod-launcher-{ARCH}"
             files[launcher] = ROOT / launcher
-        archives[target] = images.build(f"polypod-{target}", _only(text, target), files, target=target, base=base)
-    return archives
+        built[target] = images.build(f"polypod-{target}", _only(text, target), files, target=target, base=base)
+    return built
 
 
 def _only(text: str, target: str) -> str:
@@ -40,7 +39,7 @@ def _only(text: str, target: str) -> str:
     return "".join(part for part in parts if not any(f" AS {name}\n" in part for name in OWN if name != target))
 
 
-def language_archive(name: str, files: Mapping[str, Path], path: str = "") -> Path:
+def language_image(name: str, files: Mapping[str, Path], path: str = "") -> Path:
     """Build an image that holds these files and nothing else: no shell, no Python."""
     lines = ["FROM scratch", *(f"COPY {target} /{target}" for target in files)]
     if path:
@@ -111,53 +110,61 @@ def _add_libraries(binaries: list[Path], target: Path) -> None:
 SALES = ROOT / "examples" / "sales"
 
 
-def sales_archives() -> dict[str, Path]:
+def sales_images() -> dict[str, Path]:
     """Build the language images of the sales example."""
     node = SALES / "typescript/node_modules/node/bin/node"
     java, javascript = jre(), node_root(node)
     return {
-        "sales-jvm": language_archive(
-            "sales-jvm", {**_tree(java), "opt/app/jars": SALES / "jvm/target/jars"}, "/opt/java/bin"
+        "sales-jvm": language_image(
+            "sales-jvm", {**tree(java), "opt/app/jars": SALES / "jvm/target/jars"}, "/opt/java/bin"
         ),
-        "sales-go": language_archive("sales-go", {"opt/app/bin/sales": SALES / "go/dist/sales"}),
-        "sales-typescript": language_archive(
+        "sales-go": language_image("sales-go", {"opt/app/bin/sales": SALES / "go/dist/sales"}),
+        "sales-typescript": language_image(
             "sales-typescript",
-            {**_tree(javascript), "opt/app/bundles/bundle.mjs": SALES / "typescript/dist/bundle.mjs"},
+            {**tree(javascript), "opt/app/bundles/bundle.mjs": SALES / "typescript/dist/bundle.mjs"},
             "/usr/bin",
         ),
     }
 
 
-def _tree(root: Path) -> dict[str, Path]:
+def tree(root: Path) -> dict[str, Path]:
     """Return the folders under a root, each by the place that it has in an image."""
     return {path.name: path for path in sorted(root.iterdir())}
 
 
-@dataclass(frozen=True)
-class Installed:
-    """What was put onto a cluster: the names of our images there."""
-
-    images: Mapping[str, str]
-
-
-def install(node: Node) -> Installed:
-    """Push our images, apply the CRD and the manifests, and wait until both programs are ready."""
-    names = push(node, own_archives())
-    node.kubectl("apply", "--server-side", "-f", str(ROOT / "crds" / "taskruns.yaml"))
-    node.kubectl("wait", "--for=condition=Established", "crd/taskruns.polypod.dev", "--timeout=60s")
-    node.kubectl("apply", "-f", "-", stdin=manifests(names))
+def apply(kubectl: Callable[..., object], names: Mapping[str, str]) -> None:
+    """Apply the CRD and the manifests with our images under these names, and wait until both programs are ready."""
+    kubectl("apply", "--server-side", "-f", str(ROOT / "crds" / "taskruns.yaml"))
+    kubectl("wait", "--for=condition=Established", "crd/taskruns.polypod.dev", "--timeout=60s")
+    kubectl("apply", "-f", "-", stdin=manifests(names))
     for deployment in ("polypod-api", "polypod-operator"):
-        node.kubectl("-n", "polypod-system", "rollout", "status", f"deployment/{deployment}", "--timeout=180s")
-    return Installed(names)
+        kubectl("-n", "polypod-system", "rollout", "status", f"deployment/{deployment}", "--timeout=180s")
 
 
-def push(node: Node, archives: Mapping[str, Path]) -> dict[str, str]:
-    """Push images; return their names in the cluster."""
+def push(node: Node, layouts: Mapping[str, Path]) -> dict[str, str]:
+    """Push images to a node's registry; return their names there."""
+    return {name: node.push(layout, image_name(layout)) for name, layout in layouts.items()}
+
+
+def push_to(registry: str, layouts: Mapping[str, Path]) -> dict[str, str]:
+    """Push images to a registry that an existing cluster pulls from; return their names there.
+
+    Raises:
+        RuntimeError: there is no registry.
+    """
+    if not registry:
+        raise RuntimeError("set POLYPOD_TEST_REGISTRY to a registry that the cluster can pull from, host:port/path")
+    crane = programs.build((programs.CRANE,)) / "crane"
     names = {}
-    for name, archive in archives.items():
-        repository, _, key = archive.stem.rpartition("-")
-        names[name] = node.push(archive, f"{repository}:{key}")
+    for name, layout in layouts.items():
+        names[name] = f"{registry}/{image_name(layout)}"
+        subprocess.run([str(crane), "push", "--insecure", str(layout), names[name]], check=True, capture_output=True)
     return names
+
+
+def image_name(layout: Path) -> str:
+    repository, _, key = layout.name.rpartition("-")
+    return f"{repository}:{key}"
 
 
 def manifests(names: Mapping[str, str]) -> str:

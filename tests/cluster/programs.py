@@ -28,6 +28,7 @@ class Program:
 
 
 CONTROL_PLANE = (Program("kubernetes", (".",), ("kubernetes",)), Program("etcd", (".",), ("etcd",)))
+CRANE = Program("crane", ("github.com/google/go-containerregistry/cmd/crane",), ("crane",))
 NODE = (
     Program(
         "containerd",
@@ -35,7 +36,7 @@ NODE = (
         ("containerd", "ctr", "containerd-shim-runc-v2"),
     ),
     Program("coredns", (".",), ("coredns",)),
-    Program("crane", ("github.com/google/go-containerregistry/cmd/crane",), ("crane",)),
+    CRANE,
     Program("pause", (".",), ("pause",)),
 )
 
@@ -54,7 +55,7 @@ def build(programs: tuple[Program, ...]) -> Path:
             _build(program, made)
         for name in program.gives:
             _link(folder / name, made / name)
-    if programs is CONTROL_PLANE or CONTROL_PLANE[0] in programs:
+    if CONTROL_PLANE[0] in programs:
         for name in KUBERNETES:
             _link(folder / name, folder / "kubernetes")
     return folder

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.api import Store
 from support.bridge import COORDINATORS, Bridge, Result
+from support.misbehaviours import MISBEHAVIOURS
 from support.processes import alive, children
 from support.rogue_runtime import rogue_coordinator
 
@@ -46,28 +47,7 @@ def wait_for_event(bridge: Bridge, event: str) -> None:
         time.sleep(0.02)
 
 
-CASES: list[tuple[str, dict[str, str], str, str, str]] = [
-    ("never_connects", {}, "failed", "StartupTimeout", "comm and logs"),
-    ("connects_once", {}, "failed", "StartupTimeout", "did not connect to comm within 5 s"),
-    ("connects_thrice", {}, "success", "TaskSucceeded", ""),
-    ("exits_before_connecting", {}, "failed", "StartupFailed", "exited with code 9 before it connected"),
-    ("closes_comm_early", {}, "failed", "NoTerminalState", "without a terminal message"),
-    ("closes_comm_early", {"ROGUE_EXIT": "3"}, "failed", "RuntimeExited", "code 3"),
-    ("closes_logs_early", {}, "success", "TaskSucceeded", ""),
-    ("not_an_array", {}, "failed", "ProtocolError", "not [id, body] in msgpack"),
-    ("announces_too_much", {}, "failed", "ProtocolError", "announced a frame of 4294967295 bytes"),
-    ("undecodable_body", {}, "success", "TaskSucceeded", ""),
-    ("skipped_then_crash", {}, "failed", "RuntimeExited", "code 7 after reporting skipped"),
-    ("removed", {}, "removed", "TaskRemoved", ""),
-    ("two_terminal_messages", {}, "success", "TaskSucceeded", ""),
-    ("malformed_logs", {}, "success", "TaskSucceeded", ""),
-    ("many_in_flight", {}, "success", "TaskSucceeded", ""),
-    ("kills_itself", {"ROGUE_SIGNAL": str(int(signal.SIGSEGV))}, "failed", "RuntimeKilledBySignal", "SIGSEGV"),
-    ("kills_itself", {"ROGUE_SIGNAL": str(int(signal.SIGKILL))}, "failed", "LikelyOutOfMemory", "memory"),
-]
-
-
-@pytest.mark.parametrize(("behaviour", "env", "state", "reason", "message"), CASES)
+@pytest.mark.parametrize(("behaviour", "env", "state", "reason", "message"), MISBEHAVIOURS)
 def test_every_misbehaviour_has_its_outcome(
     filled: Store, rogue: Rogue, behaviour: str, env: dict[str, str], state: str, reason: str, message: str
 ) -> None:

@@ -215,6 +215,13 @@ def waits(peer: Peer) -> None:
     time.sleep(600)
 
 
+def eats_memory(peer: Peer) -> None:
+    peer.start()
+    kept = []
+    while True:
+        kept.append(b"x" * (4 << 20))
+
+
 def late_success(peer: Peer) -> None:
     peer.start()
     peer.log('{"level":"info","event":"waiting"}\n')

@@ -1,0 +1,293 @@
+"""Polypod on a real cluster, as the tests use it: apply, look, wait for conditions. Every wait has a generous limit."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from support.paths import GO_ROOT, JAVA_ROOT, NODE, ROOT, TYPESCRIPT_ROOT
+from support.rogue_runtime import MANIFEST
+
+from cluster import images, polypod, programs
+from cluster.node import Node
+
+WAIT = 180.0
+Raw = dict[str, Any]
+
+
+def conformance_images(folder: Path) -> dict[str, Path]:
+    """Build the language images of the conformance programs, and one whose runtime misbehaves."""
+    python = ROOT / f"build/image/{polypod.ARCH}/bridge"
+    node, bundle = folder / "node", folder / "bundle.mjs"
+    node.write_text(f"#!/usr/bin/python3 -P\n{(ROOT / 'tests/support/rogue.py').read_text()}")
+    node.chmod(0o755)
+    bundle.write_text(f"//# airflowMetadata={base64.b64encode(MANIFEST.encode()).decode()}\n")
+    rogue_file = (
+        "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY node /usr/local/bin/node\nCOPY bundle.mjs /opt/app/bundle.mjs\n"
+        "COPY python /opt/python\nENV PYTHONPATH=/opt/python PATH=/usr/local/bin:/usr/bin\nUSER 65532:65532\n"
+    )
+    return {
+        "golang": polypod.language_image("conformance-go", {"opt/app/bin/conformance": GO_ROOT / "conformance"}),
+        "jvm": polypod.language_image(
+            "conformance-jvm", {**polypod.tree(polypod.jre()), "opt/app/jars": JAVA_ROOT}, "/opt/java/bin"
+        ),
+        "typescript": polypod.language_image(
+            "conformance-typescript",
+            {**polypod.tree(polypod.node_root(NODE)), "opt/app/bundles/bundle.mjs": TYPESCRIPT_ROOT / "bundle.mjs"},
+            "/usr/bin",
+        ),
+        "rogue": images.build(
+            "rogue", rogue_file, {"node": node, "bundle.mjs": bundle, "python": python}, base=images.python_base()
+        ),
+        # artifacts alone: a language image gets them from here
+        "artifacts": images.build(
+            "artifacts",
+            "FROM scratch\nCOPY conformance /bundles/conformance\n",
+            {"conformance": GO_ROOT / "conformance"},
+        ),
+        # a language image without any artifact; one of Go's needs nothing at all
+        "empty": images.build(
+            "empty", "FROM scratch\nCOPY nothing /nothing\nUSER 65532:65532\n", {"nothing": _empty(folder)}
+        ),
+    }
+
+
+def _empty(folder: Path) -> Path:
+    made = folder / "nothing"
+    made.write_text("")
+    return made
+
+
+COORDINATORS: dict[str, tuple[str, Raw]] = {
+    "golang": ("executable.ExecutableCoordinator", {"executables_root": ["/opt/app/bin"]}),
+    "jvm": ("java.JavaCoordinator", {"jars_root": ["/opt/app/jars"], "jvm_args": ["-XX:TieredStopAtLevel=1"]}),
+    "typescript": ("node.NodeCoordinator", {"bundles_root": ["/opt/app/bundles"]}),
+    "rogue": ("node.NodeCoordinator", {"bundles_root": ["/opt/app"], "task_startup_timeout": 60}),
+}
+
+
+class Lab:
+    """A cluster with Polypod on it: our own node, or the cluster of `POLYPOD_TEST_KUBECONFIG`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.node: Node | None = None
+        given = os.environ.get("POLYPOD_TEST_KUBECONFIG")
+        if given:
+            self._kubectl = [
+                shutil.which("kubectl") or str(programs.CACHE / "bin" / "kubectl"),
+                f"--kubeconfig={given}",
+            ]
+        else:
+            self.node = Node(secrets.token_hex(3))
+
+    def up(self) -> None:
+        built = {**polypod.own_images(), **conformance_images(self.folder)}
+        if self.node is not None:
+            self.node.up()
+            self._kubectl = [str(self.node.bin / "kubectl"), f"--kubeconfig={self.node.kubeconfig}"]
+            names = polypod.push(self.node, built)
+        else:
+            names = polypod.push_to(os.environ.get("POLYPOD_TEST_REGISTRY", ""), built)
+        self.images = names
+        polypod.apply(self.kubectl, {name: names[name] for name in polypod.OWN})
+        self.routing = self.make_routing()
+        self.put_routing(self.routing)
+
+    def down(self) -> None:
+        if self.node is not None:
+            self.node.down()
+
+    def make_routing(self) -> Raw:
+        """Return a routing with a coordinator and a queue for each conformance program."""
+        entries: dict[str, Raw] = {}
+        for name, (classpath, kwargs) in COORDINATORS.items():
+            entries[name] = {
+                "classpath": f"airflow.sdk.coordinators.{classpath}",
+                "kwargs": kwargs,
+                "image": self.images[name],
+                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+            }
+        return {"coordinators": entries, "queue_to_coordinator": {name: name for name in entries}}
+
+    def put_routing(self, routing: Mapping[str, Any]) -> None:
+        """Write the routing ConfigMap."""
+        data = {key: yaml.safe_dump(value) if not isinstance(value, str) else value for key, value in routing.items()}
+        metadata = {"name": "polypod-routing", "namespace": "polypod-system"}
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+        # replaced and not merged: a key that is left out must go
+        done = self.kubectl("replace", "-f", "-", stdin=json.dumps(document), check=False)
+        if done.returncode != 0:
+            self.kubectl("create", "-f", "-", stdin=json.dumps(document))
+
+    # kubectl.
+
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        command = [*self._kubectl, *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0 or not check, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done
+
+    def get(self, *arguments: str) -> Raw:
+        found: Raw = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+        return found
+
+    def set_operator_option(self, option: str) -> None:
+        """Start the operator anew with another value of an option."""
+        name = option.partition("=")[0]
+        raw = self.get("-n", "polypod-system", "deployment", "polypod-operator")
+        [container] = raw["spec"]["template"]["spec"]["containers"]
+        arguments = [item for item in container["args"] if not item.startswith(f"{name}=")] + [option]
+        change = [{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]
+        target = ("-n", "polypod-system")
+        self.kubectl(*target, "patch", "deployment", "polypod-operator", "--type=json", "-p", json.dumps(change))
+        self.kubectl(*target, "rollout", "status", "deployment/polypod-operator", "--timeout=180s")
+
+    def volume(self, name: str) -> Raw:
+        """Return a volume on the node's disk that holds a bundle, for the claim of a test."""
+        assert self.node is not None
+        folder = self.node.folder / f"volume-{name}"
+        folder.mkdir(mode=0o755)
+        shutil.copy2(GO_ROOT / "conformance", folder / "conformance")
+        spec = {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadOnlyMany"],
+            "hostPath": {"path": str(folder)},
+            "storageClassName": "",
+        }
+        return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+
+    def operator_logs(self) -> str:
+        return self.kubectl("-n", "polypod-system", "logs", "deployment/polypod-operator", "--tail=-1").stdout
+
+
+class Namespace:
+    """A namespace of one test, which enforces the `restricted` Pod Security standard."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.name = f"test-{secrets.token_hex(4)}"
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        lab.kubectl("create", "-f", "-", stdin=json.dumps(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name, "labels": labels}}))  # fmt: skip
+        self.wait(lambda: self.kubectl("get", "serviceaccount", "default", check=False).returncode == 0)
+
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        return self.lab.kubectl("-n", self.name, *arguments, stdin=stdin, check=check)
+
+    def apply(self, *documents: Raw) -> None:
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+
+    def run(self, name: str, task_id: str, queue: str = "golang", **spec: Any) -> str:
+        """Apply a TaskRun of the conformance Dag; return its name."""
+        self.apply(task_run(name, task_id, queue, **spec))
+        return name
+
+    def patch(self, name: str, **spec: Any) -> None:
+        self.kubectl("patch", "taskrun", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def taskrun(self, name: str) -> Raw:
+        return self.lab.get("-n", self.name, "taskrun", name)
+
+    def taskruns(self) -> dict[str, Raw]:
+        return {item["metadata"]["name"]: item for item in self.lab.get("-n", self.name, "taskruns")["items"]}
+
+    def status(self, name: str) -> Raw:
+        found: Raw = self.taskrun(name).get("status", {})
+        return found
+
+    def finish(self, name: str, timeout: float = WAIT) -> Raw:
+        """Wait for the end of a TaskRun; return its status."""
+        self.finish_all([name], timeout)
+        return self.status(name)
+
+    def finish_all(self, names: Iterable[str], timeout: float = WAIT) -> dict[str, Raw]:
+        """Wait for the end of TaskRuns; return their statuses."""
+        wanted = sorted(names)
+        done = self.kubectl(
+            "wait", "--for=condition=Complete", f"--timeout={timeout:.0f}s", *(f"taskrun/{name}" for name in wanted),
+            check=False,
+        )  # fmt: skip
+        found = {name: raw.get("status", {}) for name, raw in self.taskruns().items()}
+        assert done.returncode == 0, (
+            done.stderr,
+            {name: found.get(name) for name in wanted},
+            self.lab.operator_logs()[-3000:],
+        )
+        return found
+
+    def wait(self, ready: Callable[[], Any], timeout: float = WAIT) -> Any:
+        """Wait until something is true; return it."""
+        give_up = time.monotonic() + timeout
+        while not (found := ready()):
+            if time.monotonic() > give_up:
+                raise AssertionError(f"not within {timeout:.0f} s; {self.describe()}")
+            time.sleep(0.1)
+        return found
+
+    def until(self, name: str, **wanted: Any) -> Raw:
+        """Wait until a TaskRun's status has these values; return it."""
+
+        def matches() -> Raw | None:
+            status = self.status(name)
+            return status if all(status.get(key) == value for key, value in wanted.items()) else None
+
+        found: Raw = self.wait(matches)
+        return found
+
+    def running(self, name: str) -> str:
+        """Wait until a TaskRun's task says that it waits; return its pod's name."""
+        pod: str = self.until(name, phase="Running")["attempts"][-1]["podName"]
+        self.wait(lambda: '"waiting"' in self.logs(pod) or '"event":"waiting' in self.logs(pod))
+        return pod
+
+    def logs(self, pod: str, container: str = "bridge") -> str:
+        return self.kubectl("logs", pod, "-c", container, check=False).stdout
+
+    def records(self, pod: str) -> list[Raw]:
+        """Return the task's log as records."""
+        return [json.loads(line) for line in self.logs(pod).splitlines() if line.startswith("{")]
+
+    def pods(self) -> list[Raw]:
+        found: list[Raw] = self.lab.get("-n", self.name, "pods")["items"]
+        return found
+
+    def events(self, kind: str = "TaskRun") -> list[Raw]:
+        items = self.lab.get("-n", self.name, "events")["items"]
+        return [item for item in items if item["involvedObject"]["kind"] == kind]
+
+    def describe(self) -> str:
+        return json.dumps([raw.get("status") for raw in self.taskruns().values()], indent=1)[-4000:]
+
+    def delete(self) -> None:
+        self.lab.kubectl("delete", "namespace", self.name, "--wait=false")
+
+
+def task_run(name: str, task_id: str, queue: str = "golang", **spec: Any) -> Raw:
+    """Return a TaskRun of the conformance Dag."""
+    common = {"queue": queue, "dagId": "conformance", "taskId": task_id, "runId": f"run-{secrets.token_hex(6)}"}
+    return {
+        "apiVersion": "polypod.dev/v1alpha1",
+        "kind": "TaskRun",
+        "metadata": {"name": name},
+        "spec": {**common, **spec},
+    }
+
+
+def rogue_env(behaviour: str, **env: str) -> Raw:
+    """Return the pod template that has the rogue runtime misbehave in a given way."""
+    values = [{"name": "ROGUE", "value": behaviour}, *({"name": key, "value": value} for key, value in env.items())]
+    return {"spec": {"containers": [{"name": "task", "env": values}]}}

@@ -1,0 +1,130 @@
+"""The routing ConfigMap on a real cluster: hot reload, bad edits, and what a pod template may not do."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cluster.lab import Lab, Namespace
+
+
+@pytest.fixture
+def routing(lab: Lab) -> Iterator[dict[str, Any]]:
+    """A routing to change; the lab's own is put back."""
+    yield copy.deepcopy(lab.routing)
+    lab.put_routing(lab.routing)
+
+
+def test_an_unmapped_queue_fails_cleanly_and_a_mended_map_runs_at_once(
+    lab: Lab, namespace: Namespace, routing: dict[str, Any]
+) -> None:
+    namespace.run("lost", "success", "nowhere")
+    status = namespace.finish("lost")
+    assert (status["phase"], status["reason"]) == ("Failed", "InvalidRouting")
+    for word in ("'conformance'", "'success'", "'nowhere'", namespace.taskrun("lost")["spec"]["runId"]):
+        assert word in status["message"]
+    assert not namespace.pods()
+    routing["queue_to_coordinator"]["nowhere"] = "golang"
+    lab.put_routing(routing)
+    edited = time.monotonic()
+    number = 0
+    while True:
+        # each a new TaskRun: what has failed stays so
+        name = namespace.run(f"found-{(number := number + 1)}", "success", "nowhere")
+        if namespace.finish(name)["state"] == "success":
+            break
+        assert time.monotonic() - edited < 60
+
+
+def test_a_bad_edit_keeps_the_last_good_routing_and_says_why(
+    lab: Lab, namespace: Namespace, routing: dict[str, Any]
+) -> None:
+    routing["coordinators"]["golang"]["kwargs"] = {"executable_root": ["/opt"]}
+    lab.put_routing(routing)
+
+    def told() -> list[str]:
+        items = lab.get("-n", "polypod-system", "events")["items"]
+        return [item["message"] for item in items if item["reason"] == "RoutingInvalid"]
+
+    [message, *_] = namespace.wait(told)
+    assert "'executable_root'" in message
+    assert "did you mean 'executables_root'" in message
+    namespace.run("still", "success")
+    assert namespace.finish("still")["state"] == "success"
+    lab.put_routing(lab.routing)
+
+
+def test_per_queue_overrides_and_a_coordinator_of_ones_own(
+    lab: Lab, namespace: Namespace, routing: dict[str, Any]
+) -> None:
+    routing["queue_to_coordinator"]["eu"] = "golang"
+    routing["queue_to_image"] = {"eu": lab.images["jvm"]}
+    routing["queue_overrides"] = {"eu": {"pod_template": {"metadata": {"labels": {"region": "eu"}}}}}
+    lab.put_routing(routing)
+    namespace.wait(lambda: "routing loaded" in lab.operator_logs())
+    namespace.wait(lambda: _image_of(namespace, "eu") == lab.images["jvm"])
+    # the queue leads to the image of a JVM, where no bundle is; a coordinator named in the TaskRun finds the jars
+    name = namespace.run("own", "skip", "eu", coordinator="jvm")
+    assert namespace.finish(name)["state"] == "skipped"
+    [pod] = [item for item in namespace.pods() if item["metadata"]["labels"]["polypod.dev/taskrun"] == "own"]
+    assert pod["metadata"]["labels"]["region"] == "eu"
+
+
+def _image_of(namespace: Namespace, queue: str) -> str:
+    name = namespace.run(f"probe-{time.monotonic_ns()}", "skip", queue)
+    status = namespace.finish(name)
+    return str(status["attempts"][-1]["image"]) if status.get("attempts") else ""
+
+
+FORBIDDEN = {
+    "host-network": ({"spec": {"hostNetwork": True}}, "hostNetwork"),
+    "host-path": ({"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/etc"}}]}}, "hostPath"),
+    "privileged": (
+        {"spec": {"containers": [{"name": "task", "securityContext": {"privileged": True}}]}},
+        "privileged",
+    ),
+    "account": ({"spec": {"serviceAccountName": "admin"}}, "serviceAccountName"),
+    "command": ({"spec": {"containers": [{"name": "task", "command": ["sh"]}]}}, "launcher"),
+    "token": (
+        {"spec": {"containers": [{"name": "task", "volumeMounts": [{"name": "polypod-token", "mountPath": "/t"}]}]}},
+        "Polypod's own",
+    ),
+}
+
+
+def test_a_template_that_weakens_the_pod_is_refused_with_a_message(lab: Lab, namespace: Namespace) -> None:
+    for name, (template, _) in FORBIDDEN.items():
+        namespace.run(name, "success", podTemplate=template)
+    found = namespace.finish_all(FORBIDDEN)
+    for name, (_, word) in FORBIDDEN.items():
+        assert (found[name]["phase"], found[name]["reason"]) == ("Failed", "ForbiddenPodTemplate"), found[name]
+        assert word in found[name]["message"]
+    assert not namespace.pods()
+
+
+def test_what_the_api_server_finds_invalid_is_the_users_to_know(lab: Lab, namespace: Namespace) -> None:
+    template = {"spec": {"containers": [{"name": "task", "resources": {"limits": {"memory": "much"}}}]}}
+    namespace.run("invalid", "success", podTemplate=template)
+    status = namespace.finish("invalid")
+    assert status["reason"] == "InvalidPodTemplate"
+    assert "quantities must match" in status["message"]
+
+
+def test_a_pod_that_admission_refuses_waits_and_says_why(lab: Lab, namespace: Namespace) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none"},
+        "spec": {"hard": {"pods": "0"}},
+    }
+    namespace.apply(quota)
+    namespace.wait(lambda: lab.get("-n", namespace.name, "resourcequota", "none").get("status", {}).get("hard"))
+    namespace.run("refused", "success")
+    status = namespace.until("refused", phase="Pending", reason="PodRefused")
+    assert "exceeded quota" in status["message"]
+    namespace.kubectl("delete", "resourcequota", "none")
+    assert namespace.finish("refused")["state"] == "success"

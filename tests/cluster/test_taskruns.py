@@ -1,0 +1,368 @@
+"""TaskRuns in real pods: every outcome, the user's retries and timeouts, and what keeps a pod from starting."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import yaml
+from support.misbehaviours import MISBEHAVIOURS
+
+from cluster import polypod
+from cluster.lab import Lab, Namespace, rogue_env, task_run
+
+SECRETS: list[dict[str, Any]] = [
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "connections"},
+        "stringData": {
+            "AIRFLOW_CONN_CONFORMANCE_DB": "postgres://user:s3cr3t-pa55@db.example:5432/sales?token=extra-t0ken-value"
+        },
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "variables"},
+        "data": {
+            "AIRFLOW_VAR_CONFORMANCE_IN": "a variable",
+            **{f"AIRFLOW_VAR_CONFORMANCE_{number}": f"value {number}" for number in range(20)},
+        },
+    },
+]
+SOURCES: dict[str, Any] = {
+    "connectionsFrom": [{"secretRef": {"name": "connections"}}],
+    "variablesFrom": [{"configMapRef": {"name": "variables"}}],
+}
+
+
+def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {item["type"]: (item["status"], item["reason"]) for item in status["conditions"]}
+
+
+def test_three_languages_in_images_that_hold_nothing_else(lab: Lab, namespace: Namespace) -> None:
+    """The sales example, as applied by a user: XComs flow, the log is complete and masked."""
+    assert lab.node is not None or lab.images
+    names = polypod.push(lab.node, polypod.sales_images()) if lab.node else {}
+    routing = yaml.safe_load((polypod.SALES / "cluster-routing.yaml").read_text())["data"]
+    sales = {key: yaml.safe_load(value) for key, value in routing.items()}
+    for entry in sales["coordinators"].values():
+        image = entry["image"].partition(":")[0]
+        entry["image"] = names.get(image, entry["image"])
+    merged = {key: {**lab.routing.get(key, {}), **value} for key, value in sales.items()}
+    merged["queue_to_coordinator"] = {
+        **lab.routing["queue_to_coordinator"],
+        **{f"sales-{queue}": name for queue, name in sales["queue_to_coordinator"].items()},
+    }
+    lab.put_routing(merged)
+    try:
+        documents = list(yaml.safe_load_all((polypod.SALES / "taskruns.yaml").read_text()))
+        namespace.apply(*(document for document in documents if document["kind"] != "TaskRun"))
+        for document in documents:
+            if document["kind"] == "TaskRun":
+                document["spec"]["queue"] = f"sales-{document['spec']['queue']}"
+                document["metadata"]["annotations"] = {}
+                namespace.apply(document)
+                status = namespace.finish(document["metadata"]["name"])
+                assert (status["phase"], status["state"]) == ("Succeeded", "success"), namespace.describe()
+                assert conditions(status) == {
+                    "Routed": ("True", "Routed"),
+                    "Started": ("True", "Running"),
+                    "Complete": ("True", "TaskSucceeded"),
+                    "Succeeded": ("True", "TaskSucceeded"),
+                }
+    finally:
+        lab.put_routing(lab.routing)
+    [extract] = namespace.status("extract")["attempts"]
+    assert extract["exitCode"] == 0
+    assert extract["peakMemoryBytes"] > 10 << 20
+    assert extract["cpuSeconds"] > 0
+    assert (extract["nodeName"] != "", extract["coordinator"]) == (True, "jdk-17")
+    pod = namespace.status("report")["attempts"][0]["podName"]
+    events = [record["event"] for record in namespace.records(pod)]
+    assert "best customer: Alan with 210.00" in events
+    assert "best customer: Alan with 210.00" in namespace.logs(pod, "task")
+    # what kubectl shows by default is the whole log
+    assert "best customer" in namespace.kubectl("logs", pod).stdout
+    assert "correct-horse" not in "".join(
+        namespace.logs(item["metadata"]["name"], container)
+        for item in namespace.pods()
+        for container in ("bridge", "task")
+    )
+    for item in namespace.pods():
+        assert "correct-horse" not in json.dumps(item)
+        [task] = item["spec"]["containers"]
+        assert task["command"] == ["/polypod/launcher"]
+
+
+def test_every_misbehaviour_has_the_outcome_that_it_has_locally(lab: Lab, namespace: Namespace) -> None:
+    expected = {}
+    documents = []
+    namespace.apply(*SECRETS)
+    for number, (behaviour, env, state, reason, message) in enumerate(MISBEHAVIOURS):
+        name = f"m{number}-{behaviour.replace('_', '-')}"
+        timeouts = {"startup": "5s"} if reason == "StartupTimeout" else {}
+        documents.append(
+            task_run(name, "rogue", "rogue", podTemplate=rogue_env(behaviour, **env), timeouts=timeouts, **SOURCES)
+        )
+        expected[name] = (state, reason, message)
+    namespace.apply(*documents)
+    found = namespace.finish_all(expected)
+    for name, (state, reason, message) in expected.items():
+        status = found[name]
+        assert (status["state"], status["reason"]) == (state, reason), (name, status)
+        assert message in status["message"]
+        assert status["phase"] == ("Succeeded" if state in ("success", "removed", "skipped") else "Failed")
+        assert status["tries"] == 1
+        # one failure, one Event
+        told = [item for item in namespace.events() if item["involvedObject"]["name"] == name]
+        assert len(told) == (0 if status["phase"] == "Succeeded" else 1), told
+
+
+CASES = [
+    # queue, task → state, reason
+    ("golang", "success", "success", "TaskSucceeded"),
+    ("golang", "fail_for_good", "failed", "TaskFailed"),
+    ("golang", "skip", "skipped", "TaskSkipped"),
+    ("golang", "crash", "failed", "RuntimeExited"),
+    ("golang", "no_such_task", "removed", "TaskRemoved"),
+    ("golang", "connection", "success", "TaskSucceeded"),
+    ("golang", "concurrent", "success", "TaskSucceeded"),
+    ("golang", "variables", "success", "TaskSucceeded"),
+    ("jvm", "fail_for_good", "failed", "TaskFailed"),
+    ("jvm", "skip", "skipped", "TaskSkipped"),
+    ("jvm", "exit_zero", "failed", "NoTerminalState"),
+    ("jvm", "connection", "success", "TaskSucceeded"),
+    ("jvm", "spam", "success", "TaskSucceeded"),
+    ("typescript", "connection", "success", "TaskSucceeded"),
+    ("typescript", "exit_zero", "failed", "NoTerminalState"),
+]
+
+
+def test_every_language_ends_as_it_does_locally(lab: Lab, namespace: Namespace) -> None:
+    namespace.apply(*SECRETS)
+    names = {f"{queue}-{task.replace('_', '-')}": (state, reason) for queue, task, state, reason in CASES}
+    namespace.apply(
+        *(
+            task_run(f"{queue}-{task.replace('_', '-')}", task, queue, params={"lines": 2000}, **SOURCES)
+            for queue, task, _, _ in CASES
+        )
+    )
+    found = namespace.finish_all(names)
+    for name, outcome in names.items():
+        assert (found[name]["state"], found[name]["reason"]) == outcome, (name, found[name])
+    pod = found["jvm-spam"]["attempts"][0]["podName"]
+    numbers = [record["number"] for record in namespace.records(pod) if record["event"] == "spam"]
+    assert numbers == list(range(2000))
+    for name in ("golang-connection", "jvm-connection", "typescript-connection"):
+        pod = found[name]["attempts"][0]["podName"]
+        assert "s3cr3t-pa55" not in namespace.logs(pod)
+
+
+def test_failed_tries_are_tried_again_with_backoff(lab: Lab, namespace: Namespace) -> None:
+    retries = {"limit": 2, "delay": "1s", "backoff": "exponential", "maxDelay": "10s"}
+    namespace.run("retried", "fail", retries=retries)
+    namespace.run("asked", "retry_after", retries={"limit": 1, "delay": "1m"}, params={"seconds": 1})
+    found = namespace.finish_all(["retried", "asked"])
+    status = found["retried"]
+    assert (status["phase"], status["state"], status["failedTries"]) == ("Failed", "failed", 3)
+    assert [attempt["state"] for attempt in status["attempts"]] == ["up_for_retry", "up_for_retry", "failed"]
+    times = [
+        (datetime.fromisoformat(attempt["createTime"]), datetime.fromisoformat(attempt["finishTime"]))
+        for attempt in status["attempts"]
+    ]
+    # creation times are whole seconds
+    gaps = [(later[0] - earlier[1]).total_seconds() for earlier, later in pairwise(times)]
+    assert gaps[0] >= 0
+    assert gaps[1] >= 1
+    assert len({attempt["podName"] for attempt in status["attempts"]}) == 3
+    reasons = [item["reason"] for item in namespace.events() if item["involvedObject"]["name"] == "retried"]
+    assert reasons.count("Retrying") == 2
+    # the task itself asked for a delay that is shorter than the minute of its spec
+    assert [attempt["state"] for attempt in found["asked"]["attempts"]] == ["up_for_retry", "failed"]
+
+
+def test_timeouts(lab: Lab, namespace: Namespace) -> None:
+    namespace.run("execution", "wait", timeouts={"execution": "2s"})
+    namespace.run("startup", "rogue", "rogue", podTemplate=rogue_env("never_connects"), timeouts={"startup": "2s"})
+    found = namespace.finish_all(["execution", "startup"])
+    assert (found["execution"]["state"], found["execution"]["reason"]) == ("failed", "ExecutionTimeout")
+    assert (found["startup"]["state"], found["startup"]["reason"]) == ("failed", "StartupTimeout")
+
+
+def test_what_keeps_a_pod_from_starting_is_seen_at_once_and_ends_with_the_pending_timeout(
+    lab: Lab, namespace: Namespace
+) -> None:
+    timeouts = {"pending": "25s"}
+    image = {"spec": {"containers": [{"name": "task", "image": "10.89.0.1:5000/no/such-image:1"}]}}
+    nowhere = {"spec": {"nodeSelector": {"no-such": "node"}}}
+    key = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "no-such-secret", "key": "x"}}}
+    config = {"spec": {"containers": [{"name": "task", "env": [key]}]}}
+    namespace.run("no-image", "success", podTemplate=image, timeouts=timeouts)
+    namespace.run("no-node", "success", podTemplate=nowhere, timeouts=timeouts)
+    namespace.run("no-key", "success", podTemplate=config, timeouts=timeouts)
+    secret = [{"secretRef": {"name": "no-such-secret"}}]
+    namespace.run("no-secret", "success", connectionsFrom=secret, timeouts=timeouts)
+    expected = {
+        "no-image": ("ImagePullFailed", "no/such-image"),
+        "no-node": ("Unschedulable", "node affinity"),
+        "no-key": ("ContainerConfigError", "no-such-secret"),
+        "no-secret": ("MountFailed", "no-such-secret"),
+    }
+    for name, (reason, _) in expected.items():
+        namespace.until(name, phase="Pending", reason=reason)
+    found = namespace.finish_all(expected)
+    for name, (reason, message) in expected.items():
+        status = found[name]
+        assert (status["phase"], status["reason"]) == ("Failed", reason), (name, status)
+        assert message in status["message"]
+        assert "did not start within 25s" in status["message"]
+    namespace.wait(lambda: not namespace.pods())
+
+
+def test_out_of_memory_is_told_apart(lab: Lab, namespace: Namespace) -> None:
+    template = rogue_env("eats_memory")
+    template["spec"]["containers"][0]["resources"] = {"limits": {"memory": "64Mi"}}
+    namespace.run("greedy", "rogue", "rogue", podTemplate=template)
+    status = namespace.finish("greedy")
+    assert (status["state"], status["reason"]) == ("failed", "OOMKilled"), status
+    assert "memory limit" in status["message"]
+
+
+def test_cancel_at_any_moment(lab: Lab, namespace: Namespace) -> None:
+    namespace.run("pending", "success", podTemplate={"spec": {"nodeSelector": {"no-such": "node"}}})
+    namespace.run("starting", "rogue", "rogue", podTemplate=rogue_env("never_connects"))
+    namespace.run("running", "wait")
+    namespace.run("retrying", "fail", retries={"limit": 3, "delay": "10m"})
+    namespace.until("pending", reason="Unschedulable")
+    namespace.until("starting", phase="Running")
+    namespace.until("retrying", reason="Retrying")
+    running = namespace.running("running")
+    names = ["pending", "starting", "running", "retrying"]
+    for name in names:
+        namespace.patch(name, cancel=True)
+    found = namespace.finish_all(names)
+    for name in names:
+        assert (found[name]["phase"], found[name]["reason"]) == ("Failed", "Cancelled"), found[name]
+        assert found[name]["tries"] == 1
+    namespace.wait(lambda: running not in [item["metadata"]["name"] for item in namespace.pods()])
+    refused = namespace.kubectl(
+        "patch", "taskrun", "running", "--type=merge", "-p", '{"spec":{"cancel":false}}', check=False
+    )
+    assert "cancelled stays so" in refused.stderr
+
+
+def test_suspend_and_resume(lab: Lab, namespace: Namespace) -> None:
+    namespace.run("paused", "success", suspend=True)
+    namespace.run("stopped", "wait")
+    namespace.until("paused", reason="Suspended")
+    namespace.running("stopped")
+    assert namespace.status("paused")["tries"] == 0
+    namespace.patch("stopped", suspend=True)
+    status = namespace.until("stopped", phase="Pending", reason="Suspended", state="up_for_retry")
+    assert [attempt["reason"] for attempt in status["attempts"]] == ["Suspended"]
+    namespace.wait(lambda: not namespace.pods())
+    namespace.patch("paused", suspend=False)
+    namespace.patch("stopped", suspend=False)
+    assert namespace.finish("paused")["state"] == "success"
+    status = namespace.until("stopped", phase="Running", tries=2)
+    assert status["failedTries"] == 0
+    namespace.patch("stopped", cancel=True)
+    namespace.finish("stopped")
+
+
+def test_ttl_and_deletion_leave_nothing(lab: Lab, namespace: Namespace) -> None:
+    namespace.run("short", "success", ttlSecondsAfterFinished=1)
+    namespace.run("deleted", "wait")
+    namespace.run("waiting", "success", podTemplate={"spec": {"nodeSelector": {"no-such": "node"}}})
+    namespace.running("deleted")
+    namespace.until("waiting", reason="Unschedulable")
+    namespace.kubectl("delete", "taskrun", "deleted", "waiting")
+    namespace.wait(lambda: not namespace.taskruns() and not namespace.pods())
+
+
+def test_a_pod_deleted_by_hand_is_an_outcome(lab: Lab, namespace: Namespace) -> None:
+    namespace.run("hit", "wait")
+    pod = namespace.running("hit")
+    namespace.kubectl("delete", "pod", pod)
+    status = namespace.finish("hit")
+    assert (status["state"], status["reason"]) == ("failed", "PodDeleted"), status
+
+
+@pytest.mark.parametrize("who", ["bridge", "launcher"])
+def test_a_killed_part_of_the_pod_is_an_outcome(lab: Lab, namespace: Namespace, who: str) -> None:
+    if lab.node is None:
+        pytest.skip("needs the processes of a node of our own")
+    namespace.run("hit", "wait")
+    pod = namespace.running("hit")
+    [pid] = lab.node.pids_of(pod, namespace.name, "bridge" if who == "bridge" else "task")
+    lab.node.kill(pid)
+    status = namespace.finish("hit")
+    assert (status["state"], status["reason"]) == ("failed", "BridgeLost" if who == "bridge" else "ExitStatusLost"), (
+        status
+    )
+
+
+def test_a_killed_operator_loses_nothing(lab: Lab, namespace: Namespace) -> None:
+    if lab.node is None:
+        pytest.skip("needs the processes of a node of our own")
+    names = [f"run-{number}" for number in range(10)]
+    template = rogue_env("late_success", ROGUE_SECONDS="4")
+    namespace.apply(*(task_run(name, "rogue", "rogue", podTemplate=template) for name in names))
+    namespace.wait(lambda: sum(raw.get("status", {}).get("tries", 0) for raw in namespace.taskruns().values()) >= 5)
+    [operator] = lab.get("-n", "polypod-system", "pods", "-l", "app.kubernetes.io/name=polypod-operator")["items"]
+    [pid] = lab.node.pids_of(operator["metadata"]["name"], "polypod-system", "operator")
+    lab.node.kill(pid)
+    found = namespace.finish_all(names)
+    assert {(status["state"], status["tries"]) for status in found.values()} == {("success", 1)}
+    assert len(namespace.pods()) == 10
+
+
+def test_artifacts_from_another_image(lab: Lab, namespace: Namespace) -> None:
+    """Bundles can be swapped without touching the language image: mounted here, copied where that is not possible."""
+    source = {"image": lab.images["artifacts"], "path": "bundles", "mountPath": "/opt/app/bin"}
+    template = {"spec": {"containers": [{"name": "task", "image": lab.images["empty"]}]}}
+    namespace.run("mounted", "success", artifacts=source, podTemplate=template)
+    namespace.run("missing", "success", podTemplate=template)
+    found = namespace.finish_all(["mounted", "missing"])
+    assert found["mounted"]["state"] == "success", found
+    assert (found["missing"]["reason"], found["missing"]["tries"]) == ("InvalidArtifactRoot", 1)
+    lab.set_operator_option("--image-volumes=no")
+    try:
+        namespace.run("copied", "success", artifacts=source, podTemplate=template)
+        absent = {**source, "path": "no/such/folder"}
+        namespace.run("not-copied", "success", artifacts=absent, podTemplate=template)
+        found = namespace.finish_all(["copied", "not-copied"])
+    finally:
+        lab.set_operator_option("--image-volumes=auto")
+    assert found["copied"]["state"] == "success", found["copied"]
+    assert found["not-copied"]["reason"] == "ArtifactCopyFailed", found["not-copied"]
+    assert "/no/such/folder cannot be copied" in found["not-copied"]["message"]
+
+
+def test_artifacts_from_a_volume_claim(lab: Lab, namespace: Namespace) -> None:
+    if lab.node is None:
+        pytest.skip("needs a folder of a node of our own")
+    lab.node.kubectl("apply", "-f", "-", stdin=json.dumps(lab.volume(namespace.name)))
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "bundles"},
+        "spec": {
+            "accessModes": ["ReadOnlyMany"],
+            "storageClassName": "",
+            "volumeName": namespace.name,
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    namespace.apply(claim)
+    source = {"persistentVolumeClaim": "bundles", "mountPath": "/opt/app/bin"}
+    template = {"spec": {"containers": [{"name": "task", "image": lab.images["empty"]}]}}
+    namespace.run("claimed", "success", artifacts=source, podTemplate=template)
+    try:
+        assert namespace.finish("claimed")["state"] == "success"
+    finally:
+        lab.kubectl("delete", "persistentvolume", namespace.name, "--wait=false")
