@@ -99,8 +99,7 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
     """
     assert run.spec is not None
     template = _template(run, number, try_number, route, settings)
-    user = merge({}, run.spec.pod_template)
-    for overlay in [*route.templates, user]:
+    for overlay in [*route.templates, run.spec.pod_template]:
         check_template(overlay)
         template = merge(template, overlay)
     _check_whole(template["spec"])
@@ -351,20 +350,18 @@ def check_template(overlay: Mapping[str, Any]) -> None:
     Raises:
         PodError: the message names the field.
     """
-    unknown = sorted(
-        {
-            *(set(overlay) - _POD_FIELDS),
-            *(f"metadata.{k}" for k in set(overlay.get("metadata") or {}) - _METADATA_FIELDS),
-        }
-    )
+    for part in sorted(_POD_FIELDS & set(overlay)):
+        if not isinstance(overlay[part], Mapping):
+            seen = type(overlay[part]).__name__
+            raise PodError(Reason.INVALID_POD_TEMPLATE, f"the pod template's {part} is {seen}, not a mapping")
+    metadata = set(overlay.get("metadata", {})) - _METADATA_FIELDS
+    unknown = sorted({*(set(overlay) - _POD_FIELDS), *(f"metadata.{name}" for name in metadata)})
     if unknown:
         raise PodError(
             Reason.INVALID_POD_TEMPLATE,
             f"the pod template has {', '.join(unknown)}; it may have metadata.labels, metadata.annotations and spec",
         )
-    spec = overlay.get("spec") or {}
-    if not isinstance(spec, Mapping):
-        raise PodError(Reason.INVALID_POD_TEMPLATE, f"the pod template's spec is {type(spec).__name__}, not a mapping")
+    spec = overlay.get("spec", {})
     for kind in ("containers", "initContainers", "volumes"):
         items = spec.get(kind, [])
         if not isinstance(items, list) or not all(isinstance(item, Mapping) and item.get("name") for item in items):

@@ -355,7 +355,8 @@ class _Step:
         if self.status.reason != Reason.SUSPENDED:
             self.actions.append(Tell(False, Reason.SUSPENDED, "spec.suspend is true: nothing is started"))
         self.status.next_attempt_time = None
-        self._phase("Pending", self.status.state, Reason.SUSPENDED, "spec.suspend is true")
+        state = self.status.attempts[-1].state if self.status.attempts else None
+        self._phase("Pending", state, Reason.SUSPENDED, "spec.suspend is true")
         self._condition("Started", "False", Reason.SUSPENDED, "spec.suspend is true")
 
     def _create(self, number: int, attempt: Attempt | None, spec: TaskRunSpec) -> None:

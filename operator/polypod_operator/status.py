@@ -182,6 +182,11 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
         return outcome.reason, outcome.message
     if pod.gone:
         return Reason.POD_LOST, "the pod is gone, and how it ended was not seen"
+    if pod.bridge.exit_code or pod.bridge.restarts:
+        return BridgeReason.BRIDGE_LOST, (
+            f"the bridge's container was ended while the task ran (exit code {pod.bridge.exit_code}), so its outcome "
+            "is not known"
+        )
     if pod.task.ended:
         text = pod.task.message.strip() or pod.task.reason
         return Reason.NO_OUTCOME, (

@@ -1,0 +1,230 @@
+"""The operator's smaller parts: routing, store, work queue, parsing, the CRD."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+from polypod_crds import crd
+from polypod_crds.durations import seconds
+from polypod_crds.rules import Rule
+from polypod_crds.taskrun import TaskRunStatus
+from polypod_operator import conditions, objects
+from polypod_operator.routing import RoutingState
+from polypod_operator.store import Store
+from polypod_operator.workqueue import WorkQueue
+from support.operator import EXECUTABLE, NOW, pod, task_run
+
+GOOD: dict[str, Any] = {
+    "coordinators": {"native": {"classpath": EXECUTABLE, "kwargs": {"executables_root": ["/opt"]}, "image": "x:1"}},
+    "queue_to_coordinator": {"q": "native"},
+}
+
+
+def config_map(**data: Any) -> dict[str, Any]:
+    texts = {key: value if isinstance(value, str) else yaml.safe_dump(value) for key, value in data.items()}
+    return {"metadata": {"name": "polypod-routing", "namespace": "ns", "uid": "u"}, "data": texts}
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {**GOOD, "coordinators": {"native": {**GOOD["coordinators"]["native"], **changes}}}
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"coordinators": "native: [", "queue_to_coordinator": ""}, "data.coordinators, line 2"),
+    ({**GOOD, "queue_to_cordinator": {}}, "did you mean 'queue_to_coordinator'"),
+    ({**GOOD, "queue_to_coordinator": {"q": "nativ"}}, "did you mean 'native'"),
+    ({**GOOD, "default_coordinator": "none"}, "default_coordinator 'none'"),
+    (entry(classpath="airflow.sdk.coordinators.java.Java"), "JavaCoordinator"),
+    (entry(kwargs={"executable_root": ["/opt"]}), "did you mean 'executables_root'"),
+    (entry(kwargs={}), "executables_root"),
+    (entry(kwargs={"executables_root": []}), "non-empty list"),
+    (entry(imge="x"), "imge"),
+    (entry(image=5), "coordinators.native"),
+    (entry(allow=["hostNetworks"]), "did you mean 'hostNetwork'"),
+    (entry(pod_template={"spec": {"containers": {}}}), "spec.containers must be a list"),
+    (entry(pod_template={"name": "x"}), "name"),
+    (entry(artifacts={"image": "x", "persistent_volume_claim": "y"}), "exactly one of image"),
+    (entry(artifacts={"image": "x", "mount_path": "relative"}), "must be absolute"),
+    (entry(image_pull_policy="Sometimes"), "Sometimes"),
+    ({**GOOD, "queue_overrides": {"p": {"image": "y"}}}, "queue_overrides.p"),
+    ({**GOOD, "queue_overrides": {"q": {"classpath": "y"}}}, "classpath"),
+    ({**GOOD, "queue_to_image": {"p": "y"}}, "queue_to_image.p"),
+]
+
+
+@pytest.mark.parametrize(("data", "word"), BAD, ids=[word for _, word in BAD])
+def test_a_bad_edit_names_the_key_and_keeps_the_last_good_routing(data: dict[str, Any], word: str) -> None:
+    state = RoutingState()
+    assert state.load(config_map(**GOOD), "ns/polypod-routing")
+    good = state.current
+    assert state.load(config_map(**data), "ns/polypod-routing")
+    assert state.current is good
+    assert word in state.problem, state.problem
+    assert "ns/polypod-routing" in state.problem or "coordinator 'native'" in state.problem
+    # the same again is nothing new to tell
+    assert not state.load(config_map(**data), "ns/polypod-routing")
+    assert state.load(config_map(**GOOD), "ns/polypod-routing")
+    assert state.problem == ""
+
+
+def test_a_deleted_routing_stays_in_use() -> None:
+    state = RoutingState()
+    state.load(config_map(**GOOD), "ns/r")
+    state.load(None, "ns/r")
+    assert state.current is not None
+    assert "does not exist" in state.problem
+
+
+def test_the_store_lets_go_of_what_has_finished_and_of_what_belongs_to_it() -> None:
+    store = Store()
+    run = task_run()
+    store.put_run(run)
+    assert store.put_pod(pod()) == run.key
+    store.put_look("uid-of-run-1", NOW, "a warning")
+    assert store.world(run).warnings == {"uid-of-run-1": "a warning"}
+    store.forget(run.key)
+    # late news of a TaskRun that is let go
+    assert store.put_pod(pod(phase="Succeeded")) is None
+    assert (len(store), store.pods()) == (0, [])
+    assert all(not value for value in vars(store).values())
+
+
+def test_the_store_keeps_a_pod_that_comes_before_its_taskrun() -> None:
+    store = Store()
+    assert store.put_pod(pod()) is None
+    store.put_run(task_run())
+    assert list(store.world(task_run()).pods) == ["run-1"]
+
+
+def test_an_older_version_of_a_taskrun_does_not_replace_a_newer_one() -> None:
+    store = Store()
+    newer = replace(task_run(status=TaskRunStatus(phase="Running")), resource_version="10")
+    store.put_run(newer)
+    store.put_run(replace(task_run(), resource_version="9"))
+    assert store.run(newer.key) == newer
+
+
+def test_another_taskrun_of_the_same_name_is_not_the_same() -> None:
+    store = Store()
+    store.put_run(task_run())
+    store.put_pod(pod())
+    again = task_run(uid="uid-2")
+    store.put_run(again)
+    assert store.world(again).pods == {}
+
+
+def test_a_pod_that_appears_is_neither_absent_nor_refused() -> None:
+    store = Store()
+    run = task_run()
+    store.put_run(run)
+    store.put_absent(run, "run-1")
+    assert store.world(run).absent == {"run-1"}
+    store.put_pod(pod())
+    assert store.world(run).absent == frozenset()
+
+
+def test_no_key_is_worked_on_twice_at_once_and_none_is_lost() -> None:
+    async def play() -> None:
+        queue: WorkQueue[int] = WorkQueue()
+        working: set[int] = set()
+        seen = [0] * 10
+        added = [0] * 10
+
+        async def work() -> None:
+            while True:
+                key = await queue.get()
+                assert key not in working
+                working.add(key)
+                seen[key] = added[key]
+                await asyncio.sleep(random.uniform(0, 0.002))
+                working.discard(key)
+                queue.done(key)
+
+        workers = [asyncio.create_task(work()) for _ in range(5)]
+        for _ in range(500):
+            key = random.randrange(10)
+            added[key] += 1
+            if random.random() < 0.5:
+                queue.add(key)
+            else:
+                queue.add_after(key, random.uniform(0, 0.003))
+            await asyncio.sleep(0)
+        give_up = asyncio.get_running_loop().time() + 30
+        while seen != added:
+            assert asyncio.get_running_loop().time() < give_up
+            assert not any(worker.done() for worker in workers)
+            await asyncio.sleep(0.005)
+        for worker in workers:
+            worker.cancel()
+
+    asyncio.run(play())
+
+
+def test_of_two_timers_the_earlier_one_counts() -> None:
+    async def play() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add_after("k", 0.01)
+        queue.add_after("k", 60)
+        assert await asyncio.wait_for(queue.get(), 30) == "k"
+        queue.done("k")
+        queue.add_after("k", 60)
+        queue.forget("k")
+        assert len(queue) == 0
+
+    asyncio.run(play())
+
+
+def test_the_crd_is_what_the_models_say() -> None:
+    assert crd.PAGE.read_text() == crd.rendered(), "run `make generated`"
+
+
+def test_every_field_of_the_crd_is_documented() -> None:
+    def undocumented(schema: dict[str, Any], path: str) -> list[str]:
+        found = [] if schema.get("description") else [path]
+        for name, field in schema.get("properties", {}).items():
+            found += undocumented(field, f"{path}.{name}")
+        if "items" in schema and "properties" in schema["items"]:
+            for name, field in schema["items"]["properties"].items():
+                found += undocumented(field, f"{path}[].{name}")
+        return found
+
+    root = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    assert undocumented(root["spec"], "spec") == []
+    assert undocumented(root["status"], "status") == []
+
+
+def test_the_rule_for_durations_is_the_same_on_both_sides() -> None:
+    import re
+
+    pattern = Rule.DURATION.expression.partition("'")[2].rpartition("'")[0]
+    for text in ("5s", "1h30m", "1.5s", "100ms", "", "5", "s", "-5s", "5 s", "1d"):
+        try:
+            seconds(text)
+            valid = True
+        except ValueError:
+            valid = False
+        assert bool(re.search(pattern, text)) == valid, text
+
+
+def test_a_taskrun_that_is_not_valid_is_parsed_with_its_problems() -> None:
+    raw = {
+        "metadata": {
+            "name": "x", "namespace": "n", "uid": "u", "resourceVersion": "1",
+            "creationTimestamp": "2026-11-21T12:00:00Z",
+        },
+        "spec": {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r", "arguments": [{"name": "a"}]},
+    }  # fmt: skip
+    found = objects.task_run(raw)
+    assert found.spec is None
+    assert "exactly one of value and fromXCom" in found.problems
+
+
+def test_a_message_is_cut_to_what_a_status_holds() -> None:
+    status = TaskRunStatus()
+    conditions.put(status, "Routed", "True", "R", "x" * 5000, NOW, 1)
+    assert len(status.conditions[0].message) == conditions.MAX_MESSAGE

@@ -1,0 +1,310 @@
+"""pod.py, merge.py and security.py: from a TaskRun and its route to a pod, and what a template may not do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from polypod_coordinators.config import BridgeConfig, parse_routing
+from polypod_operator import security
+from polypod_operator.errors import PodError
+from polypod_operator.merge import merge
+from polypod_operator.pod import Route, Settings, build, pod_name
+from support.operator import EXECUTABLE, SETTINGS, routing, task_run
+
+
+def make(
+    entry: dict[str, Any] | None = None, settings: Settings = SETTINGS, queue: dict[str, Any] | None = None, **spec: Any
+) -> dict[str, Any]:
+    made = routing(**(entry or {}))
+    templates = [template for template in ((entry or {}).get("pod_template"), queue) if template]
+    return build(task_run(**spec), 1, 1, Route("native", made.coordinators["native"], templates), settings)
+
+
+def container(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    spec = pod["spec"]
+    [found] = [item for item in [*spec["initContainers"], *spec["containers"]] if item["name"] == name]
+    return dict(found)
+
+
+def config(pod: dict[str, Any]) -> BridgeConfig:
+    return msgspec.json.decode(container(pod, "bridge")["env"][0]["value"], type=BridgeConfig)
+
+
+def test_the_same_input_gives_the_same_pod() -> None:
+    assert make() == make()
+
+
+def test_the_language_container_is_the_image_as_it_is_with_the_launcher_as_its_command() -> None:
+    task = container(make(), "task")
+    assert (task["image"], task["command"]) == ("lang:1", ["/polypod/launcher"])
+    assert {mount["mountPath"]: mount.get("readOnly", False) for mount in task["volumeMounts"]} == {
+        "/polypod": True,
+        "/tmp": False,
+    }
+
+
+def test_the_bridge_is_a_native_sidecar_that_installs_the_launcher_before_the_task_starts() -> None:
+    bridge = container(make(), "bridge")
+    assert (bridge["image"], bridge["restartPolicy"]) == ("bridge:1", "Always")
+    assert bridge["lifecycle"]["postStart"]["exec"]["command"][1:] == ["install", "/polypod/launcher"]
+
+
+def test_every_container_meets_the_restricted_standard() -> None:
+    pod = make(podTemplate={"spec": {"containers": [{"name": "extra", "image": "x"}]}})
+    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["spec"]["automountServiceAccountToken"] is False
+    for name in ("task", "bridge", "extra"):
+        assert container(pod, name)["securityContext"] == security.CONTAINER_CONTEXT
+
+
+def test_the_pod_is_its_taskruns_own() -> None:
+    metadata = make()["metadata"]
+    [owner] = metadata["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("TaskRun", "uid-1", True)
+    assert metadata["labels"]["polypod.dev/attempt"] == "1"
+    assert metadata["annotations"]["polypod.dev/dag-id"] == "d"
+
+
+def test_the_token_is_in_the_bridges_reach_alone() -> None:
+    pod = make()
+    [volume] = [item for item in pod["spec"]["volumes"] if item["name"] == "polypod-token"]
+    [source] = volume["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "polypod"
+    assert "polypod-token" in [mount["name"] for mount in container(pod, "bridge")["volumeMounts"]]
+    assert "polypod-token" not in [mount["name"] for mount in container(pod, "task")["volumeMounts"]]
+    assert config(pod).token_file == "/var/run/polypod/token/token"
+
+
+def test_a_token_or_workload_of_the_users_own() -> None:
+    reference = {"name": "mine", "key": "t"}
+    pod = make(executionApi={"url": "https://airflow.example/execution/", "tokenSecretRef": reference})
+    [volume] = [item for item in pod["spec"]["volumes"] if item["name"] == "polypod-token"]
+    assert volume["secret"] == {"secretName": "mine", "items": [{"key": "t", "path": "token"}]}
+    found = config(pod)
+    assert found.execution_api.url == "https://airflow.example/execution/"
+    assert found.pod is not None
+    assert found.pod.token_names_task is True
+    found = config(make(workloadSecretRef=reference))
+    assert found.pod is not None
+    assert (found.pod.workload_file, found.token_file) == ("/var/run/polypod/workload/workload.json", None)
+
+
+def test_connections_and_variables_are_mounted_into_the_bridge_alone() -> None:
+    pod = make(
+        connectionsFrom=[{"secretRef": {"name": "c"}}],
+        variablesFrom=[{"configMapRef": {"name": "v"}}, {"secretRef": {"name": "s"}}],
+    )
+    names = {item["name"]: item for item in pod["spec"]["volumes"]}
+    assert names["polypod-connections-0"]["secret"] == {"secretName": "c"}
+    assert names["polypod-variables-0"]["configMap"] == {"name": "v"}
+    assert names["polypod-variables-1"]["secret"] == {"secretName": "s"}
+    assert config(pod).secrets_dirs == [
+        f"/var/run/polypod/{n}" for n in ("connections-0", "variables-0", "variables-1")
+    ]
+    assert {mount["name"] for mount in container(pod, "task")["volumeMounts"]} == {"polypod-run", "tmp"}
+
+
+def test_the_configuration_holds_what_the_sidecar_needs_and_no_secret() -> None:
+    found = config(make(timeouts={"execution": "1h", "startup": "30s"}, mapIndex=3))
+    assert (found.ti.dag_id, found.ti.task_id, found.ti.run_id, found.ti.map_index) == ("d", "t", "r", 3)
+    assert (found.timeouts.execution, found.timeouts.startup) == (3600, 30)
+    assert found.coordinator.kwargs == {"executables_root": ["/opt"]}
+    assert (found.token, found.coordinator.image) == ("", None)
+
+
+def test_the_kubelet_ends_what_outlives_every_timeout() -> None:
+    assert "activeDeadlineSeconds" not in make()["spec"]
+    pod = make(timeouts={"pending": "1m", "startup": "10s", "execution": "1h"})
+    assert pod["spec"]["activeDeadlineSeconds"] == 60 + 10 + 3600 + 120
+
+
+def test_templates_are_merged_by_name_the_taskruns_last() -> None:
+    entry = {
+        "resources": {"limits": {"memory": "1Gi"}},
+        "image_pull_secrets": ["registry"],
+        "pod_template": {
+            "metadata": {"labels": {"team": "a", "tier": "1"}},
+            "spec": {
+                "tolerations": [{"key": "a"}],
+                "containers": [{"name": "task", "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "1"}]}],
+            },
+        },
+    }
+    queue = {"metadata": {"labels": {"tier": "2"}}}
+    user = {
+        "spec": {
+            "nodeSelector": {"disk": "ssd"},
+            "priorityClassName": "high",
+            "tolerations": [{"key": "b"}],
+            "containers": [{"name": "task", "env": [{"name": "B", "value": "2"}]}, {"name": "side", "image": "s"}],
+            "initContainers": [{"name": "bridge", "resources": {"limits": {"memory": "1Gi"}}}],
+            "volumes": [{"name": "tmp", "emptyDir": None, "ephemeral": {}}],
+        }
+    }
+    pod = make(entry, queue=queue, podTemplate=user)
+    assert pod["metadata"]["labels"]["team"] == "a"
+    assert pod["metadata"]["labels"]["tier"] == "2"
+    spec = pod["spec"]
+    assert spec["tolerations"] == [{"key": "a"}, {"key": "b"}]
+    assert (spec["nodeSelector"], spec["priorityClassName"]) == ({"disk": "ssd"}, "high")
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    env = {item["name"]: item["value"] for item in container(pod, "task")["env"]}
+    assert env == {"POLYPOD_SOCKET": "/polypod/bridge.sock", "A": "1", "B": "2"}
+    assert container(pod, "task")["resources"] == {"limits": {"memory": "1Gi"}}
+    assert container(pod, "bridge")["resources"]["limits"] == {"memory": "1Gi"}
+    assert {"name": "tmp", "ephemeral": {}} in spec["volumes"]
+    assert [item["name"] for item in spec["containers"]] == ["task", "side"]
+
+
+def test_no_template_changes_who_the_pod_belongs_to() -> None:
+    labels = {"polypod.dev/taskrun-uid": "another", "polypod.dev/attempt": "9", "mine": "x"}
+    metadata = make(podTemplate={"metadata": {"labels": labels}})["metadata"]
+    assert metadata["labels"]["polypod.dev/taskrun-uid"] == "uid-1"
+    assert metadata["labels"]["polypod.dev/attempt"] == "1"
+    assert metadata["labels"]["mine"] == "x"
+
+
+TASK = {"name": "task"}
+WEAK: list[tuple[dict[str, Any], str]] = [
+    ({"hostNetwork": True}, "hostNetwork"),
+    ({"hostPID": True}, "hostPID"),
+    ({"hostIPC": True}, "hostIPC"),
+    ({"shareProcessNamespace": True}, "shareProcessNamespace"),
+    ({"serviceAccountName": "admin"}, "serviceAccountName"),
+    ({"serviceAccount": "admin"}, "serviceAccountName"),
+    ({"automountServiceAccountToken": True}, "serviceAccountToken"),
+    ({"securityContext": {"runAsNonRoot": False}}, "runAsRoot"),
+    ({"securityContext": {"runAsUser": 0}}, "runAsRoot"),
+    ({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}, "seccompProfile"),
+    ({"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}, "hostPath"),
+    ({"volumes": [{"name": "x", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
+     "serviceAccountToken"),
+    ({"containers": [{**TASK, "securityContext": {"privileged": True}}]}, "privileged"),
+    ({"containers": [{**TASK, "securityContext": {"allowPrivilegeEscalation": True}}]}, "allowPrivilegeEscalation"),
+    ({"containers": [{**TASK, "securityContext": {"readOnlyRootFilesystem": False}}]}, "writableRootFilesystem"),
+    ({"containers": [{**TASK, "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]}, "capabilities"),
+    ({"containers": [{**TASK, "securityContext": {"capabilities": {"drop": []}}}]}, "capabilities"),
+    ({"containers": [{**TASK, "securityContext": {"procMount": "Unmasked"}}]}, "procMount"),
+    ({"containers": [{**TASK, "ports": [{"containerPort": 1, "hostPort": 1}]}]}, "hostPort"),
+    ({"initContainers": [{"name": "i", "image": "i", "securityContext": {"runAsUser": 0}}]}, "runAsRoot"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "allowance"), WEAK, ids=[json.dumps(spec)[:60] for spec, _ in WEAK])
+def test_what_weakens_the_pod_is_refused_unless_the_routing_allows_it(spec: dict[str, Any], allowance: str) -> None:
+    template = {"spec": spec}
+    with pytest.raises(PodError) as refused:
+        make(podTemplate=template)
+    assert refused.value.reason == "ForbiddenPodTemplate"
+    assert repr(allowance) in refused.value.message
+    others = [item for item in security.ALLOWANCES if item != allowance]
+    with pytest.raises(PodError):
+        make({"allow": others}, podTemplate=template)
+    assert make({"allow": [allowance]}, podTemplate=template)
+    # the routing's own template is no exception: it says what it allows
+    with pytest.raises(PodError):
+        make({"pod_template": template})
+
+
+NEVER: list[tuple[dict[str, Any], str]] = [
+    ({"spec": {"restartPolicy": "Always"}}, "restartPolicy"),
+    ({"spec": {"containers": None}}, "spec.containers must be a list"),
+    ({"spec": {"containers": [{"image": "x"}]}}, "have a name"),
+    ({"spec": []}, "spec is list"),
+    ({"metadata": {"name": "x"}}, "metadata.name"),
+    ({"kind": "Pod"}, "kind"),
+    ({"spec": {"containers": [{**TASK, "command": ["sh"]}]}}, "launcher"),
+    ({"spec": {"containers": [{**TASK, "volumeMounts": None}]}}, "/polypod"),
+    ({"spec": {"containers": [{**TASK, "volumeMounts": [{"name": "tmp", "mountPath": "/polypod"}]}]}}, "/polypod"),
+    ({"spec": {"containers": [{**TASK, "env": [{"name": "POLYPOD_SOCKET", "value": "x"}]}]}}, "POLYPOD_SOCKET"),
+    ({"spec": {"containers": [{**TASK, "volumeMounts": [{"name": "polypod-token", "mountPath": "/t"}]}]}}, "own"),
+    ({"spec": {"containers": [{"name": "spy", "image": "x",
+                               "volumeMounts": [{"name": "polypod-run", "mountPath": "/p"}]}]}}, "own"),
+    ({"spec": {"initContainers": [{"name": "bridge", "image": "mine"}]}}, "the bridge"),
+    ({"spec": {"volumes": [{"name": "polypod-run", "emptyDir": {}}]}}, "own"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("template", "word"), NEVER, ids=[json.dumps(template)[:60] for template, _ in NEVER])
+def test_what_no_routing_can_allow(template: dict[str, Any], word: str) -> None:
+    with pytest.raises(PodError) as refused:
+        make({"allow": list(security.ALLOWANCES)}, podTemplate=template)
+    assert word in refused.value.message
+
+
+def test_artifacts_by_image_volume_by_copy_and_by_claim() -> None:
+    source = {"image": "jars:1", "path": "/jars/", "mountPath": "/opt/jars", "imagePullPolicy": "Always"}
+    pod = make(artifacts=source)
+    volume = {"name": "polypod-artifacts", "image": {"reference": "jars:1", "pullPolicy": "Always"}}
+    assert volume in pod["spec"]["volumes"]
+    mount = {"name": "polypod-artifacts", "mountPath": "/opt/jars", "readOnly": True, "subPath": "jars"}
+    assert mount in container(pod, "task")["volumeMounts"]
+    pod = make(settings=Settings("bridge:1", "http://api/", image_volumes=False), artifacts=source)
+    copy = container(pod, "copy-artifacts")
+    assert copy["command"] == ["/polypod/launcher", "copy", "/jars", "/polypod-artifacts"]
+    assert [item["name"] for item in pod["spec"]["initContainers"]] == ["bridge", "copy-artifacts"]
+    pod = make({"artifacts": {"persistent_volume_claim": "jars"}})
+    assert {
+        "name": "polypod-artifacts",
+        "persistentVolumeClaim": {"claimName": "jars", "readOnly": True},
+    } in pod["spec"]["volumes"]
+
+
+def test_no_image_says_what_to_set() -> None:
+    with pytest.raises(PodError, match=r"set coordinators\.native\.image or queue_to_image\.q"):
+        make({"image": None})
+    assert container(make({"image": None}, podTemplate={"spec": {"containers": [{**TASK, "image": "x"}]}}), "task")
+
+
+@pytest.mark.parametrize("name", ["short", "a" * 253, "with.dots.in-it", "ends-" + "x" * 48 + "-" + "y" * 30])
+def test_a_pods_name_is_a_host_name_and_differs_by_attempt_and_by_taskrun(name: str) -> None:
+    names = {pod_name(name, uid, attempt) for uid in ("1", "2") for attempt in (1, 2, 1000)}
+    assert len(names) == 6
+    for made in names:
+        assert len(made) <= 63
+        assert made.replace("-", "").isalnum()
+        assert not made.startswith("-")
+
+
+def test_a_queue_overrides_its_coordinators_entry() -> None:
+    document = {
+        "coordinators": {
+            "native": {
+                "classpath": EXECUTABLE,
+                "kwargs": {"executables_root": ["/a"], "task_startup_timeout": 5},
+                "image": "a:1",
+                "resources": {"limits": {"memory": "1Gi"}},
+            }
+        },
+        "queue_to_coordinator": {"q": "native", "eu": "native"},
+        "queue_to_image": {"eu": "eu:1"},
+        "queue_overrides": {
+            "eu": {"image": "loses:1", "kwargs": {"executables_root": ["/b"]}, "pod_template": {"spec": {"x": 1}}}
+        },
+    }
+    made = parse_routing(document, "test")
+    name, entry = made.for_queue("eu", "who")
+    assert (name, entry.image, entry.resources) == ("native", "eu:1", {"limits": {"memory": "1Gi"}})
+    assert entry.kwargs == {"executables_root": ["/b"], "task_startup_timeout": 5}
+    assert made.pod_templates(entry, "eu") == [{"spec": {"x": 1}}]
+    assert made.for_queue("q", "who")[1].image == "a:1"
+
+
+def test_merge_changes_neither_side() -> None:
+    base = {"a": {"b": [1]}, "containers": [{"name": "x", "env": [{"name": "E", "value": "1"}]}]}
+    over = {"a": {"c": 2}, "containers": [{"name": "x", "env": [{"name": "F", "value": "2"}]}, {"name": "y"}]}
+    before = json.dumps([base, over])
+    merged = merge(base, over)
+    assert merged == {
+        "a": {"b": [1], "c": 2},
+        "containers": [
+            {"name": "x", "env": [{"name": "E", "value": "1"}, {"name": "F", "value": "2"}]},
+            {"name": "y"},
+        ],
+    }
+    assert json.dumps([base, over]) == before
+    assert merge({"a": 1}, {"a": None}) == {}

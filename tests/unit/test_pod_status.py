@@ -1,0 +1,112 @@
+"""status.py: the outcome of an attempt from the bridge's word and the kubelet's, case by case."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from polypod_operator.objects import Container
+from polypod_operator.objects import pod as parse
+from polypod_operator.status import Ended, Started, Waiting, observe
+from support.operator import NOW, outcome_of, pod
+
+LOST = outcome_of("failed", "BridgeLost")
+TOLD = outcome_of("up_for_retry", "Terminated")
+OOM = outcome_of("failed", "LikelyOutOfMemory", signal=9)
+STARTUP = outcome_of("failed", "StartupFailed", exit_code=9)
+SUCCESS = outcome_of("success", "TaskSucceeded", exit_code=0)
+MESH = Container("mesh", started=NOW)
+CASES: list[tuple[str, dict[str, Any], str, str, bool]] = [
+    # what is seen → state, reason, whether it was lost and not failed
+    ("success", {"phase": "Succeeded", "bridge_message": SUCCESS}, "success", "TaskSucceeded", False),
+    ("success, pod deleted since", {"gone": True, "bridge_message": SUCCESS}, "success", "TaskSucceeded", False),
+    ("success, sidecar killed at shutdown", {"phase": "Failed", "bridge_message": SUCCESS, "bridge_exit": 137},
+     "success", "TaskSucceeded", False),
+    ("success, another container runs on", {"task_exit": 0, "bridge_message": SUCCESS, "others": (MESH,)},
+     "success", "TaskSucceeded", False),
+    ("another container failed", {"phase": "Failed", "bridge_message": SUCCESS,
+                                  "others": (Container("mesh", exit_code=1),)}, "success", "TaskSucceeded", False),
+    ("failed", {"phase": "Failed", "bridge_message": outcome_of("failed", "TaskFailed")}, "failed", "TaskFailed", False),
+    ("retry", {"phase": "Failed", "bridge_message": outcome_of("up_for_retry", "RuntimeExited")},
+     "up_for_retry", "RuntimeExited", False),
+    ("out of memory", {"phase": "Failed", "bridge_message": OOM, "task_reason": "OOMKilled"},
+     "failed", "OOMKilled", True),
+    ("SIGKILL by somebody else", {"phase": "Failed", "bridge_message": OOM}, "failed", "LikelyOutOfMemory", False),
+    ("launcher killed by the kernel", {"phase": "Failed", "task_reason": "OOMKilled",
+                                       "bridge_message": outcome_of("failed", "ExitStatusLost")},
+     "failed", "OOMKilled", True),
+    ("startup failed", {"phase": "Failed", "bridge_message": STARTUP}, "failed", "StartupFailed", False),
+    ("startup failed for want of memory", {"phase": "Failed", "bridge_message": STARTUP, "task_reason": "OOMKilled"},
+     "failed", "OOMKilled", True),
+    ("evicted", {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}, "failed", "Evicted", True),
+    ("preempted", {"phase": "Failed", "disruption": "PreemptionByScheduler: x", "bridge_message": TOLD},
+     "up_for_retry", "Evicted", True),
+    ("deleted by hand", {"phase": "Running", "deleting": True, "gone": True, "bridge_message": TOLD},
+     "up_for_retry", "PodDeleted", True),
+    ("gone without a word", {"phase": "Running", "gone": True}, "failed", "PodDeleted", True),
+    ("never started, gone", {"gone": True}, "failed", "PodDeleted", True),
+    ("deadline", {"phase": "Failed", "reason": "DeadlineExceeded"}, "failed", "DeadlineExceeded", True),
+    ("node lost", {"phase": "Failed", "reason": "NodeLost"}, "failed", "PodLost", True),
+    ("bridge lost", {"phase": "Failed", "bridge_message": LOST}, "failed", "BridgeLost", True),
+    ("bridge killed", {"phase": "Failed", "bridge_exit": 137}, "failed", "BridgeLost", True),
+    ("bridge out of memory", {"gone": True, "bridge_exit": 137, "bridge_reason": "OOMKilled"},
+     "failed", "OOMKilled", True),
+    ("no outcome", {"phase": "Failed"}, "failed", "NoOutcome", True),
+    ("garbage for an outcome", {"phase": "Failed", "bridge_message": "{not json"}, "failed", "NoOutcome", True),
+    ("copy failed", {"phase": "Failed", "others": (Container("copy-artifacts", exit_code=1, message="no /jars"),)},
+     "failed", "ArtifactCopyFailed", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "reason", "lost"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_the_table(seen: dict[str, Any], state: str, reason: str, lost: bool) -> None:
+    found = observe(pod(**seen))
+    assert isinstance(found, Ended)
+    assert (found.state, found.reason, found.lost) == (state, reason, lost)
+
+
+WAITING: list[tuple[str, dict[str, Any], str, bool]] = [
+    ("new", {}, "PodStarting", False),
+    ("unschedulable", {"unschedulable": "0/1 nodes"}, "Unschedulable", True),
+    ("pull", {"waiting": ("task", "ImagePullBackOff", "x")}, "ImagePullFailed", True),
+    ("pull of the bridge", {"waiting": ("bridge", "ErrImagePull", "x")}, "ImagePullFailed", True),
+    ("config", {"waiting": ("task", "CreateContainerConfigError", "x")}, "ContainerConfigError", True),
+    ("creating", {"waiting": ("task", "PodInitializing", "")}, "PodStarting", False),
+]
+
+
+@pytest.mark.parametrize(("seen", "reason", "problem"), [case[1:] for case in WAITING], ids=[c[0] for c in WAITING])
+def test_what_keeps_it_from_starting(seen: dict[str, Any], reason: str, problem: bool) -> None:
+    found = observe(pod(**seen))
+    assert isinstance(found, Waiting)
+    assert (found.reason, found.problem) == (reason, problem)
+
+
+def test_a_mount_is_told_by_the_events_alone() -> None:
+    found = observe(pod(), 'FailedMount: MountVolume.SetUp failed for volume "x": secret "x" not found')
+    assert isinstance(found, Waiting)
+    assert (found.reason, found.problem) == ("MountFailed", True)
+
+
+def test_a_task_that_has_ended_waits_for_the_bridges_word() -> None:
+    assert isinstance(observe(pod(phase="Running", task_started=NOW, task_exit=0)), Started)
+
+
+def test_what_was_written_by_a_bridge_before_its_restart_counts() -> None:
+    status = {
+        "phase": "Failed",
+        "initContainerStatuses": [
+            {
+                "name": "bridge",
+                "restartCount": 1,
+                "state": {"terminated": {"exitCode": 0, "message": ""}},
+                "lastState": {"terminated": {"exitCode": 137, "message": SUCCESS}},
+            }
+        ],
+    }
+    metadata = {"name": "p", "namespace": "n", "uid": "u", "creationTimestamp": "2026-11-21T12:00:00Z"}
+    found = observe(parse({"metadata": metadata, "spec": {"containers": []}, "status": status}))
+    assert isinstance(found, Ended)
+    assert found.state == "success"

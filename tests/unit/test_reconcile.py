@@ -1,0 +1,345 @@
+"""reconcile.py: what is done for a TaskRun, case by case."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from polypod_crds.taskrun import TaskRunStatus
+from polypod_operator import reconcile as r
+from polypod_operator.objects import PodObject, TaskRunObject
+from polypod_operator.reasons import Reason
+from support.operator import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
+
+
+class World:
+    """A TaskRun and its pods, with a clock; `step` decides once, as the controller does."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.run: TaskRunObject = task_run(**spec)
+        self.pods: dict[str, PodObject] = {}
+        self.now = NOW
+        self.extra: dict[str, Any] = {}
+        self.routing: Any = ROUTING
+
+    def decide(self) -> r.Decision:
+        world = r.World(pods=self.pods, **self.extra)
+        return r.reconcile(self.run, world, self.routing, SETTINGS, self.now)
+
+    def step(self) -> list[r.Action]:
+        """Decide, take the status over, and carry out the creation of pods."""
+        decision = self.decide()
+        self.run = task_run(spec=self.run.spec, status=decision.status)
+        for action in decision.actions:
+            if isinstance(action, r.CreatePod):
+                name = action.manifest["metadata"]["name"]
+                number = int(action.manifest["metadata"]["labels"]["polypod.dev/attempt"])
+                self.pods[name] = pod(name, number, created=self.now)
+        return list(decision.actions)
+
+    @property
+    def status(self) -> TaskRunStatus:
+        return self.run.status
+
+    @property
+    def only(self) -> str:
+        [name] = [item.name for item in self.pods.values() if not item.gone]
+        return name
+
+    def see(self, **changes: Any) -> list[r.Action]:
+        name = self.only
+        self.pods[name] = pod(name, self.pods[name].attempt, created=self.pods[name].created, **changes)
+        return self.step()
+
+    def later(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def started(**spec: Any) -> World:
+    world = World(**spec)
+    world.step()
+    world.see(phase="Running", task_started=NOW)
+    return world
+
+
+def kinds(actions: list[r.Action]) -> list[str]:
+    return [type(action).__name__ for action in actions]
+
+
+def answer(world: World, kind: str) -> str:
+    return next(item.status for item in world.status.conditions if item.type == kind)
+
+
+def test_a_new_taskrun_gets_a_pod_and_nothing_is_written_before_it() -> None:
+    world = World()
+    decision = world.decide()
+    assert kinds(list(decision.actions)) == ["CreatePod"]
+    # one write the less: the status follows when the pod is there
+    assert decision.status.attempts == []
+    world.step()
+    assert kinds(world.step()) == []
+    [attempt] = world.status.attempts
+    assert (attempt.state, attempt.pod_name, world.status.phase) == ("queued", world.only, "Pending")
+    assert (answer(world, "Routed"), answer(world, "Started"), answer(world, "Complete")) == ("True", "False", "False")
+
+
+def test_the_same_state_leads_to_the_same_decision() -> None:
+    world = started()
+    assert world.decide().status == world.status
+    assert world.decide().actions == []
+
+
+def test_running_then_success() -> None:
+    world = started()
+    assert (world.status.phase, world.status.state, answer(world, "Started")) == ("Running", "running", "True")
+    world.see(phase="Succeeded", bridge_message=outcome_of("success", "TaskSucceeded"))
+    assert (world.status.phase, world.status.state, world.status.reason) == ("Succeeded", "success", "TaskSucceeded")
+    assert (answer(world, "Complete"), answer(world, "Succeeded")) == ("True", "True")
+
+
+def test_a_final_phase_never_changes() -> None:
+    world = started()
+    world.see(phase="Succeeded", bridge_message=outcome_of("success", "TaskSucceeded"))
+    before = world.status.model_copy(deep=True)
+    world.see(phase="Failed", bridge_message=outcome_of("failed", "TaskFailed"))
+    assert world.status == before
+
+
+def test_a_failed_try_is_tried_again_after_the_delay_and_no_sooner() -> None:
+    world = started(retries={"limit": 1, "delay": "10s"})
+    actions = world.see(phase="Failed", bridge_message=outcome_of("up_for_retry", "RuntimeExited", exit_code=3))
+    assert kinds(actions) == ["Tell"]
+    assert (world.status.phase, world.status.state, world.status.reason) == ("Pending", "up_for_retry", "Retrying")
+    world.later(9)
+    assert world.step() == []
+    world.later(2)
+    assert kinds(world.step()) == ["CreatePod"]
+    assert len(world.pods) == 2
+    old, new = world.pods
+    assert old != new
+    del world.pods[old]
+    world.step()
+    actions = world.see(phase="Failed", bridge_message=outcome_of("up_for_retry", "RuntimeExited", exit_code=3))
+    # the bridge asks for a retry that the user's limit does not give
+    assert (world.status.phase, world.status.state) == ("Failed", "failed")
+    assert world.status.failed_tries == 2
+
+
+def test_with_airflow_behind_it_the_next_try_is_the_schedulers() -> None:
+    world = started(workloadSecretRef={"name": "w", "key": "workload.json"})
+    world.see(phase="Failed", bridge_message=outcome_of("up_for_retry", "RuntimeExited"))
+    assert (world.status.phase, world.status.state) == ("Failed", "up_for_retry")
+
+
+def test_a_failure_for_good_is_not_tried_again() -> None:
+    world = started(retries={"limit": 5})
+    world.see(phase="Failed", bridge_message=outcome_of("failed", "TaskFailed"))
+    assert (world.status.phase, world.status.reason) == ("Failed", "TaskFailed")
+
+
+def test_the_tasks_own_delay_wins() -> None:
+    world = started(retries={"limit": 1, "delay": "10m"})
+    world.see(phase="Failed", bridge_message=outcome_of("up_for_retry", "RetryRequested", retry_delay_seconds=1.0))
+    world.later(2)
+    assert kinds(world.step()) == ["CreatePod"]
+
+
+@pytest.mark.parametrize("phase", ["before", "pending", "running"])
+def test_cancel(phase: str) -> None:
+    world = World()
+    if phase != "before":
+        world.step()
+        world.step()
+    if phase == "running":
+        world.see(phase="Running", task_started=NOW)
+    world.run = task_run(spec=world.run.spec, status=world.status, cancel=True)
+    actions = world.step()
+    if phase == "before":
+        assert (world.status.phase, world.status.reason) == ("Failed", "Cancelled")
+        assert world.pods == {}
+        return
+    assert "DeletePod" in kinds(actions)
+    # written down before the pod is deleted, so that it is known afterwards
+    assert world.status.attempts[0].reason == Reason.CANCELLED
+    assert world.status.phase != "Failed"
+    assert kinds(world.see(deleting=True, phase="Running" if phase == "running" else "Pending")) == []
+    world.see(gone=True)
+    assert (world.status.phase, world.status.state, world.status.reason) == ("Failed", "failed", "Cancelled")
+
+
+def test_a_task_that_had_succeeded_before_the_cancel_reached_it_stays_so() -> None:
+    world = started()
+    world.run = task_run(spec=world.run.spec, status=world.status, cancel=True)
+    world.step()
+    world.see(phase="Succeeded", bridge_message=outcome_of("success", "TaskSucceeded"))
+    assert (world.status.phase, world.status.state) == ("Succeeded", "success")
+
+
+def test_suspend_ends_what_runs_without_counting_it_and_resume_starts_anew() -> None:
+    world = started()
+    world.run = task_run(spec=world.run.spec, status=world.status, suspend=True)
+    assert kinds(world.step()) == ["DeletePod"]
+    world.see(gone=True)
+    assert (world.status.phase, world.status.reason, world.status.failed_tries) == ("Pending", "Suspended", 0)
+    assert world.step() == []
+    world.run = task_run(spec=world.run.spec, status=world.status, suspend=False)
+    assert kinds(world.step()) == ["CreatePod"]
+    assert [item.attempt for item in world.pods.values() if not item.gone] == [2]
+
+
+def test_the_pending_timeout_ends_with_the_real_reason() -> None:
+    world = World(timeouts={"pending": "1m"})
+    world.step()
+    actions = world.see(waiting=("task", "ImagePullBackOff", "no such image"))
+    assert kinds(actions) == ["Tell"]
+    assert (world.status.phase, world.status.reason) == ("Pending", "ImagePullFailed")
+    assert kinds(world.see(waiting=("task", "ErrImagePull", "no such image"))) == []
+    world.later(61)
+    assert kinds(world.see(waiting=("task", "ErrImagePull", "no such image"))) == ["DeletePod"]
+    world.see(gone=True)
+    assert (world.status.phase, world.status.reason) == ("Failed", "ImagePullFailed")
+    assert "did not start within 1m; " in world.status.message
+
+
+def test_what_recovers_is_forgotten() -> None:
+    world = World()
+    world.step()
+    world.see(unschedulable="0/1 nodes are available")
+    world.see(phase="Running", task_started=NOW)
+    world.see(gone=True, phase="Running")
+    assert world.status.reason == "PodDeleted"
+
+
+def test_the_events_of_a_pod_that_does_not_start_are_looked_at_ever_more_seldom() -> None:
+    world = World()
+    world.step()
+    assert kinds(world.step()) == []
+    looks = []
+    for _ in range(120):
+        world.later(1)
+        actions = world.step()
+        if "LookAtEvents" in kinds(actions):
+            looks.append((world.now - NOW).total_seconds())
+            world.extra = {"looked": {world.pods[world.only].uid: world.now}}
+    assert looks[0] == 2
+    assert len(looks) < 12
+    world.extra["warnings"] = {world.pods[world.only].uid: 'FailedMount: secret "x" not found for volume'}
+    world.step()
+    assert world.status.reason == "MountFailed"
+
+
+def test_a_pod_made_before_we_were_killed_is_adopted_and_not_made_twice() -> None:
+    world = World()
+    world.step()
+    fresh = World()
+    fresh.pods = world.pods
+    assert kinds(fresh.step()) == []
+    assert [attempt.pod_name for attempt in fresh.status.attempts] == [world.only]
+
+
+def test_an_unknown_pod_is_asked_for_before_it_counts_as_lost() -> None:
+    world = started()
+    name = world.only
+    world.pods = {}
+    assert world.decide().actions == [r.VerifyPod("ns", name)]
+    world.extra = {"absent": frozenset({name})}
+    world.step()
+    assert (world.status.phase, world.status.reason) == ("Failed", "PodLost")
+
+
+def test_a_lost_pod_is_tried_again_if_there_are_tries_left() -> None:
+    world = started(retries={"limit": 1, "delay": "1s"})
+    world.see(gone=True, phase="Running")
+    assert (world.status.phase, world.status.reason) == ("Pending", "Retrying")
+    assert world.status.attempts[0].reason == "PodDeleted"
+
+
+def test_a_refused_pod_waits_and_is_tried_again_until_the_pending_timeout() -> None:
+    world = World(timeouts={"pending": "1m"})
+    [create] = world.decide().actions
+    assert isinstance(create, r.CreatePod)
+    name = create.manifest["metadata"]["name"]
+    world.extra = {"refused": {name: r.Refusal("exceeded quota", False, NOW)}}
+    assert kinds(world.step()) == ["Tell"]
+    assert (world.status.phase, world.status.reason, world.status.message) == (
+        "Pending",
+        "PodRefused",
+        "exceeded quota",
+    )
+    world.later(1)
+    assert world.step() == []
+    world.later(5)
+    assert kinds(world.decide().actions) == ["CreatePod"]  # type: ignore[arg-type]
+    world.later(60)
+    world.step()
+    assert (world.status.phase, world.status.reason) == ("Failed", "PodRefused")
+
+
+def test_a_pod_that_is_not_valid_fails_at_once() -> None:
+    world = World()
+    [create] = world.decide().actions
+    assert isinstance(create, r.CreatePod)
+    name = create.manifest["metadata"]["name"]
+    world.extra = {"refused": {name: r.Refusal("quantities must match", True, NOW)}}
+    world.step()
+    assert (world.status.phase, world.status.reason) == ("Failed", "InvalidPodTemplate")
+
+
+def test_without_a_routing_it_waits() -> None:
+    world = World()
+    world.routing = None
+    assert world.step() == []
+    assert (world.status.phase, world.status.reason) == ("Pending", "WaitingForRouting")
+    world.routing = ROUTING
+    assert kinds(world.step()) == ["CreatePod"]
+
+
+def test_an_unmapped_queue_names_dag_task_run_and_queue() -> None:
+    world = World(queue="nowhere")
+    world.step()
+    assert (world.status.phase, world.status.reason) == ("Failed", "InvalidRouting")
+    for word in ("'d'", "'t'", "'r'", "'nowhere'"):
+        assert word in world.status.message
+
+
+def test_a_spec_that_is_not_valid_fails_cleanly() -> None:
+    world = World()
+    world.run = task_run(problems="spec.queue: Field required")
+    world.step()
+    assert (world.status.phase, world.status.reason) == ("Failed", "InvalidSpec")
+
+
+def test_ttl() -> None:
+    world = started(ttlSecondsAfterFinished=10)
+    world.see(phase="Succeeded", bridge_message=outcome_of("success", "TaskSucceeded"))
+    decision = world.decide()
+    assert decision.again == NOW + timedelta(seconds=10)
+    world.later(10)
+    assert world.decide().actions == [r.DeleteTaskRun()]
+
+
+def test_nothing_is_done_for_what_is_being_deleted() -> None:
+    world = World()
+    world.run = task_run(deleting=True)
+    assert world.decide().actions == ()
+
+
+def test_only_the_last_attempts_are_kept_and_the_limit_still_holds() -> None:
+    world = World(retries={"limit": 30, "delay": "1s"})
+    for _ in range(31):
+        world.step()
+        world.see(phase="Failed", bridge_message=outcome_of("up_for_retry", "RuntimeExited"))
+        world.pods = {}
+        world.later(2)
+    assert (world.status.phase, world.status.tries, world.status.failed_tries) == ("Failed", 31, 31)
+    assert len(world.status.attempts) == r.KEPT_ATTEMPTS
+
+
+def test_times_in_conditions_change_with_the_status_only() -> None:
+    world = started()
+    since = {item.type: item.last_transition_time for item in world.status.conditions}
+    world.later(5)
+    world.step()
+    assert {item.type: item.last_transition_time for item in world.status.conditions} == since
+    assert datetime(2026, 1, 1, tzinfo=UTC) < since["Started"]
