@@ -87,20 +87,29 @@ $(AIRFLOW_VENV)/.installed: $(VENV)/.installed
 	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(AIRFLOW_VENV)/bin/python --require-hashes -r tests/airflow_env/airflow.lock; }
 	touch $@
 
-demo: setup examples ## run the sales pipeline: a JVM, a Go and a TypeScript task
+demo: setup examples image-files ## run the sales pipeline here, then on a real Kubernetes that is made for it
+	@PYTHONPATH=tests $(BIN)/python examples/demo.py
+
+demo-local: setup examples ## the first part of it: a JVM, a Go and a TypeScript task on this machine
 	@echo; echo '$$ .venv/bin/polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml --show-xcoms'; echo
 	@$(BIN)/polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml --show-xcoms
+
+cluster: setup ## bring up this checkout's own one-node Kubernetes (needs root)
+	@cd tests && ../$(BIN)/python -m cluster up
+
+cluster-down: setup ## and remove it, with all that is on it
+	@cd tests && ../$(BIN)/python -m cluster down
 
 lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_operator -p polypod_execution_api -p polypod_cli
-	$(BIN)/mypy tests/conftest.py tests/{support,unit,api,cli,docs,swap,faults,cluster} bench sdks docs
+	$(BIN)/mypy tests/conftest.py tests/{support,unit,api,cli,docs,swap,faults,cluster} bench sdks docs examples
 	$(BIN)/lint-imports --no-cache
 	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
 	cd launcher && go vet ./...
 
-test: setup examples conformance launcher airflow postgres ## run every test
+test: setup examples conformance launcher image-files airflow postgres ## run every test
 	cd sdks/go && go test ./...
 	$(BIN)/python -m pytest
 
@@ -147,4 +156,5 @@ lock: setup ## resolve the dependencies anew
 clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
 
-.PHONY: help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files
+
+.PHONY: demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy import Engine
+
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
 from polypod_execution_api.tokens import MIN_SECRET, TokenSigner
 
@@ -18,13 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="polypod-execution-api", description="Airflow's Task Execution API for runs without Airflow."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, summary in (("serve", "serve the API"), ("migrate", "bring the database up to date")):
+    for name, summary in (
+        ("serve", "serve the API"),
+        ("migrate", "bring the database up to date"),
+        ("xcoms", "show the XComs of a run"),
+    ):
         command = commands.add_parser(name, help=summary)
         command.add_argument(
             "--database-url",
             default=os.environ.get("POLYPOD_DATABASE_URL", "sqlite:///polypod.db"),
             help="sqlite:////PATH or postgresql://USER@HOST/NAME (or POLYPOD_DATABASE_URL)",
         )
+        if name == "xcoms":
+            command.add_argument("--dag-id", required=True)
+            command.add_argument("--run-id", required=True)
         if name == "serve":
             command.add_argument("--host", default="127.0.0.1")
             command.add_argument("--port", type=int, default=8080)
@@ -42,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         engine = connect(options.database_url)
         migrate(engine)
+        if options.command == "xcoms":
+            _show_xcoms(engine, options.dag_id, options.run_id)
         if options.command == "serve":
             if options.secret_file is None and not options.pods:
                 parser.error("set --secret-file, or --pods")
@@ -56,14 +67,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _serve(options: argparse.Namespace, signer: TokenSigner, engine: object) -> None:
+def _show_xcoms(engine: Engine, dag_id: str, run_id: str) -> None:
+    from sqlalchemy import select
+    from sqlalchemy.orm import Session
+
+    from polypod_execution_api.models import XCom
+
+    with Session(engine) as session:
+        wanted = select(XCom).where(XCom.dag_id == dag_id, XCom.run_id == run_id).order_by(XCom.timestamp)
+        for xcom in session.scalars(wanted):
+            mapped = f"[{xcom.map_index}]" if xcom.map_index >= 0 else ""
+            print(f"{xcom.task_id}{mapped} {xcom.key}: {xcom.value}")
+
+
+def _serve(options: argparse.Namespace, signer: TokenSigner, engine: Engine) -> None:
     import uvicorn
-    from sqlalchemy import Engine
 
     from polypod_execution_api.app import create_app
     from polypod_execution_api.cluster import ClusterAccess
 
-    assert isinstance(engine, Engine)
     uvicorn.run(
         create_app(engine, signer, ClusterAccess() if options.pods else None),
         host=options.host,

@@ -1,0 +1,216 @@
+"""What needs an API server and no pods: the CRD's rules, `kubectl explain`, and which namespaces the operator serves.
+
+These run without root as well.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from polypod_crds import crd
+
+from cluster.control_plane import ControlPlane
+from cluster.lab import task_run
+
+
+class Api:
+    """An API server with our CRD."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+
+    def kubectl(self, *arguments: str, stdin: Any = None) -> subprocess.CompletedProcess[str]:
+        command = [str(self.plane.bin / "kubectl"), f"--kubeconfig={self.plane.kubeconfig}", *arguments]
+        text = None if stdin is None else json.dumps(stdin)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+
+    def create(self, document: Any, namespace: str = "default") -> subprocess.CompletedProcess[str]:
+        return self.kubectl("-n", namespace, "create", "-f", "-", stdin=document)
+
+    def items(self, *arguments: str) -> list[Any]:
+        found: list[Any] = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)["items"]
+        return found
+
+    def wait(self, ready: Callable[[], Any]) -> Any:
+        give_up = time.monotonic() + 120
+        while not (found := ready()):
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        return found
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    plane = ControlPlane(tmp_path_factory.mktemp("api-server"))
+    try:
+        plane.start()
+        made = Api(plane)
+        assert made.kubectl("apply", "--server-side", "-f", str(crd.PAGE)).returncode == 0
+        made.wait(lambda: made.kubectl("get", "taskruns").returncode == 0)
+        yield made
+    finally:
+        plane.stop()
+
+
+def broken(**changes: Any) -> dict[str, Any]:
+    document = task_run("x", "t")
+    document["spec"] = {**document["spec"], **changes}
+    document["spec"] = {key: value for key, value in document["spec"].items() if value is not ...}
+    return document
+
+
+NO_QUEUE = broken(queue=...)
+NO_DAG = broken(dagId=...)
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("no queue", NO_QUEUE, "spec.queue: Required value"),
+    ("no dagId", NO_DAG, "spec.dagId: Required value"),
+    ("empty taskId", broken(taskId=""), "spec.taskId in body should be at least 1 chars long"),
+    ("a runId that is too long", broken(runId="r" * 300), "may not be more than 250 bytes"),
+    ("a number for the queue", broken(queue=5), 'spec.queue in body must be of type string: "integer"'),
+    ("a misspelt field", broken(argumets=[]), 'unknown field "spec.argumets"'),
+    ("a misspelt timeout", broken(timeouts={"execute": "1h"}), 'unknown field "spec.timeouts.execute"'),
+    ("a map index below -1", broken(mapIndex=-2), "should be greater than or equal to -1"),
+    ("an argument with two sources", broken(arguments=[{"name": "a", "value": 1, "fromXCom": {"taskId": "t"}}]),
+     "must validate one and only one schema (oneOf)"),
+    ("an argument without a source", broken(arguments=[{"name": "a"}]), "spec.arguments[0].value: Required value"),
+    ("an argument twice", broken(arguments=[{"name": "a", "value": 1}, {"name": "a", "value": 2}]), "Duplicate value"),
+    ("a duration without a unit", broken(timeouts={"pending": "10"}), "write a duration like 30s, 10m or 1h30m"),
+    ("a duration in days", broken(retries={"delay": "1d"}), "write a duration like 30s, 10m or 1h30m"),
+    ("retries below zero", broken(retries={"limit": -1}), "should be greater than or equal to 0"),
+    ("an unknown backoff", broken(retries={"backoff": "linear"}), 'supported values: "fixed", "exponential"'),
+    ("a variable of two sources",
+     broken(variablesFrom=[{"configMapRef": {"name": "a"}, "secretRef": {"name": "b"}}]),
+     "exactly one of configMapRef and secretRef"),
+    ("a variable of no source", broken(variablesFrom=[{}]), "exactly one of configMapRef and secretRef"),
+    ("a Secret that cannot be", broken(connectionsFrom=[{"secretRef": {"name": "Not A Name"}}]), "lower-case letters"),
+    ("a connection without a Secret", broken(connectionsFrom=[{}]), "secretRef: Required value"),
+    ("an interval that ends before it begins",
+     broken(dataInterval={"start": "2026-11-21T00:00:00Z", "end": "2026-11-20T00:00:00Z"}), "must not be before"),
+    ("a date without a time zone", broken(logicalDate="2026-11-21T00:00:00"), "spec.logicalDate in body must be of type date-time"),
+    ("a URL that is none", broken(executionApi={"url": "airflow:8080"}), "the URL must be http://HOST[:PORT]/PATH"),
+    ("two tokens",
+     broken(workloadSecretRef={"name": "w", "key": "k"},
+            executionApi={"url": "http://a/", "tokenSecretRef": {"name": "t", "key": "k"}}), "not both"),
+    ("artifacts from nowhere", broken(artifacts={}), "exactly one of image and persistentVolumeClaim"),
+    ("artifacts from two places", broken(artifacts={"image": "a", "persistentVolumeClaim": "b"}),
+     "exactly one of image and persistentVolumeClaim"),
+    ("a relative mount path", broken(artifacts={"image": "a", "mountPath": "jars"}), "the path must be absolute"),
+    ("a negative TTL", broken(ttlSecondsAfterFinished=-1), "should be greater than or equal to 0"),
+    ("a cancel that is no boolean", broken(cancel="yes"), 'must be of type boolean: "string"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "message"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_a_bad_manifest_is_refused_with_what_would_be_right(api: Api, document: Any, message: str) -> None:
+    done = api.create(document)
+    assert done.returncode != 0, "it was taken"
+    assert message in done.stderr, done.stderr
+
+
+FROZEN = [
+    ({"queue": "other"}, "queue cannot be changed"),
+    ({"taskId": "other"}, "taskId cannot be changed"),
+    ({"retries": {"limit": 5}}, "retries cannot be changed"),
+    ({"workloadSecretRef": {"name": "x", "key": "y"}}, "workloadSecretRef cannot be changed"),
+]
+
+
+def test_what_has_begun_is_not_changed_but_for_cancel_suspend_and_ttl(api: Api) -> None:
+    assert api.create(task_run("frozen", "t")).returncode == 0
+    for change, message in FROZEN:
+        done = api.kubectl("patch", "taskrun", "frozen", "--type=merge", "-p", json.dumps({"spec": change}))
+        assert message in done.stderr, done.stderr
+    for change in ({"suspend": True}, {"suspend": False}, {"ttlSecondsAfterFinished": 5}, {"cancel": True}):
+        done = api.kubectl("patch", "taskrun", "frozen", "--type=merge", "-p", json.dumps({"spec": change}))
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_is_left_out_gets_its_default_and_anything_may_be_an_argument(api: Api) -> None:
+    values = [None, 1, "x", [1, {"a": None}], {"b": [True]}, 1.5]
+    arguments = [{"name": f"a{index}", "value": value} for index, value in enumerate(values)]
+    document = task_run(
+        "free", "t", arguments=arguments, params={"a": {"b": [1, None]}}, podTemplate={"spec": {"x": 1}}
+    )
+    assert api.create(document).returncode == 0
+    spec = json.loads(api.kubectl("get", "ptr", "free", "-o", "json").stdout)["spec"]
+    assert spec["arguments"] == arguments
+    assert spec["params"] == {"a": {"b": [1, None]}}
+    assert (spec["mapIndex"], spec["cancel"], spec["suspend"]) == (-1, False, False)
+
+
+def test_explain_knows_every_field(api: Api) -> None:
+    done = api.kubectl("explain", "taskrun.spec", "--recursive")
+    for word in ("podTemplate", "ttlSecondsAfterFinished", "tokenSecretRef", "persistentVolumeClaim"):
+        assert word in done.stdout
+    assert "Longest time before a try" in api.kubectl("explain", "ptr.spec.retries.maxDelay").stdout
+
+
+def test_the_examples_are_taken(api: Api) -> None:
+    done = api.kubectl("apply", "-f", str(Path(crd.PAGE).parents[1] / "examples/sales/taskruns.yaml"))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def serve(api: Api, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Start an operator on the API server, with these options."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*options: str) -> None:
+        command = [sys.executable, "-m", "polypod_operator.main", "--bridge-image=bridge:1", *options]
+        command += ["--execution-api-url=http://api/execution/", "--routing-namespace=system"]
+        log = (tmp_path / f"operator-{len(started)}.log").open("wb")
+        environ = {"KUBECONFIG": str(api.plane.kubeconfig), "PATH": "/usr/bin:/bin"}
+        started.append(subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True))
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(60)
+
+
+ROUTING = {
+    "coordinators": yaml.safe_dump(
+        {
+            "native": {
+                "classpath": "ExecutableCoordinator",
+                "kwargs": {"executables_root": ["/opt"]},
+                "image": "lang:1",
+            }
+        }
+    ),
+    "queue_to_coordinator": "golang: native\n",
+}
+
+
+def test_only_the_given_namespaces_are_served(api: Api, serve: Callable[..., None]) -> None:
+    for name in ("system", "a", "b", "c"):
+        api.kubectl("create", "namespace", name)
+        api.kubectl("-n", name, "create", "serviceaccount", "default")
+    metadata = {"name": "polypod-routing", "namespace": "system"}
+    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": ROUTING}, "system")
+    serve("--namespace=a", "--namespace=b")
+    for name in ("c", "a", "b"):
+        assert api.create(task_run("run", "t"), name).returncode == 0
+    api.wait(lambda: {item["metadata"]["namespace"] for item in api.items("pods", "-A")} == {"a", "b"})
+    # made as the API server's defaults leave it, and owned by its TaskRun
+    [pod] = api.items("pods", "-n", "a")
+    assert pod["metadata"]["ownerReferences"][0]["kind"] == "TaskRun"
+    api.wait(lambda: "status" in api.items("taskruns", "-n", "b")[0])
+    assert "status" not in api.items("taskruns", "-n", "c")[0]
+    assert api.items("pods", "-n", "c") == []
+
+
+def test_an_operator_without_a_cluster_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "polypod_operator.main", "--bridge-image=b", "--execution-api-url=http://a/"]
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "neither a service account nor a kubeconfig" in done.stderr
