@@ -116,6 +116,9 @@ test: setup examples conformance launcher image-files airflow postgres ## run ev
 bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md
 	PYTHONPATH=tests $(BIN)/python bench/bridge.py
 
+bench-pods: setup conformance image-files ## measure a TaskRun beside a bare pod on a real kubelet (needs root)
+	PYTHONPATH=tests $(BIN)/python bench/pods.py
+
 generated: setup ## write anew what is generated
 	$(BIN)/python sdks/generate_table.py
 	$(BIN)/python docs/generate_reasons.py
@@ -157,4 +160,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
 
 
-.PHONY: demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files
+.PHONY: bench-pods demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files

@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
@@ -35,12 +33,11 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, note)
-    state = Path(pod.state_dir)
-    outcome = _earlier(state)
+    outcome = _earlier(pod)
     if outcome is None:
         host = LauncherHost(pod.socket)
-        outcome = _attempt(config, pod, state, host, wake_r)
-        _keep(outcome, state)
+        outcome = _attempt(config, pod, host, wake_r)
+        _keep(outcome, pod)
         _tell(outcome, pod)
         # last of all: the pod begins to end when the launcher does
         host.close()
@@ -54,13 +51,13 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
     return 0
 
 
-def _attempt(config: BridgeConfig, pod: PodConfig, state: Path, host: LauncherHost, wake: int) -> Outcome:
+def _attempt(config: BridgeConfig, pod: PodConfig, host: LauncherHost, wake: int) -> Outcome:
     started = datetime.now(UTC)
     try:
         if not host.wait(wake):
             message = "told to end before the language container had started"
             return Outcome(state="failed", reason=Reason.TERMINATED, message=message, finish_time=datetime.now(UTC))
-        (state / "begun").touch()
+        _write(f"{pod.state_dir}/begun", b"")
         return run_attempt(_complete(config, pod), host)
     except UserError as error:
         print(f"polypod-bridge: {error.message}", file=sys.stderr)
@@ -72,6 +69,8 @@ def _attempt(config: BridgeConfig, pod: PodConfig, state: Path, host: LauncherHo
                        finish_time=datetime.now(UTC))  # fmt: skip
     except Exception as error:
         # whatever went wrong, the attempt must have an outcome
+        import traceback
+
         traceback.print_exc()
         message = f"the bridge failed: {type(error).__name__}: {error}"
         return Outcome(state="failed", reason=Reason.BRIDGE_FAILED, message=message, start_time=started,
@@ -86,7 +85,7 @@ def _complete(config: BridgeConfig, pod: PodConfig) -> BridgeConfig:
     """
     if pod.workload_file is not None:
         try:
-            workload = msgspec.json.decode(Path(pod.workload_file).read_bytes(), type=Workload)
+            workload = msgspec.json.decode(_read(pod.workload_file), type=Workload)
         except OSError as error:
             raise UserError(Reason.INVALID_CONFIG, f"the workload Secret cannot be read: {error.strerror}") from None
         except msgspec.MsgspecError as error:
@@ -113,7 +112,7 @@ def _subject(path: str) -> str:
     import base64
 
     try:
-        payload = Path(path).read_text("ascii").strip().split(".")[1]
+        payload = _read(path).decode("ascii").strip().split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         subject = claims["sub"]
     except OSError as error:
@@ -125,27 +124,38 @@ def _subject(path: str) -> str:
     return str(subject)
 
 
-def _earlier(state: Path) -> Outcome | None:
+def _earlier(pod: PodConfig) -> Outcome | None:
     """Return the outcome that an earlier start of this container has left or lost, None at the first start."""
     try:
-        return decode((state / "outcome.json").read_bytes())
+        return decode(_read(f"{pod.state_dir}/outcome.json"))
     except (OSError, msgspec.MsgspecError):
         pass
-    if (state / "begun").exists():
+    if os.path.exists(f"{pod.state_dir}/begun"):
         message = "the bridge's container was ended while the task ran, and with it the attempt"
         return Outcome(state="failed", reason=Reason.BRIDGE_LOST, message=message, finish_time=datetime.now(UTC))
     return None
 
 
-def _keep(outcome: Outcome, state: Path) -> None:
-    temporary = state / "outcome.json.part"
-    temporary.write_bytes(encode(outcome))
-    temporary.replace(state / "outcome.json")
+def _keep(outcome: Outcome, pod: PodConfig) -> None:
+    path = f"{pod.state_dir}/outcome.json"
+    _write(f"{path}.part", encode(outcome))
+    os.replace(f"{path}.part", path)
 
 
 def _tell(outcome: Outcome, pod: PodConfig) -> None:
     # written in place: the kubelet has mounted this very file
     try:
-        Path(pod.termination_log).write_bytes(encode(outcome))
+        _write(pod.termination_log, encode(outcome))
     except OSError as error:
         print(f"polypod-bridge: {pod.termination_log} cannot be written: {error.strerror}", file=sys.stderr)
+
+
+# not pathlib: its import costs more than these
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)

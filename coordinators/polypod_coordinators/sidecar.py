@@ -20,7 +20,6 @@ from polypod_coordinators.config import (
     read_routing,
 )
 from polypod_coordinators.errors import UserError
-from polypod_coordinators.process.local import LocalHost, end_with_parent
 from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.termination import Outcome, encode
 
@@ -55,6 +54,8 @@ def run_config(config: BridgeConfig) -> int:
         from polypod_coordinators.pod import run_in_pod
 
         return run_in_pod(config, config.pod)
+    from polypod_coordinators.process.local import LocalHost, end_with_parent
+
     if config.parent_pid is not None:
         end_with_parent(config.parent_pid, signal.SIGTERM)
     try:

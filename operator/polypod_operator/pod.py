@@ -224,7 +224,9 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
         pod["activeDeadlineSeconds"] = int(whole)
     source = _artifacts(spec) or coordinator.artifacts
     if source is not None:
-        _add_artifacts(pod, source, settings)
+        # image volumes may be mounted noexec (KEP-4639), which suits jars and scripts but no native bundle
+        mountable = settings.image_volumes and not coordinator.classpath.endswith("ExecutableCoordinator")
+        _add_artifacts(pod, source, mountable)
     return {"metadata": {}, "spec": pod}
 
 
@@ -305,7 +307,7 @@ def _artifacts(spec: TaskRunSpec) -> ArtifactSource | None:
     return ArtifactSource(**spec.artifacts.model_dump())
 
 
-def _add_artifacts(pod: dict[str, Any], source: ArtifactSource, settings: Settings) -> None:
+def _add_artifacts(pod: dict[str, Any], source: ArtifactSource, mountable: bool) -> None:
     [task] = pod["containers"]
     mount: dict[str, Any] = {"name": "polypod-artifacts", "mountPath": source.mount_path, "readOnly": True}
     if source.persistent_volume_claim is not None:
@@ -313,7 +315,7 @@ def _add_artifacts(pod: dict[str, Any], source: ArtifactSource, settings: Settin
         pod["volumes"].append({"name": "polypod-artifacts", "persistentVolumeClaim": claim})
         if source.path.strip("/"):
             mount["subPath"] = source.path.strip("/")
-    elif settings.image_volumes:
+    elif mountable:
         image: dict[str, Any] = {"reference": source.image}
         if source.image_pull_policy:
             image["pullPolicy"] = source.image_pull_policy

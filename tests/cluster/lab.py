@@ -54,7 +54,6 @@ def conformance_images(folder: Path) -> dict[str, Path]:
             "FROM scratch\nCOPY conformance /bundles/conformance\n",
             {"conformance": GO_ROOT / "conformance"},
         ),
-        # a language image without any artifact; one of Go's needs nothing at all
         "empty": images.build(
             "empty", "FROM scratch\nCOPY nothing /nothing\nUSER 65532:65532\n", {"nothing": _empty(folder)}
         ),

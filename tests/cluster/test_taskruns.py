@@ -322,25 +322,29 @@ def test_a_killed_operator_loses_nothing(lab: Lab, namespace: Namespace) -> None
 
 
 def test_artifacts_from_another_image(lab: Lab, namespace: Namespace) -> None:
-    """Bundles can be swapped without touching the language image: mounted here, copied where that is not possible."""
-    source = {"image": lab.images["artifacts"], "path": "bundles", "mountPath": "/opt/app/bin"}
-    template = {"spec": {"containers": [{"name": "task", "image": lab.images["empty"]}]}}
-    namespace.run("mounted", "success", artifacts=source, podTemplate=template)
-    namespace.run("missing", "success", podTemplate=template)
-    found = namespace.finish_all(["mounted", "missing"])
-    assert found["mounted"]["state"] == "success", found
-    assert (found["missing"]["reason"], found["missing"]["tries"]) == ("InvalidArtifactRoot", 1)
-    lab.set_operator_option("--image-volumes=no")
-    try:
-        namespace.run("copied", "success", artifacts=source, podTemplate=template)
-        absent = {**source, "path": "no/such/folder"}
-        namespace.run("not-copied", "success", artifacts=absent, podTemplate=template)
-        found = namespace.finish_all(["copied", "not-copied"])
-    finally:
-        lab.set_operator_option("--image-volumes=auto")
+    """Jars and bundles can be swapped without touching the language image: mounted, or copied where that cannot be."""
+    bundles = {"image": lab.images["bundles"], "path": "bundles", "mountPath": "/opt/app/bin"}
+    jars = {"image": lab.images["jars"], "path": "jars", "mountPath": "/opt/app/jars"}
+    empty = {"spec": {"containers": [{"name": "task", "image": lab.images["empty"]}]}}
+    jre = {"spec": {"containers": [{"name": "task", "image": lab.images["jre"]}]}}
+    namespace.run("mounted", "skip", "jvm", artifacts=jars, podTemplate=jre)
+    namespace.run("copied", "success", artifacts=bundles, podTemplate=empty)
+    namespace.run("not-copied", "success", artifacts={**bundles, "path": "no/such/folder"}, podTemplate=empty)
+    namespace.run("missing", "success", podTemplate=empty)
+    found = namespace.finish_all(["mounted", "copied", "not-copied", "missing"])
+    assert found["mounted"]["state"] == "skipped", found["mounted"]
     assert found["copied"]["state"] == "success", found["copied"]
     assert found["not-copied"]["reason"] == "ArtifactCopyFailed", found["not-copied"]
     assert "/no/such/folder cannot be copied" in found["not-copied"]["message"]
+    assert (found["missing"]["reason"], found["missing"]["tries"]) == ("InvalidArtifactRoot", 1)
+    lab.set_operator_option("--image-volumes=no")
+    try:
+        namespace.run("copied-jars", "skip", "jvm", artifacts=jars, podTemplate=jre)
+        assert namespace.finish("copied-jars")["state"] == "skipped"
+    finally:
+        lab.set_operator_option("--image-volumes=auto")
+    [pod] = [item for item in namespace.pods() if item["metadata"]["labels"]["polypod.dev/taskrun"] == "copied-jars"]
+    assert [item["name"] for item in pod["spec"]["initContainers"]] == ["bridge", "copy-artifacts"]
 
 
 def test_artifacts_from_a_volume_claim(lab: Lab, namespace: Namespace) -> None:

@@ -17,7 +17,7 @@ from polypod_operator import conditions, objects
 from polypod_operator.routing import RoutingState
 from polypod_operator.store import Store
 from polypod_operator.workqueue import WorkQueue
-from support.operator import EXECUTABLE, NOW, pod, task_run
+from support.objects import EXECUTABLE, NOW, pod, task_run
 
 GOOD: dict[str, Any] = {
     "coordinators": {"native": {"classpath": EXECUTABLE, "kwargs": {"executables_root": ["/opt"]}, "image": "x:1"}},

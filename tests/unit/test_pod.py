@@ -12,7 +12,7 @@ from polypod_operator import security
 from polypod_operator.errors import PodError
 from polypod_operator.merge import merge
 from polypod_operator.pod import Route, Settings, build, pod_name
-from support.operator import EXECUTABLE, SETTINGS, routing, task_run
+from support.objects import EXECUTABLE, SETTINGS, routing, task_run
 
 
 def make(
@@ -238,12 +238,16 @@ def test_what_no_routing_can_allow(template: dict[str, Any], word: str) -> None:
 
 def test_artifacts_by_image_volume_by_copy_and_by_claim() -> None:
     source = {"image": "jars:1", "path": "/jars/", "mountPath": "/opt/jars", "imagePullPolicy": "Always"}
-    pod = make(artifacts=source)
+    java = {"classpath": "JavaCoordinator", "kwargs": {"jars_root": ["/opt/jars"]}}
+    pod = make(java, artifacts=source)
     volume = {"name": "polypod-artifacts", "image": {"reference": "jars:1", "pullPolicy": "Always"}}
     assert volume in pod["spec"]["volumes"]
     mount = {"name": "polypod-artifacts", "mountPath": "/opt/jars", "readOnly": True, "subPath": "jars"}
     assert mount in container(pod, "task")["volumeMounts"]
-    pod = make(settings=Settings("bridge:1", "http://api/", image_volumes=False), artifacts=source)
+    # where the cluster has no image volumes, and for native bundles always: those may be mounted noexec
+    old = Settings("bridge:1", "http://api/", image_volumes=False)
+    assert make(java, old, artifacts=source)["spec"]["volumes"] == make(artifacts=source)["spec"]["volumes"]
+    pod = make(artifacts=source)
     copy = container(pod, "copy-artifacts")
     assert copy["command"] == ["/polypod/launcher", "copy", "/jars", "/polypod-artifacts"]
     assert [item["name"] for item in pod["spec"]["initContainers"]] == ["bridge", "copy-artifacts"]

@@ -8,7 +8,7 @@ import pytest
 from polypod_operator.objects import Container
 from polypod_operator.objects import pod as parse
 from polypod_operator.status import Ended, Started, Waiting, observe
-from support.operator import NOW, outcome_of, pod
+from support.objects import NOW, outcome_of, pod
 
 LOST = outcome_of("failed", "BridgeLost")
 TOLD = outcome_of("up_for_retry", "Terminated")

@@ -10,7 +10,7 @@ from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator import reconcile as r
 from polypod_operator.objects import PodObject, TaskRunObject
 from polypod_operator.reasons import Reason
-from support.operator import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
+from support.objects import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
 
 
 class World:

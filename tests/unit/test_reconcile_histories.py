@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator import reconcile as r
 from polypod_operator.objects import PodObject
-from support.operator import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
+from support.objects import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
 
 LIMIT = 2
 OUTCOMES = [
