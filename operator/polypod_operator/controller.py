@@ -168,8 +168,6 @@ class Controller:
         found = False
         for action in decision.actions:
             match action:
-                case CreatePod(manifest):
-                    await self._create(run, manifest, now)
                 case VerifyPod(namespace, name):
                     await self._verify(run, namespace, name)
                 case LookAtEvents(namespace, _, uid):
@@ -185,7 +183,7 @@ class Controller:
             self.store.put_pod(objects.pod(await self.api.create_pod(manifest)))
         except ApiError as error:
             if error.reason == "AlreadyExists":
-                # made by us, and we were killed before we could write it down
+                # ours, and its answer was lost
                 await self._verify(run, run.namespace, name)
             elif error.status in (400, 403, 404, 413, 422):
                 for_good = error.status in (400, 413, 422)
@@ -219,7 +217,7 @@ class Controller:
             run = objects.task_run(raw)
             self.store.put_run(run)
         for action in decision.actions:
-            await self._do(run, action, changed)
+            await self._do(run, action, changed, now)
         if decision.again is not None:
             self.queue.add_after(run.key, (decision.again - now).total_seconds())
         elif run.status.phase in ("Succeeded", "Failed") and not decision.actions:
@@ -244,8 +242,12 @@ class Controller:
         else:
             raise error
 
-    async def _do(self, run: TaskRunObject, action: Action, changed: bool) -> None:
+    async def _do(self, run: TaskRunObject, action: Action, changed: bool, now: datetime) -> None:
         match action:
+            case CreatePod(manifest):
+                await self._create(run, manifest, now)
+                # look at once at what came of it
+                self.queue.add(run.key)
             case DeletePod(namespace, name, uid):
                 await self.api.delete_pod(namespace, name, uid)
             case DeleteTaskRun():

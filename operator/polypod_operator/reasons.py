@@ -11,7 +11,6 @@ class Reason(StrEnum):
     # on the way
     WAITING_FOR_ROUTING = "WaitingForRouting"
     ROUTED = "Routed"
-    POD_CREATED = "PodCreated"
     POD_STARTING = "PodStarting"
     RUNNING = "Running"
     RETRYING = "Retrying"
@@ -34,6 +33,7 @@ class Reason(StrEnum):
     EVICTED = "Evicted"
     POD_DELETED = "PodDeleted"
     POD_LOST = "PodLost"
+    POD_NOT_SEEN = "PodNotSeen"
     ARTIFACT_COPY_FAILED = "ArtifactCopyFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     NO_OUTCOME = "NoOutcome"
@@ -45,7 +45,6 @@ class Reason(StrEnum):
 TEXTS: dict[Reason, str] = {
     Reason.WAITING_FOR_ROUTING: "There is no valid routing ConfigMap yet.",
     Reason.ROUTED: "The queue leads to a coordinator and an image.",
-    Reason.POD_CREATED: "The attempt's pod was created.",
     Reason.POD_STARTING: "The pod's images are pulled and its containers started.",
     Reason.RUNNING: "The language container runs.",
     Reason.RETRYING: "An attempt failed; the next one starts after the user's delay.",
@@ -65,6 +64,7 @@ TEXTS: dict[Reason, str] = {
     Reason.EVICTED: "The kubelet or an eviction removed the pod.",
     Reason.POD_DELETED: "Somebody deleted the pod while the task ran.",
     Reason.POD_LOST: "The pod is gone and nobody saw how it ended: its node, or the pod itself, was removed.",
+    Reason.POD_NOT_SEEN: "The operator was restarted while it made the pod; there is none, and it does not count.",
     Reason.ARTIFACT_COPY_FAILED: "The artifacts could not be copied from their image.",
     Reason.DEADLINE_EXCEEDED: "The pod outlived every timeout of its task and was ended by the kubelet.",
     Reason.NO_OUTCOME: "The pod ended and the bridge left no outcome.",

@@ -1,7 +1,8 @@
 """What to do for one TaskRun: the whole of the operator's judgement. Pure: state and a clock reading in, decision out.
 
-Level-triggered: the same state leads to the same decision, whatever event led here. An attempt is one pod. The next
-one is made only when the last is known to have ended: never two at once. A final phase never changes.
+Level-triggered: the same state leads to the same decision, whatever event led here. An attempt is one pod. It is
+written into the status before its pod is made, so that no attempt is made twice; the next one begins only when the last
+is known to have ended, so that there are never two at once. A final phase never changes.
 """
 
 from __future__ import annotations
@@ -142,8 +143,7 @@ class _Step:
         elif self.run.spec is None:
             self._finish("Failed", None, Reason.INVALID_SPEC, self.run.problems)
         else:
-            self._adopt()
-            current = self._current()
+            current = self._current() or self._adopt()
             if current is not None:
                 self._attend(current, self.run.spec)
             if self._current() is None and self.status.phase not in ("Succeeded", "Failed"):
@@ -183,13 +183,15 @@ class _Step:
 
     # The attempt that is under way.
 
-    def _adopt(self) -> None:
-        """Take over pods that were made just before somebody killed us, so that the status does not name them yet."""
-        known = {attempt.number for attempt in self.status.attempts}
-        last = max(known, default=0)
-        for pod in sorted(self.world.pods.values(), key=lambda item: item.attempt):
-            if pod.attempt > last:
-                self.status.attempts.append(Attempt(number=pod.attempt, state="queued", pod_name=pod.name))
+    def _adopt(self) -> Attempt | None:
+        """Take over a pod that the status does not name: somebody has undone our last write."""
+        last = self.status.attempts[-1].number if self.status.attempts else 0
+        found = [pod for pod in self.world.pods.values() if pod.attempt > last]
+        if not found:
+            return None
+        newest = max(found, key=lambda pod: pod.attempt)
+        self.status.attempts.append(Attempt(number=newest.attempt, state="queued", pod_name=newest.name))
+        return self.status.attempts[-1]
 
     def _current(self) -> Attempt | None:
         if not self.status.attempts or self.status.attempts[-1].state not in ("queued", "running"):
@@ -201,8 +203,10 @@ class _Step:
         if pod is None:
             self._without_pod(attempt, spec)
             return
-        self._note_pod(attempt, pod)
         observation = observe(pod, self.world.warnings.get(pod.uid, ""))
+        if not isinstance(observation, Waiting) or observation.problem:
+            # who is just starting is not worth a write: it will be known in a moment
+            self._note_pod(attempt, pod)
         match observation:
             case Ended():
                 self._close(attempt, observation, spec)
@@ -222,11 +226,12 @@ class _Step:
         attempt.node_name, attempt.image, attempt.coordinator = pod.node, pod.image, pod.coordinator
         self.status.start_time = self.status.start_time or pod.created
         if pod.coordinator is not None:
-            self.status.coordinator = pod.coordinator
-            queue = self.run.spec.queue if self.run.spec is not None else ""
-            self._condition(
-                "Routed", "True", Reason.ROUTED, f"queue {queue!r} leads to coordinator {pod.coordinator!r}"
-            )
+            self._routed(pod.coordinator)
+
+    def _routed(self, coordinator: str) -> None:
+        self.status.coordinator = coordinator
+        queue = self.run.spec.queue if self.run.spec is not None else ""
+        self._condition("Routed", "True", Reason.ROUTED, f"queue {queue!r} leads to coordinator {coordinator!r}")
 
     def _wait(self, attempt: Attempt, pod: PodObject, waiting: Waiting, spec: TaskRunSpec) -> None:
         if attempt.reason not in STOPPED or not pod.deleting:
@@ -270,11 +275,15 @@ class _Step:
     def _without_pod(self, attempt: Attempt, spec: TaskRunSpec) -> None:
         """The attempt is in the status, and there is no pod of it that we know of."""
         name = attempt.pod_name or ""
-        if attempt.pod_uid is not None:
-            if name in self.world.absent:
+        refused = name in self.world.refused or attempt.reason == Reason.POD_REFUSED
+        if not refused:
+            if name not in self.world.absent:
+                self.actions.append(VerifyPod(self.run.namespace, name))
+            elif attempt.pod_uid is not None:
                 self._close(attempt, lost("the pod is gone, and how it ended was not seen"), spec)
             else:
-                self.actions.append(VerifyPod(self.run.namespace, name))
+                message = "the operator was restarted while the pod was made, and the pod is not there"
+                self._close(attempt, Ended("failed", Reason.POD_NOT_SEEN, message, lost=True), spec)
             return
         # never made: the API server refused it
         due = (attempt.create_time or self.now) + timedelta(seconds=seconds(spec.timeouts.pending))
@@ -290,6 +299,9 @@ class _Step:
             attempt.reason, attempt.message = Reason.POD_REFUSED, conditions.shorten(refusal.message)
             self._phase("Pending", "queued", attempt.reason, attempt.message)
             self._condition("Started", "False", attempt.reason, attempt.message)
+            if refusal.for_good:
+                self._close(attempt, Ended("failed", Reason.INVALID_POD_TEMPLATE, refusal.message), spec)
+                return
             again = refusal.when + RETRY_REFUSED
             if self.now < again:
                 self._look_again(min(due, again))
@@ -314,6 +326,9 @@ class _Step:
         elif end.reason == Reason.SUSPENDED:
             attempt.state = "up_for_retry"
             self._rest()
+        elif end.reason == Reason.POD_NOT_SEEN:
+            # not the user's, and nothing to wait for: the next attempt is made at once
+            attempt.state = "up_for_retry"
         else:
             self._retry_or_fail(attempt, end, spec)
 
@@ -360,7 +375,7 @@ class _Step:
         self._condition("Started", "False", Reason.SUSPENDED, "spec.suspend is true")
 
     def _create(self, number: int, attempt: Attempt | None, spec: TaskRunSpec) -> None:
-        name = pod_name(self.run.name, self.run.uid, number)
+        """Make the pod of an attempt, which is written down first; `attempt` is given if it is written down already."""
         try:
             route = self._route(spec)
             if route is None:
@@ -370,31 +385,21 @@ class _Step:
                 return
             manifest = build(self.run, number, self.status.failed_tries + 1, route, self.settings)
         except (PodError, UserError) as error:
-            self._drop(attempt)
+            if attempt is not None:
+                attempt.state, attempt.finish_time = "failed", self.now
             self._condition("Routed", "False", error.reason, error.message)
             self._finish("Failed", "failed", error.reason, error.message)
             return
-        refusal = self.world.refused.get(name)
-        if refusal is not None and refusal.for_good:
-            self._drop(attempt)
-            self._finish("Failed", "failed", Reason.INVALID_POD_TEMPLATE, refusal.message)
-            return
-        if refusal is not None and attempt is None:
-            # the first refusal: from now on there is an attempt, whose pending timeout runs
-            why = conditions.shorten(refusal.message)
-            refused = Attempt(number=number, state="queued", reason=Reason.POD_REFUSED, message=why)
-            refused.pod_name, refused.create_time, refused.coordinator = name, self.now, route.name
-            self.status.attempts.append(refused)
-            self.actions.append(Tell(True, Reason.POD_REFUSED, why))
-            self._phase("Pending", "queued", Reason.POD_REFUSED, why)
-            self._condition("Started", "False", Reason.POD_REFUSED, why)
-            self._look_again(self.now + RETRY_REFUSED)
-            return
+        if attempt is None:
+            name = pod_name(self.run.name, self.run.uid, number)
+            attempt = Attempt(number=number, state="queued", reason=Reason.POD_STARTING, pod_name=name)
+            attempt.create_time, attempt.coordinator = self.now, route.name
+            self.status.attempts.append(attempt)
+            self.status.start_time = self.status.start_time or self.now
+            self._routed(route.name)
+            self._phase("Pending", "queued", Reason.POD_STARTING, "")
+            self._condition("Started", "False", Reason.POD_STARTING, "")
         self.actions.append(CreatePod(manifest))
-
-    def _drop(self, attempt: Attempt | None) -> None:
-        if attempt is not None:
-            attempt.state, attempt.finish_time = "failed", self.now
 
     def _route(self, spec: TaskRunSpec) -> Route | None:
         if self.routing is None:

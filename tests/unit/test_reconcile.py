@@ -71,17 +71,21 @@ def answer(world: World, kind: str) -> str:
     return next(item.status for item in world.status.conditions if item.type == kind)
 
 
-def test_a_new_taskrun_gets_a_pod_and_nothing_is_written_before_it() -> None:
+def test_an_attempt_is_written_down_before_its_pod_is_made() -> None:
     world = World()
-    decision = world.decide()
-    assert kinds(list(decision.actions)) == ["CreatePod"]
-    # one write the less: the status follows when the pod is there
-    assert decision.status.attempts == []
-    world.step()
-    assert kinds(world.step()) == []
+    assert kinds(world.step()) == ["CreatePod"]
     [attempt] = world.status.attempts
-    assert (attempt.state, attempt.pod_name, world.status.phase) == ("queued", world.only, "Pending")
+    assert (attempt.state, attempt.pod_name, attempt.pod_uid, world.status.phase) == (
+        "queued",
+        world.only,
+        None,
+        "Pending",
+    )
     assert (answer(world, "Routed"), answer(world, "Started"), answer(world, "Complete")) == ("True", "False", "False")
+    # a pod that is just starting is not worth a write
+    before = world.status.model_copy(deep=True)
+    assert kinds(world.step()) == []
+    assert world.status == before
 
 
 def test_the_same_state_leads_to_the_same_decision() -> None:
@@ -229,7 +233,22 @@ def test_the_events_of_a_pod_that_does_not_start_are_looked_at_ever_more_seldom(
     assert world.status.reason == "MountFailed"
 
 
-def test_a_pod_made_before_we_were_killed_is_adopted_and_not_made_twice() -> None:
+def test_killed_between_writing_and_making_the_attempt_is_not_made_twice() -> None:
+    world = World()
+    world.step()
+    [name] = world.pods
+    world.pods = {}
+    assert world.decide().actions == [r.VerifyPod("ns", name)]
+    world.extra = {"absent": frozenset({name})}
+    assert kinds(world.step()) == ["CreatePod"]
+    assert [(attempt.number, attempt.reason) for attempt in world.status.attempts] == [
+        (1, "PodNotSeen"),
+        (2, "PodStarting"),
+    ]
+    assert world.status.failed_tries == 0
+
+
+def test_a_pod_that_the_status_does_not_name_is_taken_over() -> None:
     world = World()
     world.step()
     fresh = World()
@@ -255,12 +274,17 @@ def test_a_lost_pod_is_tried_again_if_there_are_tries_left() -> None:
     assert world.status.attempts[0].reason == "PodDeleted"
 
 
+def refused(message: str, for_good: bool, **spec: Any) -> World:
+    world = World(**spec)
+    world.step()
+    [name] = world.pods
+    world.pods = {}
+    world.extra = {"refused": {name: r.Refusal(message, for_good, NOW)}}
+    return world
+
+
 def test_a_refused_pod_waits_and_is_tried_again_until_the_pending_timeout() -> None:
-    world = World(timeouts={"pending": "1m"})
-    [create] = world.decide().actions
-    assert isinstance(create, r.CreatePod)
-    name = create.manifest["metadata"]["name"]
-    world.extra = {"refused": {name: r.Refusal("exceeded quota", False, NOW)}}
+    world = refused("exceeded quota", False, timeouts={"pending": "1m"})
     assert kinds(world.step()) == ["Tell"]
     assert (world.status.phase, world.status.reason, world.status.message) == (
         "Pending",
@@ -270,18 +294,17 @@ def test_a_refused_pod_waits_and_is_tried_again_until_the_pending_timeout() -> N
     world.later(1)
     assert world.step() == []
     world.later(5)
-    assert kinds(world.decide().actions) == ["CreatePod"]  # type: ignore[arg-type]
+    assert kinds(list(world.decide().actions)) == ["CreatePod"]
+    # after a restart the refusal is known from the status
+    world.extra = {}
+    assert kinds(list(world.decide().actions)) == ["CreatePod"]
     world.later(60)
     world.step()
     assert (world.status.phase, world.status.reason) == ("Failed", "PodRefused")
 
 
 def test_a_pod_that_is_not_valid_fails_at_once() -> None:
-    world = World()
-    [create] = world.decide().actions
-    assert isinstance(create, r.CreatePod)
-    name = create.manifest["metadata"]["name"]
-    world.extra = {"refused": {name: r.Refusal("quantities must match", True, NOW)}}
+    world = refused("quantities must match", True, retries={"limit": 3})
     world.step()
     assert (world.status.phase, world.status.reason) == ("Failed", "InvalidPodTemplate")
 

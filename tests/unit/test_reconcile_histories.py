@@ -57,15 +57,15 @@ class History(RuleBasedStateMachine):
     def operate(self, die_after: int = 99) -> None:
         """Reconcile and apply, as the controller does; be killed after so many calls to the API."""
         calls = 0
-        for _ in range(6):
+        for _ in range(8):
             decision = self.decide()
             found = False
             for action in decision.actions:
-                if isinstance(action, r.CreatePod | r.VerifyPod):
+                if isinstance(action, r.VerifyPod):
                     if calls >= die_after:
                         return self.restart()
                     calls += 1
-                    self.create(action) if isinstance(action, r.CreatePod) else self.verify(action.name)
+                    self.verify(action.name)
                     found = True
             if found:
                 continue
@@ -75,12 +75,17 @@ class History(RuleBasedStateMachine):
                 calls += 1
                 self.run = task_run(spec=self.run.spec, status=decision.status)
             for action in decision.actions:
-                if isinstance(action, r.DeletePod):
+                if isinstance(action, r.DeletePod | r.CreatePod):
                     if calls >= die_after:
                         return self.restart()
                     calls += 1
-                    self.delete(action.name)
-            return None
+                    if isinstance(action, r.DeletePod):
+                        self.delete(action.name)
+                    else:
+                        self.create(action)
+                        found = True
+            if not found:
+                return None
         raise AssertionError("it does not come to rest")
 
     def create(self, action: r.CreatePod) -> None:
@@ -253,5 +258,5 @@ class History(RuleBasedStateMachine):
         self.attempts_go_forward_and_the_limit_holds()
 
 
-History.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None, print_blob=True)
+History.TestCase.settings = settings(max_examples=400, stateful_step_count=40, deadline=None, print_blob=True)
 TestHistory = History.TestCase
