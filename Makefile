@@ -111,6 +111,7 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 
 test: setup examples conformance launcher image-files airflow postgres ## run every test
 	cd sdks/go && go test ./...
+	cd launcher && go test ./...
 	$(BIN)/python -m pytest
 
 bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md

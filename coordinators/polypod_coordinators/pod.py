@@ -25,14 +25,10 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
     """Run the attempt, tell its outcome, wait for SIGTERM; return the exit code."""
     wake_r, wake_w = os.pipe()
     os.set_blocking(wake_w, False)
-    told: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        told.append(number)
-        os.write(wake_w, b"\0")
-
+    # whoever handles a signal, the attempt's own supervision for one, we hear of it here
+    signal.set_wakeup_fd(wake_w)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, note)
+        signal.signal(number, lambda number, frame: None)
     outcome = _earlier(pod)
     if outcome is None:
         host = LauncherHost(pod.socket)
@@ -44,10 +40,9 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
     else:
         _tell(outcome, pod)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, note)
-    # to exit now would only have the kubelet start us again
-    if not told:
-        os.read(wake_r, 1)
+        signal.signal(number, lambda number, frame: None)
+    # to exit untold would only have the kubelet start us again
+    os.read(wake_r, 1)
     return 0
 
 

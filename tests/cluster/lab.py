@@ -48,12 +48,12 @@ def conformance_images(folder: Path) -> dict[str, Path]:
         "rogue": images.build(
             "rogue", rogue_file, {"node": node, "bundle.mjs": bundle, "python": python}, base=images.python_base()
         ),
-        # artifacts alone: a language image gets them from here
-        "artifacts": images.build(
-            "artifacts",
-            "FROM scratch\nCOPY conformance /bundles/conformance\n",
-            {"conformance": GO_ROOT / "conformance"},
+        # artifacts alone, and language images without any: a JRE, and for Go nothing at all
+        "bundles": images.build(
+            "bundles", "FROM scratch\nCOPY conformance /bundles/conformance\n", {"conformance": GO_ROOT / "conformance"}
         ),
+        "jars": images.build("jars", "FROM scratch\nCOPY jars /jars\n", {"jars": JAVA_ROOT}),
+        "jre": polypod.language_image("jre", polypod.tree(polypod.jre()), "/opt/java/bin"),
         "empty": images.build(
             "empty", "FROM scratch\nCOPY nothing /nothing\nUSER 65532:65532\n", {"nothing": _empty(folder)}
         ),

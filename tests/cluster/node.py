@@ -42,8 +42,8 @@ class Node:
         self.name = name
         self.folder = Path(f"/tmp/polypod-{name}")
         self.namespace = f"polypod-{name}"
-        self._enter = ("nsenter", f"--net=/var/run/netns/{self.namespace}")
-        self.api = ControlPlane(self.folder, ADDRESS, self._enter)
+        self.enter = ("nsenter", f"--net=/var/run/netns/{self.namespace}")
+        self.api = ControlPlane(self.folder, ADDRESS, self.enter)
         self.services: Services = self.api.services
         self.kubeconfig = self.api.kubeconfig
         self.bin = programs.CACHE / "bin"
@@ -66,7 +66,7 @@ class Node:
             (self.folder / folder).mkdir(exist_ok=True)
         self._configure()
         self.start_containerd()
-        self.services.start("registry", [*self._enter, str(self.bin / "crane"), "registry", "serve", "--address",
+        self.services.start("registry", [*self.enter, str(self.bin / "crane"), "registry", "serve", "--address",
                                          REGISTRY, "--disk", str(self.folder / "registry")])  # fmt: skip
         self.api.start(port=6443)
         self._door()
@@ -84,7 +84,7 @@ class Node:
         self._start("kube-proxy", config, f"--hostname-override={NODE_NAME}", "--proxy-mode=nftables",
                     f"--cluster-cidr={POD_RANGE}", "--conntrack-max-per-core=0",
                     "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0")  # fmt: skip
-        self.services.start("coredns", [*self._enter, str(self.bin / "coredns"), "-conf", f"{self.folder}/Corefile"])
+        self.services.start("coredns", [*self.enter, str(self.bin / "coredns"), "-conf", f"{self.folder}/Corefile"])
         self.start_kubelet()
         self.services.wait("kubelet", self._node_ready)
 
@@ -93,7 +93,7 @@ class Node:
         path = f"{self.bin}:/usr/sbin:/usr/bin:/sbin:/bin"
         self.services.start(
             "containerd",
-            [*self._enter, str(self.bin / "containerd"), "-c", f"{self.folder}/containerd.toml"],
+            [*self.enter, str(self.bin / "containerd"), "-c", f"{self.folder}/containerd.toml"],
             env={"PATH": path},
         )
         self.services.wait("containerd", lambda: self.ctr("version").returncode == 0)
@@ -104,7 +104,7 @@ class Node:
                     f"--node-ip={ADDRESS}")  # fmt: skip
 
     def _start(self, name: str, *arguments: str) -> None:
-        self.services.start(name, [*self._enter, str(self.bin / name), *arguments])
+        self.services.start(name, [*self.enter, str(self.bin / name), *arguments])
 
     def _network(self) -> None:
         _run("ip", "netns", "add", self.namespace)
@@ -118,7 +118,7 @@ class Node:
             ("ip", "route", "add", "default", "dev", "node0"),
             ("sysctl", "-qw", "net.ipv4.ip_forward=1"),
         ):
-            _run(*self._enter, *command)
+            _run(*self.enter, *command)
 
     def _door(self) -> None:
         """Open a port of 127.0.0.1 that leads to the API server, and name it in the kubeconfig."""
@@ -197,7 +197,7 @@ class Node:
     def push(self, layout: Path, image: str) -> str:
         """Push an image, an OCI layout, to the cluster's registry; return the name that pods use."""
         name = f"{REGISTRY}/{image}"
-        _run(*self._enter, str(self.bin / "crane"), "push", "--insecure", str(layout), name)
+        _run(*self.enter, str(self.bin / "crane"), "push", "--insecure", str(layout), name)
         return name
 
     def pids_of(self, pod: str, namespace: str, container: str) -> list[int]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
+from support.api import SECRET, Store, make_store
+
 from cluster.lab import Lab, Namespace
+from cluster.node import ADDRESS
 
 PROBE = """
 import json, sys, urllib.request, urllib.error
@@ -51,3 +58,57 @@ def _config(namespace: Namespace, pod: str) -> Any:
     assert mounted == {"polypod-run", "tmp"}
     assert raw["spec"]["automountServiceAccountToken"] is False
     return json.loads(bridge["env"][0]["value"])
+
+
+@pytest.fixture
+def own_api(lab: Lab, tmp_path: Path) -> Iterator[tuple[str, Store]]:
+    """An Execution API other than the cluster's, on the node's address, which knows its own tokens only."""
+    if lab.node is None:
+        pytest.skip("needs the network namespace of a node of our own")
+    store = make_store(tmp_path)
+    secret = tmp_path / "secret"
+    secret.write_bytes(SECRET)
+    name = f"own-api-{tmp_path.name}"
+    command = [sys.executable, "-m", "polypod_execution_api.main", "serve", f"--host={ADDRESS}", "--port=9090"]
+    command += [f"--database-url=sqlite:///{tmp_path}/execution-api.db", f"--secret-file={secret}"]
+    lab.node.services.start(name, [*lab.node.enter, *command])
+    yield f"http://{ADDRESS}:9090/execution/", store
+    lab.node.services.stop(name)
+    store.engine.dispose()
+
+
+def test_a_token_or_a_workload_of_ones_own(lab: Lab, namespace: Namespace, own_api: tuple[str, Store]) -> None:
+    """What an Airflow executor does: an API of one's own, and a Secret with the token or the whole workload."""
+    url, store = own_api
+    by_token, by_workload = store.add("skip", queue="golang"), store.add("fail", run_id="run-2", retries=1)
+    ti = store.config(by_workload, "golang", {"golang": {}})["ti"]
+    workload = {
+        "token": store.signer.issue(by_workload),
+        "ti": {**ti, "pool_slots": 1},
+        "dag_rel_path": "dag.py",
+        "bundle_info": {"name": "b", "version": None},
+        "log_path": "x.log",
+        "type": "ExecuteTask",
+    }
+    data: dict[str, str] = {
+        "token": store.signer.issue(by_token),
+        "workload.json": json.dumps(workload),
+        "nothing": "x",
+    }
+    namespace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "airflow"}, "stringData": data})
+    token = {"url": url, "tokenSecretRef": {"name": "airflow", "key": "token"}}
+    namespace.run("by-token", "skip", executionApi=token)
+    reference = {"name": "airflow", "key": "workload.json"}
+    namespace.run("by-workload", "fail", executionApi={"url": url}, workloadSecretRef=reference)
+    broken = {**reference, "key": "nothing"}
+    namespace.run("broken", "fail", executionApi={"url": url}, workloadSecretRef=broken)
+    found = namespace.finish_all(["by-token", "by-workload", "broken"])
+    assert (found["by-token"]["state"], store.ti(by_token).state) == ("skipped", "skipped")
+    # the next try is the scheduler's: this TaskRun is over, in the state that Airflow knows
+    assert (found["by-workload"]["phase"], found["by-workload"]["state"]) == ("Failed", "up_for_retry")
+    assert store.ti(by_workload).state == "up_for_retry"
+    assert found["broken"]["reason"] == "InvalidConfig"
+    assert "holds no ExecuteTask workload" in found["broken"]["message"]
+    everything = namespace.kubectl("get", "taskruns,pods,events", "-o", "json").stdout
+    for secret in (data["token"], str(workload["token"])):
+        assert secret not in everything

@@ -56,6 +56,7 @@ class Bridge:
     stderr_fd: int | None = None
     launched: bool = False
     """True: as in a pod, the runtime is the child of a launcher and not of the bridge."""
+    launcher_comes: bool = True
 
     def __post_init__(self) -> None:
         self.log_file = self.folder / self.log_name
@@ -80,6 +81,17 @@ class Bridge:
                 "termination_log": str(self.folder / "termination-log"),
             }
         self.config_file.write_text(json.dumps(config))
+        env = self._start_process()
+        if self.launched and self.launcher_comes:
+            self.start_launcher({**env, **self.env})
+        return self
+
+    def start_again(self) -> None:
+        """As the kubelet does with a sidecar that has ended: the same container, with what its volumes hold."""
+        (self.folder / "termination-log").unlink(missing_ok=True)
+        self._start_process()
+
+    def _start_process(self) -> dict[str, str]:
         env = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
         self.stderr_file = self.folder / "stderr.txt"
         self.process = subprocess.Popen(
@@ -89,9 +101,7 @@ class Bridge:
             env={**env, **self.env},
             start_new_session=True,
         )
-        if self.launched:
-            self.start_launcher({**env, **self.env})
-        return self
+        return env
 
     def start_launcher(self, env: dict[str, str]) -> None:
         self.launcher = subprocess.Popen(

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func TestCopyKeepsContentModesAndLinks(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(from, "deep/er"), 0o700))
+	must(t, os.WriteFile(filepath.Join(from, "deep/er/bundle"), []byte("x"), 0o755))
+	must(t, os.WriteFile(filepath.Join(from, "plain"), []byte("y"), 0o640))
+	must(t, os.Symlink("deep/er/bundle", filepath.Join(from, "link")))
+	must(t, copyAll([]string{from}, to))
+	info, err := os.Stat(filepath.Join(to, "deep/er/bundle"))
+	must(t, err)
+	if info.Mode().Perm() != 0o755 {
+		t.Errorf("the mode is %v", info.Mode())
+	}
+	if link, _ := os.Readlink(filepath.Join(to, "link")); link != "deep/er/bundle" {
+		t.Errorf("the link leads to %q", link)
+	}
+	if content, _ := os.ReadFile(filepath.Join(to, "plain")); string(content) != "y" {
+		t.Errorf("the content is %q", content)
+	}
+}
+
+func TestCopyNamesWhatIsMissing(t *testing.T) {
+	err := copyAll([]string{"/no/such/folder"}, t.TempDir())
+	if err == nil || err.Error() != "/no/such/folder cannot be copied: stat /no/such/folder: no such file or directory; "+
+		"the artifact's image must hold it" {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestInstallTwiceIsOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "launcher")
+	must(t, install(path))
+	must(t, install(path))
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
+		t.Errorf("there are %d files", len(entries))
+	}
+}
+
+func TestAddressesHaveTheFormOfProc(t *testing.T) {
+	for text, want := range map[string]string{
+		"127.0.0.1:8080":          "0100007F:1F90",
+		"10.89.0.1:80":            "0100590A:0050",
+		"[::ffff:127.0.0.1]:8080": "0100007F:1F90",
+	} {
+		if got, err := hexAddress(text); err != nil || got != want {
+			t.Errorf("%s is %s (%v), not %s", text, got, err, want)
+		}
+	}
+}
+
+func TestASocketOfOursIsOursAndNobodyElses(t *testing.T) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	connection, err := net.Dial("tcp4", listener.Addr().String())
+	must(t, err)
+	defer connection.Close()
+	peer, local := connection.LocalAddr().String(), connection.RemoteAddr().String()
+	if !owns(os.Getpid(), peer, local) {
+		t.Error("our own socket is not found")
+	}
+	if owns(1<<22-1, peer, local) {
+		t.Error("it is said to belong to a process that is not there")
+	}
+	if owns(os.Getpid(), "127.0.0.1:1", local) {
+		t.Error("a socket that is not there is found")
+	}
+}
+
+func TestTheRuntimesEnvironmentIsTheContainersAndWhatIsSet(t *testing.T) {
+	t.Setenv("POLYPOD_SOCKET", "/x")
+	t.Setenv("OWN", "1")
+	t.Setenv("BOTH", "1")
+	got := environment(map[string]string{"BOTH": "2"})
+	for _, want := range []string{"OWN=1", "BOTH=2"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	for _, unwanted := range []string{"POLYPOD_SOCKET=/x", "BOTH=1"} {
+		if slices.Contains(got, unwanted) {
+			t.Errorf("%s is there", unwanted)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

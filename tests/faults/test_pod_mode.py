@@ -1,0 +1,152 @@
+"""The bridge as a sidecar: what it does when its own container, the launcher or the pod comes to grief."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.api import Store
+from support.bridge import COORDINATORS, Bridge
+from support.processes import alive, children
+from support.rogue_runtime import rogue_coordinator
+
+
+@pytest.fixture
+def launched(filled: Store, tmp_path: Path) -> Callable[..., Bridge]:
+    """A bridge with a launcher, whose runtime misbehaves in a given way."""
+    coordinator = rogue_coordinator(tmp_path)
+
+    def make(behaviour: str, **env: str) -> Bridge:
+        config = filled.config(filled.add("rogue", queue="rogue"), "rogue", {"rogue": coordinator})
+        config["timeouts"] = {"kill_grace": 1, "stop_grace": 2, "startup": 60}
+        return Bridge(tmp_path, config, {"ROGUE": behaviour, **env}, launched=True)
+
+    return make
+
+
+def until(ready: Callable[[], Any]) -> Any:
+    give_up = time.monotonic() + 60
+    while not (found := ready()):
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    return found
+
+
+def waiting(bridge: Bridge) -> None:
+    until(lambda: any(record["event"] == "waiting" for record in bridge.read_log()))
+
+
+def message(bridge: Bridge) -> Any:
+    """Return what the kubelet would find as the termination message."""
+    return json.loads(until(lambda: (bridge.folder / "termination-log").exists()
+                            and (bridge.folder / "termination-log").read_text()))  # fmt: skip
+
+
+def test_the_launcher_exits_as_the_runtime_did_and_its_output_is_the_containers_log(
+    launched: Callable[..., Bridge],
+) -> None:
+    bridge = launched("exits_before_connecting")
+    result = bridge.run()
+    assert bridge.launcher is not None
+    assert bridge.launcher.returncode == 9
+    assert "no such library" in (bridge.folder / "launcher-stderr.txt").read_text()
+    assert "no such library" in result.events("task.stderr")
+    # the sidecar itself has nothing to say by its exit code
+    assert result.returncode == 0
+
+
+def test_a_signal_that_ends_the_runtime_is_128_more(launched: Callable[..., Bridge]) -> None:
+    bridge = launched("kills_itself", ROGUE_SIGNAL=str(int(signal.SIGSEGV)))
+    bridge.run()
+    assert bridge.launcher is not None
+    assert bridge.launcher.returncode == 128 + signal.SIGSEGV
+
+
+def test_a_second_start_tells_the_outcome_of_the_first_and_runs_nothing(launched: Callable[..., Bridge]) -> None:
+    bridge = launched("late_success")
+    first = bridge.run()
+    assert first.outcome["state"] == "success"
+    bridge.start_again()
+    assert bridge.process is not None
+    assert message(bridge)["state"] == "success"
+    bridge.process.terminate()
+    assert bridge.process.wait(30) == 0
+
+
+def test_a_bridge_that_was_killed_is_lost_and_does_not_run_the_task_again(launched: Callable[..., Bridge]) -> None:
+    bridge = launched("waits").start()
+    waiting(bridge)
+    assert bridge.process is not None
+    assert bridge.launcher is not None
+    [runtime] = children(bridge.launcher.pid)
+    os.kill(bridge.process.pid, signal.SIGKILL)
+    bridge.process.wait()
+    assert bridge.launcher.wait(30) == 128 + signal.SIGTERM
+    assert not alive(runtime)
+    bridge.start_again()
+    outcome = message(bridge)
+    assert (outcome["state"], outcome["reason"]) == ("failed", "BridgeLost")
+    bridge.process.terminate()
+    assert bridge.process.wait(30) == 0
+
+
+def test_a_pod_that_is_deleted_tells_its_language_container_first(launched: Callable[..., Bridge]) -> None:
+    bridge = launched("waits").start()
+    waiting(bridge)
+    assert bridge.launcher is not None
+    bridge.launcher.terminate()
+    result = bridge.finish()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "Terminated")
+
+
+def test_a_launcher_that_is_told_to_end_does_so_without_the_bridges_help(launched: Callable[..., Bridge]) -> None:
+    bridge = launched("waits").start()
+    waiting(bridge)
+    assert bridge.process is not None
+    assert bridge.launcher is not None
+    [runtime] = children(bridge.launcher.pid)
+    os.kill(bridge.process.pid, signal.SIGSTOP)
+    bridge.launcher.terminate()
+    until(lambda: not alive(runtime))
+    os.kill(bridge.process.pid, signal.SIGCONT)
+    assert bridge.finish().outcome["signal"] == signal.SIGTERM
+
+
+def test_a_killed_launcher_is_an_exit_status_that_is_lost(launched: Callable[..., Bridge]) -> None:
+    bridge = launched("waits").start()
+    waiting(bridge)
+    assert bridge.launcher is not None
+    [runtime] = children(bridge.launcher.pid)
+    bridge.launcher.kill()
+    result = bridge.finish()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "ExitStatusLost")
+    until(lambda: not alive(runtime))
+
+
+def test_a_bridge_that_stands_still_for_a_while_loses_no_line(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("spam", queue="golang", conf={"lines": 100_000})
+    bridge = Bridge(tmp_path, filled.config(ti_id, "golang", COORDINATORS), launched=True).start()
+    assert bridge.process is not None
+    until(lambda: len(bridge.read_log()) > 100)
+    os.kill(bridge.process.pid, signal.SIGSTOP)
+    time.sleep(1)
+    os.kill(bridge.process.pid, signal.SIGCONT)
+    result = bridge.finish()
+    assert [record["number"] for record in result.log if record["event"] == "spam"] == list(range(100_000))
+
+
+def test_told_to_end_before_the_language_container_came_there_is_an_outcome(filled: Store, tmp_path: Path) -> None:
+    ti_id = filled.add("success", queue="golang")
+    bridge = Bridge(tmp_path, filled.config(ti_id, "golang", COORDINATORS), launched=True, launcher_comes=False)
+    bridge.start()
+    assert bridge.process is not None
+    until(lambda: (tmp_path / "bridge.sock").exists())
+    bridge.process.terminate()
+    assert bridge.process.wait(30) == 0
+    assert (message(bridge)["reason"], filled.ti(ti_id).state) == ("Terminated", "queued")
