@@ -219,7 +219,13 @@ class TaskRunSpec(Model):
     )
 
 
-class Attempt(Model):
+class Observed(Model):
+    """Base of what the operator writes: what a later version has added is left out, and no error."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Attempt(Observed):
     """One attempt: one pod."""
 
     number: int = Field(description="Counted from 1.")
@@ -240,7 +246,7 @@ class Attempt(Model):
     cpu_seconds: float | None = Field(default=None, description="CPU time of the runtime, in seconds.")
 
 
-class Condition(Model):
+class Condition(Observed):
     """One condition, in the form of metav1.Condition."""
 
     type: str = Field(description="Routed, Started, Complete or Succeeded.")
@@ -254,7 +260,7 @@ class Condition(Model):
 Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
 
 
-class TaskRunStatus(Model):
+class TaskRunStatus(Observed):
     """What became of it."""
 
     phase: Phase = Field(default="Pending", description="Pending, Running, Succeeded or Failed.")

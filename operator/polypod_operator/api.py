@@ -56,6 +56,8 @@ class KubernetesApi:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
+        if self._session is not None:
+            return
         connector = aiohttp.TCPConnector(limit=64, ssl=self._ssl)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(total=30), auth=self._basic

@@ -73,7 +73,8 @@ class Controller:
         if not self.routing.load(raw, where):
             return
         if self.routing.problem:
-            log.error("the routing is not valid; the last good one stays in use: %s", self.routing.problem)
+            use = "the last good one stays in use" if self.routing.current is not None else "nothing can be started"
+            log.error("there is no valid routing; %s: %s", use, self.routing.problem)
             if raw is not None:
                 await self._tell_about(_routing_reference(raw), True, "RoutingInvalid", self.routing.problem)
             return
@@ -84,7 +85,11 @@ class Controller:
             self.queue.add(key)
 
     async def start(self, routing: tuple[str, str]) -> None:
-        """Read the routing and everything else before the watches begin."""
+        """Read the routing and everything else before the watches begin.
+
+        Raises:
+            ApiError: something cannot be read; 404 if the CRD is not there.
+        """
         namespace, name = routing
         raw: objects.Raw | None = None
         try:

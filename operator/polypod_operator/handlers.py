@@ -8,10 +8,12 @@ from typing import Any
 import kopf
 from polypod_crds.taskrun import GROUP, PLURAL, VERSION
 
+from polypod_operator.api import ApiError
 from polypod_operator.controller import Controller
 from polypod_operator.objects import LABELLED
 
 WORKERS = 16
+RETRY_START = 3.0
 RESYNC = 300.0
 """Seconds between two readings of everything."""
 
@@ -28,7 +30,11 @@ def register(registry: kopf.OperatorRegistry, controller: Controller, routing: t
         settings.networking.enforce_retry_after = True
         settings.networking.error_backoffs = (0.2, 0.5, 1, 2, 4, 8)
         await controller.api.open()
-        await controller.start(routing)
+        try:
+            await controller.start(routing)
+        except ApiError as error:
+            hint = "; apply crds/taskruns.yaml first" if error.status == 404 else ""
+            raise kopf.TemporaryError(f"the objects cannot be read: {error}{hint}", delay=RETRY_START) from None
         for _number in range(WORKERS):
             tasks.append(asyncio.create_task(controller.work()))
         tasks.append(asyncio.create_task(_resync(controller)))

@@ -43,6 +43,7 @@ LAUNCHER = "/polypod/launcher"
 INSTALL = "/usr/local/bin/polypod-launcher"
 SECRETS = "/var/run/polypod"
 STATE = "/var/lib/polypod"
+_LONGEST = (1 << 31) - 1
 _DEADLINE_MARGIN = 120.0
 """Seconds that a pod may outlive its task's timeouts before the kubelet ends it."""
 
@@ -182,7 +183,8 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
         "image": settings.bridge_image,
         # native sidecar: started before the task's container, ended after it
         "restartPolicy": "Always",
-        "env": [{"name": "POLYPOD_CONFIG", "value": msgspec.json.encode(config).decode()}],
+        # the kubelet would replace $(NAME); two dollars stand for one
+        "env": [{"name": "POLYPOD_CONFIG", "value": msgspec.json.encode(config).decode().replace("$(", "$$(")}],
         "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "512Mi"}},
         # the task's container starts only when this has succeeded
         "lifecycle": {"postStart": {"exec": {"command": [INSTALL, "install", LAUNCHER]}}},
@@ -221,7 +223,7 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
     if spec.timeouts.execution is not None:
         startup = seconds(spec.timeouts.startup) if spec.timeouts.startup else 0.0
         whole = seconds(spec.timeouts.pending) + startup + seconds(spec.timeouts.execution) + _DEADLINE_MARGIN
-        pod["activeDeadlineSeconds"] = int(whole)
+        pod["activeDeadlineSeconds"] = min(int(whole), _LONGEST)
     source = _artifacts(spec) or coordinator.artifacts
     if source is not None:
         # image volumes may be mounted noexec (KEP-4639), which suits jars and scripts but no native bundle

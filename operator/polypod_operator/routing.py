@@ -36,7 +36,7 @@ class RoutingState:
         """
         before = (self.current, self.problem)
         if config_map is None:
-            self.problem = f"ConfigMap {where} does not exist; the last good routing stays in use"
+            self.problem = f"ConfigMap {where} does not exist"
         else:
             try:
                 self.current, self.problem = parse(config_map, where), ""

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,66 @@ def test_only_the_given_namespaces_are_served(api: Api, serve: Callable[..., Non
     api.wait(lambda: "status" in api.items("taskruns", "-n", "b")[0])
     assert "status" not in api.items("taskruns", "-n", "c")[0]
     assert api.items("pods", "-n", "c") == []
+
+
+def test_an_operator_without_the_crd_waits_for_it_and_says_so(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    plane = ControlPlane(tmp_path_factory.mktemp("bare"))
+    log = tmp_path / "operator.log"
+    try:
+        plane.start()
+        made = Api(plane)
+        command = [sys.executable, "-m", "polypod_operator.main", "--bridge-image=b", "--execution-api-url=http://a/"]
+        environ = {"KUBECONFIG": str(plane.kubeconfig), "PATH": "/usr/bin:/bin"}
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, env=environ, stdout=output, stderr=output, start_new_session=True)
+        try:
+            made.wait(lambda: "apply crds/taskruns.yaml first" in log.read_text())
+            assert made.kubectl("apply", "--server-side", "-f", str(crd.PAGE)).returncode == 0
+            made.wait(lambda: made.kubectl("get", "taskruns").returncode == 0)
+            assert made.create(task_run("x", "t")).returncode == 0
+            made.wait(lambda: made.items("taskruns")[0].get("status", {}).get("reason") == "WaitingForRouting")
+        finally:
+            process.terminate()
+            process.wait(60)
+    finally:
+        plane.stop()
+
+
+def test_a_cluster_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    """There is no such API server to be had here, so its one answer that counts is given by a server of ours."""
+
+    class Old(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'{"major": "1", "minor": "28+"}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Old)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = tmp_path / "config"
+    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+    document = {
+        "clusters": [cluster],
+        "contexts": [context],
+        "users": [{"name": "u", "user": {}}],
+        "current-context": "x",
+    }
+    config.write_text(json.dumps(document))
+    command = [sys.executable, "-m", "polypod_operator.main", "--bridge-image=b", "--execution-api-url=http://a/"]
+    environ = {"KUBECONFIG": str(config), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    server.shutdown()
+    server.server_close()
+    assert done.returncode == 2, done.stderr
+    assert "Kubernetes 1.28; native sidecars need 1.29 or later" in done.stderr
 
 
 def test_an_operator_without_a_cluster_says_so(tmp_path: Path) -> None:

@@ -224,6 +224,12 @@ def test_a_taskrun_that_is_not_valid_is_parsed_with_its_problems() -> None:
     assert "exactly one of value and fromXCom" in found.problems
 
 
+def test_a_status_of_a_later_version_can_be_read() -> None:
+    raw = {"phase": "Running", "later": 1, "attempts": [{"number": 1, "state": "running", "later": 2}]}
+    status = TaskRunStatus.model_validate(raw)
+    assert (status.phase, status.attempts[0].number) == ("Running", 1)
+
+
 def test_a_message_is_cut_to_what_a_status_holds() -> None:
     status = TaskRunStatus()
     conditions.put(status, "Routed", "True", "R", "x" * 5000, NOW, 1)

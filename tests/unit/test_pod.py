@@ -30,7 +30,9 @@ def container(pod: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def config(pod: dict[str, Any]) -> BridgeConfig:
-    return msgspec.json.decode(container(pod, "bridge")["env"][0]["value"], type=BridgeConfig)
+    # as the kubelet gives it to the container
+    text = container(pod, "bridge")["env"][0]["value"].replace("$$(", "$(")
+    return msgspec.json.decode(text, type=BridgeConfig)
 
 
 def test_the_same_input_gives_the_same_pod() -> None:
@@ -116,10 +118,17 @@ def test_the_configuration_holds_what_the_sidecar_needs_and_no_secret() -> None:
     assert (found.token, found.coordinator.image) == ("", None)
 
 
+def test_a_keyword_that_looks_like_a_variable_of_the_kubelets_stays_as_it_is() -> None:
+    entry = {"kwargs": {"executables_root": ["/opt/$(HOME)"]}}
+    assert "$$(HOME)" in container(make(entry), "bridge")["env"][0]["value"]
+    assert config(make(entry)).coordinator.kwargs == {"executables_root": ["/opt/$(HOME)"]}
+
+
 def test_the_kubelet_ends_what_outlives_every_timeout() -> None:
     assert "activeDeadlineSeconds" not in make()["spec"]
     pod = make(timeouts={"pending": "1m", "startup": "10s", "execution": "1h"})
     assert pod["spec"]["activeDeadlineSeconds"] == 60 + 10 + 3600 + 120
+    assert make(timeouts={"execution": "9999999h"})["spec"]["activeDeadlineSeconds"] == (1 << 31) - 1
 
 
 def test_templates_are_merged_by_name_the_taskruns_last() -> None:
