@@ -97,6 +97,9 @@ demo-local: setup examples ## the first part of it: a JVM, a Go and a TypeScript
 cluster: setup ## bring up this checkout's own one-node Kubernetes (needs root)
 	@cd tests && ../$(BIN)/python -m cluster up
 
+cluster-programs: setup image-files examples conformance ## build what a cluster of the tests is made of, once
+	@cd tests && ../$(BIN)/python -m cluster build
+
 cluster-down: setup ## and remove it, with all that is on it
 	@cd tests && ../$(BIN)/python -m cluster down
 
@@ -109,7 +112,7 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
 	cd launcher && go vet ./...
 
-test: setup examples conformance launcher image-files airflow postgres ## run every test
+test: setup examples conformance launcher image-files airflow postgres cluster-programs ## run every test
 	cd sdks/go && go test ./...
 	cd launcher && go test ./...
 	$(BIN)/python -m pytest
@@ -117,7 +120,7 @@ test: setup examples conformance launcher image-files airflow postgres ## run ev
 bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md
 	PYTHONPATH=tests $(BIN)/python bench/bridge.py
 
-bench-pods: setup conformance image-files ## measure a TaskRun beside a bare pod on a real kubelet (needs root)
+bench-pods: cluster-programs ## measure a TaskRun beside a bare pod on a real kubelet (needs root)
 	PYTHONPATH=tests $(BIN)/python bench/pods.py
 
 generated: setup ## write anew what is generated
@@ -161,4 +164,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
 
 
-.PHONY: bench-pods demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files
+.PHONY: cluster-programs bench-pods demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files

@@ -1,20 +1,34 @@
-"""`python -m cluster up | down | push`: a real one-node Kubernetes for this checkout."""
+"""`python -m cluster up | down | build`: a real one-node Kubernetes for this checkout."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import sys
 import time
 from pathlib import Path
 
-from cluster.node import Node
+from cluster import polypod, programs
+from cluster.node import Node, check_machine
 from cluster.services import NotReady
 
 
 def name_of_checkout() -> str:
     """Return the name of this checkout's own cluster: two checkouts never meet."""
     return hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:6]
+
+
+def build() -> None:
+    """Build all that takes time, outside of any test: the node's programs and the images, as far as they can be used."""
+    programs.build(programs.CONTROL_PLANE)
+    if os.geteuid() != 0:
+        print("not root: a node cannot run here, so its programs and images are not built", file=sys.stderr)
+        return
+    check_machine()
+    programs.build(programs.NODE)
+    polypod.own_images()
+    polypod.sales_images()
 
 
 def main() -> int:
@@ -25,9 +39,7 @@ def main() -> int:
     node = Node(options.name)
     try:
         if options.action == "build":
-            from cluster import programs
-
-            programs.build(programs.CONTROL_PLANE + programs.NODE)
+            build()
         elif options.action == "down":
             node.down()
             print(f"cluster {options.name} is gone")
