@@ -13,11 +13,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hypothesis import settings
 from support.airflow import Airflow
 from support.api import Store, make_store
+from support.bridge import Bridge
 from support.paths import AIRFLOW_VENV
 
 # a busy machine is no failure; a failing example is printed so that it can be played again
 settings.register_profile("polypod", deadline=None, print_blob=True)
 settings.load_profile("polypod")
+
+
+@pytest.fixture(autouse=True)
+def no_bridge_is_left() -> Iterator[None]:
+    """A test that fails leaves no process behind."""
+    yield
+    Bridge.end_all()
 
 
 @pytest.fixture(scope="session")

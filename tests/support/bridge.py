@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from support.paths import (
     EXECUTABLE_CLASSPATH,
@@ -58,6 +58,9 @@ class Bridge:
     """True: as in a pod, the runtime is the child of a launcher and not of the bridge."""
     launcher_comes: bool = True
 
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []
+    """Every process that a test has started, so that a test which fails leaves none behind."""
+
     def __post_init__(self) -> None:
         self.log_file = self.folder / self.log_name
         self.outcome_file = self.folder / "outcome.json"
@@ -86,6 +89,15 @@ class Bridge:
             self.start_launcher({**env, **self.env})
         return self
 
+    @classmethod
+    def end_all(cls) -> None:
+        """End what is still there."""
+        while cls.started:
+            process = cls.started.pop()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
     def start_again(self) -> None:
         """As the kubelet does with a sidecar that has ended: the same container, with what its volumes hold."""
         (self.folder / "termination-log").unlink(missing_ok=True)
@@ -101,6 +113,7 @@ class Bridge:
             env={**env, **self.env},
             start_new_session=True,
         )
+        self.started.append(self.process)
         return env
 
     def start_launcher(self, env: dict[str, str]) -> None:
@@ -112,6 +125,7 @@ class Bridge:
             stderr=(self.folder / "launcher-stderr.txt").open("wb"),
             start_new_session=True,
         )
+        self.started.append(self.launcher)
 
     def finish(self, timeout: float = 240) -> Result:
         assert self.process is not None
