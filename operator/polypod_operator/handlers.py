@@ -46,11 +46,15 @@ def register(registry: kopf.OperatorRegistry, controller: Controller, routing: t
         await asyncio.gather(*tasks, return_exceptions=True)
         await controller.api.close()
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    def served(namespace: str | None, **_: Any) -> bool:
+        # the routing's namespace is watched as well, but need not be one that is served
+        return not controller.namespaces or namespace in controller.namespaces
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, when=served)
     async def task_run(event: kopf.RawEvent, **_: Any) -> None:
         controller.saw_run(event["object"], deleted=event["type"] == "DELETED")
 
-    @kopf.on.event("", "v1", "pods", registry=registry)
+    @kopf.on.event("", "v1", "pods", registry=registry, when=served)
     async def pod(event: kopf.RawEvent, **_: Any) -> None:
         controller.saw_pod(event["object"], deleted=event["type"] == "DELETED")
 

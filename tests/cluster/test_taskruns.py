@@ -321,6 +321,21 @@ def test_a_killed_operator_loses_nothing(lab: Lab, namespace: Namespace) -> None
     assert len(namespace.pods()) == 10
 
 
+def test_the_same_task_of_the_same_run_runs_once_at_a_time(lab: Lab, namespace: Namespace) -> None:
+    same = {"runId": f"run-of-{namespace.name}"}
+    namespace.run("first", "wait", **same)
+    namespace.running("first")
+    namespace.run("second", "wait", **same)
+    status = namespace.finish("second")
+    assert (status["phase"], status["reason"]) == ("Failed", "AlreadyRunning"), status
+    namespace.patch("first", cancel=True)
+    namespace.finish("first")
+    namespace.run("third", "wait", **same)
+    namespace.running("third")
+    namespace.patch("third", cancel=True)
+    assert namespace.finish("third")["reason"] == "Cancelled"
+
+
 def test_artifacts_from_another_image(lab: Lab, namespace: Namespace) -> None:
     """Jars and bundles can be swapped without touching the language image: mounted, or copied where that cannot be."""
     bundles = {"image": lab.images["bundles"], "path": "bundles", "mountPath": "/opt/app/bin"}
