@@ -243,7 +243,7 @@ class _Step:
         due = pod.created + timedelta(seconds=seconds(spec.timeouts.pending))
         self._look_again(due)
         if due <= self.now and not pod.deleting:
-            if not waiting.problem:
+            if waiting.reason not in STOPPED:
                 attempt.reason = Reason.PENDING_TIMEOUT
             said = f"; {waiting.message}" if waiting.message else ""
             attempt.message = conditions.shorten(f"the pod did not start within {spec.timeouts.pending}{said}")

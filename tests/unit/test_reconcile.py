@@ -206,6 +206,18 @@ def test_the_pending_timeout_ends_with_the_real_reason() -> None:
     assert "did not start within 1m; " in world.status.message
 
 
+@pytest.mark.parametrize("warning", ["", "Unhealthy: of no known kind"])
+def test_a_pod_that_does_not_start_for_no_known_reason_has_reached_the_pending_timeout(warning: str) -> None:
+    world = World(timeouts={"pending": "1m"})
+    world.step()
+    world.extra = {"warnings": {f"uid-of-{world.only}": warning}, "looked": {f"uid-of-{world.only}": NOW}}
+    world.later(61)
+    assert "DeletePod" in kinds(world.step())
+    world.see(gone=True)
+    assert (world.status.phase, world.status.reason) == ("Failed", "PendingTimeout")
+    assert warning in world.status.message
+
+
 def test_what_recovers_is_forgotten() -> None:
     world = World()
     world.step()
