@@ -270,6 +270,9 @@ class TaskRunStatus(Observed):
     coordinator: str | None = Field(default=None, description="The coordinator that the queue led to.")
     tries: int = Field(default=0, description="How many attempts there were.")
     failed_tries: int = Field(default=0, description="How many of the user's tries have failed.")
+    infrastructure_failures: int = Field(
+        default=0, description="How many attempts were lost with what they ran on; none of the user's tries."
+    )
     attempts: list[Attempt] = Field(default=[], description="The attempts, the oldest first; the last 20 are kept.")
     conditions: list[Condition] = Field(default=[], description="Routed, Started, Complete, Succeeded.")
     start_time: datetime | None = Field(default=None, description="When the first attempt started.")

@@ -36,6 +36,10 @@ class TaskSpec:
     arg_bindings: list[dict[str, Any]] | None = None
 
 
+SAID_WELL = ("success", "skipped", "removed")
+"""States that only the task itself can have reported."""
+
+
 def add_task(session: Session, run: RunSpec, task: TaskSpec) -> TaskInstance:
     """Add the first try of a task, queued; the run is added if it is not there yet."""
     _ensure_run(session, run)
@@ -86,7 +90,8 @@ def add_attempt(
     """Add one attempt of a TaskRun as a task instance, queued, if it is not there yet.
 
     What was there under the same name is over: earlier attempts of the same TaskRun are archived, whatever their
-    state, and what another TaskRun has left makes room.
+    state, and what another TaskRun has left makes room. If an earlier attempt of the same try had reported that the
+    task ended well, and only its pod's own word was lost, the new one is in that state, so that it cannot be started.
 
     Args:
         ti_id: the id of the new task instance.
@@ -105,7 +110,10 @@ def add_attempt(
         TaskInstance.task_id == task.task_id,
         TaskInstance.map_index == task.map_index,
     )
+    ended: str | None = None
     for other in session.scalars(same):
+        if other.id in earlier and other.state in SAID_WELL and other.try_number == try_number:
+            ended = other.state
         if other.id not in earlier and not other.archived and other.state in ("queued", "running"):
             raise StillRunning(f"task {task.task_id!r} of run {run.run_id!r} runs as part of another TaskRun")
         if other.try_number >= try_number:
@@ -113,7 +121,11 @@ def add_attempt(
         else:
             other.archived = True
     session.flush()
-    return _add_instance(session, run, task, ti_id, try_number)
+    instance = _add_instance(session, run, task, ti_id, try_number)
+    if ended is not None:
+        instance.state = ended
+        session.flush()
+    return instance
 
 
 class StillRunning(Exception):

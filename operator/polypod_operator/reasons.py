@@ -14,6 +14,7 @@ class Reason(StrEnum):
     POD_STARTING = "PodStarting"
     RUNNING = "Running"
     RETRYING = "Retrying"
+    REPLACING = "Replacing"
     SUSPENDED = "Suspended"
     CANCELLED = "Cancelled"
     # the pod does not start
@@ -48,6 +49,7 @@ TEXTS: dict[Reason, str] = {
     Reason.POD_STARTING: "The pod's images are pulled and its containers started.",
     Reason.RUNNING: "The language container runs.",
     Reason.RETRYING: "An attempt failed; the next one starts after the user's delay.",
+    Reason.REPLACING: "An attempt was lost with what it ran on; the same try starts again in another pod.",
     Reason.SUSPENDED: "spec.suspend is true: nothing is started, and what ran was ended; that attempt does not count.",
     Reason.CANCELLED: "spec.cancel is true.",
     Reason.UNSCHEDULABLE: "No node takes the pod; the message is the scheduler's.",

@@ -26,6 +26,10 @@ from polypod_operator.reasons import Reason
 from polypod_operator.status import Ended, Started, Waiting, lost, observe
 
 KEPT_ATTEMPTS = 20
+INFRASTRUCTURE_LIMIT = 5
+"""How many losses of what a task ran on are made good: pods evicted or deleted, nodes gone, sidecars killed."""
+INFRASTRUCTURE_DELAY, INFRASTRUCTURE_DELAY_MAX = 1.0, 60.0
+"""Seconds before the next attempt, doubled each time up to the second."""
 LOOK_AFTER = timedelta(seconds=2)
 """How long a pod may be starting before its Events are looked at for the cause."""
 RETRY_REFUSED = timedelta(seconds=5)
@@ -329,8 +333,33 @@ class _Step:
         elif end.reason == Reason.POD_NOT_SEEN:
             # not the user's, and nothing to wait for: the next attempt is made at once
             attempt.state = "up_for_retry"
+        elif end.infrastructure and self._may_replace(attempt, spec):
+            self._replace(attempt, end)
         else:
             self._retry_or_fail(attempt, end, spec)
+
+    def _may_replace(self, attempt: Attempt, spec: TaskRunSpec) -> bool:
+        """Tell whether a loss of infrastructure is made good without asking the user's limit."""
+        if spec.workload_secret_ref is not None and attempt.start_time is not None:
+            # Airflow starts a task instance once; the next try is the scheduler's
+            return False
+        return self.status.infrastructure_failures < INFRASTRUCTURE_LIMIT
+
+    def _replace(self, attempt: Attempt, end: Ended) -> None:
+        """Have the same try run again in another pod."""
+        self.status.infrastructure_failures += 1
+        lost = self.status.infrastructure_failures
+        wait = min(INFRASTRUCTURE_DELAY * 2.0 ** (lost - 1), INFRASTRUCTURE_DELAY_MAX)
+        attempt.state = "up_for_retry"
+        self.status.next_attempt_time = (attempt.finish_time or self.now) + timedelta(seconds=wait)
+        why = f"{end.reason}: {end.message}" if end.message else end.reason
+        message = (
+            f"attempt {attempt.number} was lost ({lost} of {INFRASTRUCTURE_LIMIT} that are made good): {why}; the next "
+            f"starts in {wait:.0f} s and is the same try"
+        )
+        self.actions.append(Tell(True, Reason.REPLACING, message))
+        self._phase("Pending", "up_for_retry", Reason.REPLACING, message)
+        self._condition("Started", "False", Reason.REPLACING, message)
 
     def _retry_or_fail(self, attempt: Attempt, end: Ended, spec: TaskRunSpec) -> None:
         self.status.failed_tries += 1

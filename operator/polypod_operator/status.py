@@ -46,7 +46,8 @@ class Ended:
 
     Attributes:
         state: Airflow's name of the state.
-        lost: True if it was not the task that failed but what it ran on, so that another try makes sense.
+        lost: True if nobody reported this end, so that another try makes sense whatever the state.
+        infrastructure: True if it was not the task that failed but what it ran on: none of the user's tries.
     """
 
     state: str
@@ -60,6 +61,7 @@ class Ended:
     cpu_seconds: float | None = None
     retry_delay_seconds: float | None = None
     lost: bool = False
+    infrastructure: bool = False
 
     @property
     def passed(self) -> bool:
@@ -139,17 +141,28 @@ def _ended(pod: PodObject, outcome: Outcome | None) -> Ended:
     if facts.get("exit_code") is None and facts.get("signal") is None and pod.task.ended:
         facts["exit_code"] = pod.task.exit_code
     told_retry = outcome is not None and outcome.state == "up_for_retry"
-    return Ended("up_for_retry" if told_retry else "failed", reason, message, lost=True, **facts)
+    return Ended(
+        "up_for_retry" if told_retry else "failed",
+        reason,
+        message,
+        lost=True,
+        infrastructure=reason in INFRASTRUCTURE,
+        **facts,
+    )
 
 
-_INTERRUPTED = frozenset({BridgeReason.TERMINATED, BridgeReason.BRIDGE_LOST, BridgeReason.LAUNCHER_LOST})
+_INTERRUPTED = frozenset(
+    {BridgeReason.TERMINATED, BridgeReason.BRIDGE_LOST, BridgeReason.LAUNCHER_LOST, BridgeReason.EXIT_STATUS_LOST}
+)
 """The task was ended from outside."""
+
+INFRASTRUCTURE: frozenset[str] = _INTERRUPTED | {Reason.EVICTED, Reason.POD_DELETED, Reason.POD_LOST, Reason.NO_OUTCOME}
+"""Losses of what the task ran on."""
 
 
 def _doubtful(outcome: Outcome) -> bool:
     """Tell whether the bridge itself does not know why the task ended, so that the kubelet is to be asked."""
     return outcome.reason in _INTERRUPTED | {
-        BridgeReason.EXIT_STATUS_LOST,
         BridgeReason.OUT_OF_MEMORY,
         BridgeReason.STARTUP_FAILED,
     }
@@ -197,4 +210,4 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
 
 def lost(message: str) -> Ended:
     """Return the end of an attempt whose pod is not there and was not seen to end."""
-    return Ended("failed", Reason.POD_LOST, message, lost=True)
+    return Ended("failed", Reason.POD_LOST, message, lost=True, infrastructure=True)

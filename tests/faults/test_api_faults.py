@@ -78,6 +78,19 @@ def test_a_task_that_runs_elsewhere_is_not_started(faulty: tuple[Store, Rules], 
     assert store.ti(ti_id).state == "running"
 
 
+@pytest.mark.parametrize("state", ["success", "skipped", "removed"])
+def test_a_task_that_had_ended_well_in_an_earlier_attempt_is_not_run_again(
+    faulty: tuple[Store, Rules], tmp_path: Path, state: str
+) -> None:
+    store, _ = faulty
+    ti_id = store.add("success", queue="golang")
+    store.set_state(ti_id, state)
+    result = Bridge(tmp_path, store.config(ti_id, "golang", COORDINATORS)).run()
+    assert (result.outcome["state"], result.outcome["reason"]) == (state, "AlreadyEnded")
+    assert "an info line" not in result.events()
+    assert store.ti(ti_id).state == state
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [

@@ -35,6 +35,8 @@ CASES: list[tuple[str, dict[str, Any], str, str, bool]] = [
     ("launcher killed by the kernel", {"phase": "Failed", "task_reason": "OOMKilled",
                                        "bridge_message": outcome_of("failed", "ExitStatusLost")},
      "failed", "OOMKilled", True),
+    ("launcher killed", {"phase": "Failed", "bridge_message": outcome_of("failed", "ExitStatusLost")},
+     "failed", "ExitStatusLost", True),
     ("startup failed", {"phase": "Failed", "bridge_message": STARTUP}, "failed", "StartupFailed", False),
     ("startup failed for want of memory", {"phase": "Failed", "bridge_message": STARTUP, "task_reason": "OOMKilled"},
      "failed", "OOMKilled", True),
@@ -65,6 +67,9 @@ def test_the_table(seen: dict[str, Any], state: str, reason: str, lost: bool) ->
     found = observe(pod(**seen))
     assert isinstance(found, Ended)
     assert (found.state, found.reason, found.lost) == (state, reason, lost)
+    # what is lost with what it ran on is none of the user's failures
+    users = ("OOMKilled", "DeadlineExceeded", "ArtifactCopyFailed")
+    assert found.infrastructure == (lost and reason not in users)
 
 
 WAITING: list[tuple[str, dict[str, Any], str, bool]] = [

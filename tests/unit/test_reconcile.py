@@ -224,7 +224,7 @@ def test_what_recovers_is_forgotten() -> None:
     world.see(unschedulable="0/1 nodes are available")
     world.see(phase="Running", task_started=NOW)
     world.see(gone=True, phase="Running")
-    assert world.status.reason == "PodDeleted"
+    assert world.status.attempts[0].reason == "PodDeleted"
 
 
 def test_the_events_of_a_pod_that_does_not_start_are_looked_at_ever_more_seldom() -> None:
@@ -276,14 +276,36 @@ def test_an_unknown_pod_is_asked_for_before_it_counts_as_lost() -> None:
     assert world.decide().actions == [r.VerifyPod("ns", name)]
     world.extra = {"absent": frozenset({name})}
     world.step()
-    assert (world.status.phase, world.status.reason) == ("Failed", "PodLost")
+    assert (world.status.phase, world.status.reason) == ("Pending", "Replacing")
+    assert world.status.attempts[0].reason == "PodLost"
 
 
-def test_a_lost_pod_is_tried_again_if_there_are_tries_left() -> None:
-    world = started(retries={"limit": 1, "delay": "1s"})
+def test_a_loss_of_infrastructure_is_made_good_and_is_none_of_the_users_tries() -> None:
+    world = started(retries={"limit": 0})
+    for lost in range(1, r.INFRASTRUCTURE_LIMIT + 1):
+        world.see(gone=True, phase="Running")
+        assert (world.status.phase, world.status.state, world.status.reason) == ("Pending", "up_for_retry", "Replacing")
+        assert (world.status.infrastructure_failures, world.status.failed_tries) == (lost, 0)
+        assert world.status.attempts[-1].reason == "PodDeleted"
+        world.later(2.0**lost + 1)
+        [create] = world.step()
+        assert isinstance(create, r.CreatePod)
+        # the same try in another pod
+        assert create.manifest["metadata"]["labels"]["polypod.dev/try"] == "1"
+        world.see(phase="Running", task_started=world.now)
     world.see(gone=True, phase="Running")
-    assert (world.status.phase, world.status.reason) == ("Pending", "Retrying")
-    assert world.status.attempts[0].reason == "PodDeleted"
+    assert (world.status.phase, world.status.reason, world.status.failed_tries) == ("Failed", "PodDeleted", 1)
+
+
+def test_a_task_instance_of_airflows_that_has_started_is_not_started_again() -> None:
+    workload = {"name": "w", "key": "workload.json"}
+    world = started(workloadSecretRef=workload)
+    world.see(gone=True, phase="Running")
+    assert (world.status.phase, world.status.reason) == ("Failed", "PodDeleted")
+    fresh = World(workloadSecretRef=workload)
+    fresh.step()
+    fresh.see(gone=True)
+    assert (fresh.status.phase, fresh.status.reason) == ("Pending", "Replacing")
 
 
 def refused(message: str, for_good: bool, **spec: Any) -> World:

@@ -28,11 +28,12 @@ class EndedBy(Enum):
     PROTOCOL = Reason.PROTOCOL_ERROR
     REFUSED = Reason.API_REFUSED
     ALREADY_RUNNING = Reason.ALREADY_RUNNING
+    ALREADY_ENDED = Reason.ALREADY_ENDED
     API_UNAVAILABLE = Reason.API_UNAVAILABLE
     OVERTIME = "overtime"
 
 
-SILENT = frozenset({EndedBy.SERVER, EndedBy.REFUSED, EndedBy.ALREADY_RUNNING})
+SILENT = frozenset({EndedBy.SERVER, EndedBy.REFUSED, EndedBy.ALREADY_RUNNING, EndedBy.ALREADY_ENDED})
 """After these nothing more is sent: the server knows better than we do."""
 
 
@@ -47,6 +48,7 @@ class Ending:
         should_retry: what the run context said about another try.
         ended_by: who ended the process, and in which words.
         detail: the sentence that explains `ended_by`.
+        known_state: the state that the server has the task in, if it ended in an earlier attempt.
     """
 
     exit: Exit
@@ -55,6 +57,7 @@ class Ending:
     should_retry: bool = False
     ended_by: EndedBy | None = None
     detail: str = ""
+    known_state: str = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def decide(ending: Ending) -> Verdict:
     if said is not None and ending.delivered:
         return _as_said(ending, said)
     if ending.ended_by in SILENT:
-        return Verdict("failed", _ended_reason(ending), ending.detail)
+        return Verdict(ending.known_state, _ended_reason(ending), ending.detail)
     if said is not None and not isinstance(said, TaskState):
         return replace(_as_said(ending, said), replay=said)
     if ending.exit.ok and ending.ended_by in (None, EndedBy.OVERTIME, EndedBy.TOLD, EndedBy.HEARTBEAT):

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     # somebody ended it
     SERVER_TERMINATED = "ServerTerminated"
     ALREADY_RUNNING = "AlreadyRunning"
+    ALREADY_ENDED = "AlreadyEnded"
     EXECUTION_TIMEOUT = "ExecutionTimeout"
     TERMINATED = "Terminated"
     # the wire or the API
@@ -78,6 +79,7 @@ TEXTS: dict[Reason, str] = {
     Reason.INVALID_CONFIG: "The bridge's own configuration is wrong.",
     Reason.SERVER_TERMINATED: "The Execution API said that this task must not run any more.",
     Reason.ALREADY_RUNNING: "The task instance already runs elsewhere.",
+    Reason.ALREADY_ENDED: "An earlier attempt had reported how the task ended; it is not run again.",
     Reason.EXECUTION_TIMEOUT: "The task ran longer than its execution timeout.",
     Reason.TERMINATED: "The supervisor was told to end (SIGTERM, SIGINT or a cancel).",
     Reason.PROTOCOL_ERROR: "The runtime sent bytes that are not a frame of the protocol.",

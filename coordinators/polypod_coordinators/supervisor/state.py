@@ -98,6 +98,7 @@ class Supervision:
 
         self._ended_by: EndedBy | None = None
         self._detail = ""
+        self._known_state = "failed"
         self._exit: Exit | None = None
         self._drain_due: float | None = None
         self._last_read = 0.0
@@ -293,6 +294,10 @@ class Supervision:
             previous = detail.get("previous_state") if isinstance(detail, dict) else None
             if reply.status == 409 and previous == "running":
                 return self._refuse(now, EndedBy.ALREADY_RUNNING, "the task instance already runs elsewhere")
+            if reply.status == 409 and previous in ("success", "skipped", "removed"):
+                self._known_state = previous
+                detail = f"an earlier attempt had already reported {previous}; the task is not run again"
+                return self._refuse(now, EndedBy.ALREADY_ENDED, detail)
             state = f" (its state is {previous})" if previous else ""
             text = f"the Execution API answered {reply.status} to the start of the task: {reply.text()}{state}"
             return self._refuse(now, EndedBy.REFUSED, text)
@@ -443,11 +448,16 @@ class Supervision:
             should_retry=bool(self._context is not None and self._context.should_retry),
             ended_by=self._ended_by,
             detail=self._detail,
+            known_state=self._known_state,
         )
         self._verdict = verdict = decide(ending)
         final = self._final_call(verdict) if self._context is not None else None
         if final is None:
-            reported = self._delivered or ending.ended_by in (EndedBy.SERVER, EndedBy.ALREADY_RUNNING)
+            reported = self._delivered or ending.ended_by in (
+                EndedBy.SERVER,
+                EndedBy.ALREADY_RUNNING,
+                EndedBy.ALREADY_ENDED,
+            )
             self._done = True
             return [*actions, Finish(verdict, self._exit, reported)]
         return [*actions, self._call("final", final)]
