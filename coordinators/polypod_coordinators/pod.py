@@ -2,11 +2,15 @@
 
 A native sidecar that exits is started again by the kubelet. So what has begun is noted in a folder that outlives the
 container: a second start tells the outcome that was there, or that the attempt is lost; it never runs it again.
+
+The kubelet ends a sidecar when every other container has ended. If it does not come to that, because a container that
+is not ours runs on (a mesh's, for one), the first start exits by itself: so its word gets out.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from datetime import UTC, datetime
@@ -19,6 +23,9 @@ from polypod_coordinators.errors import UserError
 from polypod_coordinators.process.launcher import LauncherHost, LauncherLost
 from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.termination import Outcome, decode, encode
+
+TOLD_WITHIN = 5.0
+"""Seconds in which the kubelet, once the language container has ended, tells a sidecar to end."""
 
 
 def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
@@ -37,12 +44,14 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
         _tell(outcome, pod)
         # last of all: the pod begins to end when the launcher does
         host.close()
+        patience: float | None = TOLD_WITHIN
     else:
         _tell(outcome, pod)
+        patience = None
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: None)
-    # to exit untold would only have the kubelet start us again
-    os.read(wake_r, 1)
+    # to exit untold has the kubelet start us again
+    select.select([wake_r], [], [], patience)
     return 0
 
 

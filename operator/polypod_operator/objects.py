@@ -50,6 +50,7 @@ class Container:
         waiting: why it waits, as the kubelet's word, and `message` in its sentence.
         started: when it started, also if it has ended.
         exit_code: set once it has ended, with `reason` and `message` (the termination message).
+        init: True for an init container, native sidecars included.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Container:
     finished: datetime | None = None
     restarts: int = 0
     last_message: str = ""
+    init: bool = False
 
     @property
     def ended(self) -> bool:
@@ -100,6 +102,12 @@ class PodObject:
     @property
     def task(self) -> Container:
         return self.containers.get(TASK, _ABSENT_TASK)
+
+    @property
+    def held_by(self) -> str:
+        """The name of a container that is not ours and keeps the pod from ending, empty if there is none."""
+        others = (item for item in self.containers.values() if item.name not in (TASK, BRIDGE, COPY))
+        return next((item.name for item in others if not item.init and not item.ended), "")
 
     @property
     def bridge(self) -> Container:
@@ -176,11 +184,16 @@ def replace_gone(pod_seen: PodObject) -> PodObject:
 
 
 def _containers(status: Raw) -> Iterator[Container]:
-    for item in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+    inits, others = status.get("initContainerStatuses") or (), status.get("containerStatuses") or ()
+    for item, init in (*((item, True) for item in inits), *((item, False) for item in others)):
         state = item.get("state") or {}
         waiting, running, ended = state.get("waiting"), state.get("running"), state.get("terminated")
         last = (item.get("lastState") or {}).get("terminated") or {}
-        common = {"restarts": item.get("restartCount", 0), "last_message": last.get("message", "")}
+        common = {
+            "restarts": item.get("restartCount", 0),
+            "last_message": last.get("message", ""),
+            "init": init,
+        }
         if ended is not None:
             yield Container(
                 item["name"],

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     POD_LOST = "PodLost"
     POD_NOT_SEEN = "PodNotSeen"
     ARTIFACT_COPY_FAILED = "ArtifactCopyFailed"
+    INIT_FAILED = "InitContainerFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     NO_OUTCOME = "NoOutcome"
     # of the routing ConfigMap
@@ -68,6 +69,7 @@ TEXTS: dict[Reason, str] = {
     Reason.POD_LOST: "The pod is gone and nobody saw how it ended: its node, or the pod itself, was removed.",
     Reason.POD_NOT_SEEN: "The operator was restarted while it made the pod; there is none, and it does not count.",
     Reason.ARTIFACT_COPY_FAILED: "The artifacts could not be copied from their image.",
+    Reason.INIT_FAILED: "An init container of the pod template, or one that a webhook has added, failed.",
     Reason.DEADLINE_EXCEEDED: "The pod outlived every timeout of its task and was ended by the kubelet.",
     Reason.NO_OUTCOME: "The pod ended and the bridge left no outcome.",
     Reason.ROUTING_INVALID: "The routing ConfigMap was edited to something invalid; the last good one stays in use.",

@@ -213,6 +213,9 @@ class _Step:
             self._note_pod(attempt, pod)
         match observation:
             case Ended():
+                if pod.held_by and not (pod.gone or pod.deleting):
+                    # a container that is not ours would keep the pod for ever
+                    self._delete(pod)
                 self._close(attempt, observation, spec)
                 return
             case Started(when):

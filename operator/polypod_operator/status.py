@@ -15,7 +15,7 @@ from polypod_coordinators.attempt import PASSED
 from polypod_coordinators.supervisor.reasons import Reason as BridgeReason
 from polypod_coordinators.termination import Outcome, decode
 
-from polypod_operator.objects import COPY, Container, PodObject
+from polypod_operator.objects import BRIDGE, COPY, Container, PodObject
 from polypod_operator.reasons import Reason
 
 
@@ -84,7 +84,8 @@ def observe(pod: PodObject, warning: str = "") -> Observation:
             volume cannot be mounted.
     """
     outcome = _outcome(pod)
-    over = pod.gone or pod.phase in ("Succeeded", "Failed") or (pod.task.ended and pod.bridge.ended)
+    told = pod.task.ended and (pod.bridge.ended or outcome is not None)
+    over = told or pod.gone or pod.phase in ("Succeeded", "Failed")
     if over:
         return _ended(pod, outcome)
     if pod.task.started is not None:
@@ -187,6 +188,10 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
     copy = pod.containers.get(COPY)
     if copy is not None and copy.exit_code:
         return Reason.ARTIFACT_COPY_FAILED, copy.message.strip() or f"the copy exited with code {copy.exit_code}"
+    broken = next((item for item in pod.containers.values() if item.init and item.exit_code), None)
+    if broken is not None and pod.task.started is None and broken.name != BRIDGE:
+        text = broken.message.strip() or broken.reason
+        return Reason.INIT_FAILED, f"init container {broken.name!r} exited with code {broken.exit_code}: {text}"
     if pod.reason:
         return Reason.POD_LOST, f"{pod.reason}: {pod.message}"
     if pod.deleting or (pod.gone and pod.phase in ("Pending", "Running")):

@@ -331,6 +331,31 @@ def test_a_killed_operator_loses_nothing(lab: Lab, namespace: Namespace) -> None
     assert len(namespace.pods()) == 10
 
 
+def test_containers_of_others_neither_hang_a_run_nor_decide_it(lab: Lab, namespace: Namespace) -> None:
+    """A mesh's proxy that never ends, one that fails, and an init container that a webhook might add."""
+    python = {"image": lab.images["rogue"], "command": ["/usr/bin/python3", "-c"]}
+    mesh = {"name": "mesh", **python, "args": ["import time; time.sleep(3600)"]}
+    failing = {"name": "failing", **python, "args": ["raise SystemExit(3)"]}
+    init = {"name": "init", **python, "args": ["import time; time.sleep(1)"]}
+    broken = {"name": "broken", **python, "args": ["raise SystemExit('no network')"]}
+    namespace.run("meshed", "success", podTemplate={"spec": {"containers": [mesh]}})
+    namespace.run("meshed-failed", "fail_for_good", podTemplate={"spec": {"containers": [mesh]}})
+    namespace.run("beside", "success", podTemplate={"spec": {"containers": [failing]}})
+    namespace.run("after", "success", podTemplate={"spec": {"initContainers": [init]}})
+    namespace.run("never", "success", podTemplate={"spec": {"initContainers": [broken]}})
+    found = namespace.finish_all(["meshed", "meshed-failed", "beside", "after", "never"])
+    assert {name: (status["state"], status["reason"]) for name, status in found.items()} == {
+        "meshed": ("success", "TaskSucceeded"),
+        "meshed-failed": ("failed", "TaskFailed"),
+        "beside": ("success", "TaskSucceeded"),
+        "after": ("success", "TaskSucceeded"),
+        "never": ("failed", "InitContainerFailed"),
+    }
+    assert {status["tries"] for status in found.values()} == {1}
+    kept = {"beside", "after", "never"}
+    namespace.wait(lambda: {item["metadata"]["labels"]["polypod.dev/taskrun"] for item in namespace.pods()} == kept)
+
+
 def test_the_same_task_of_the_same_run_runs_once_at_a_time(lab: Lab, namespace: Namespace) -> None:
     same = {"runId": f"run-of-{namespace.name}"}
     namespace.run("first", "wait", **same)

@@ -79,6 +79,23 @@ def test_a_second_start_tells_the_outcome_of_the_first_and_runs_nothing(launched
     assert bridge.process.wait(30) == 0
 
 
+def test_a_bridge_that_nobody_ends_gets_its_word_out_by_itself(launched: Callable[..., Bridge]) -> None:
+    """As beside a mesh's container, which keeps the pod and with it the sidecar."""
+    bridge = launched("late_success").start()
+    assert bridge.process is not None
+    assert bridge.launcher is not None
+    assert bridge.launcher.wait(60) == 0
+    assert bridge.process.wait(60) == 0
+    assert message(bridge)["state"] == "success"
+    # started again by the kubelet it stays
+    bridge.start_again()
+    assert message(bridge)["state"] == "success"
+    time.sleep(0.5)
+    assert bridge.process.poll() is None
+    bridge.process.terminate()
+    assert bridge.process.wait(30) == 0
+
+
 def test_a_bridge_that_was_killed_is_lost_and_does_not_run_the_task_again(launched: Callable[..., Bridge]) -> None:
     bridge = launched("waits").start()
     waiting(bridge)

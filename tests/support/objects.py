@@ -74,18 +74,21 @@ def pod(
     bridge_message: str = "",
     bridge_exit: int | None = None,
     bridge_reason: str = "",
+    bridge_last: str = "",
+    unstarted: bool = False,
     waiting: tuple[str, str, str] | None = None,
     others: tuple[Container, ...] = (),
     **fields: Any,
 ) -> PodObject:
     """Return a pod of an attempt as the kubelet might show it."""
     over = phase in ("Succeeded", "Failed")
-    if task_exit is None and over:
+    if task_exit is None and over and not unstarted:
         task_exit = 0 if phase == "Succeeded" else 1
     if bridge_exit is None and (over or bridge_message):
         bridge_exit = 0
     task = Container(TASK, started=task_started, exit_code=task_exit, reason=task_reason)
-    bridge = Container(BRIDGE, exit_code=bridge_exit, message=bridge_message, reason=bridge_reason)
+    bridge = Container(BRIDGE, exit_code=bridge_exit, message=bridge_message, reason=bridge_reason,
+                       last_message=bridge_last, init=True)  # fmt: skip
     containers = {TASK: task, BRIDGE: bridge, **{item.name: item for item in others}}
     if waiting is not None:
         which, reason, message = waiting

@@ -55,6 +55,11 @@ CASES: list[tuple[str, dict[str, Any], str, str, bool]] = [
      "failed", "OOMKilled", True),
     ("no outcome", {"phase": "Failed"}, "failed", "NoOutcome", True),
     ("garbage for an outcome", {"phase": "Failed", "bridge_message": "{not json"}, "failed", "NoOutcome", True),
+    ("told by a bridge that a mesh has kept", {"phase": "Running", "task_exit": 0, "others": (MESH,), "bridge_last": SUCCESS},
+     "success", "TaskSucceeded", False),
+    ("an init container failed", {"phase": "Failed", "task_exit": None, "unstarted": True, "bridge_message": TOLD,
+                                  "others": (Container("init", exit_code=3, message="no network", init=True),)},
+     "up_for_retry", "InitContainerFailed", True),
     ("copy failed", {"phase": "Failed", "others": (Container("copy-artifacts", exit_code=1, message="no /jars"),)},
      "failed", "ArtifactCopyFailed", True),
 ]  # fmt: skip
@@ -68,7 +73,7 @@ def test_the_table(seen: dict[str, Any], state: str, reason: str, lost: bool) ->
     assert isinstance(found, Ended)
     assert (found.state, found.reason, found.lost) == (state, reason, lost)
     # what is lost with what it ran on is none of the user's failures
-    users = ("OOMKilled", "DeadlineExceeded", "ArtifactCopyFailed")
+    users = ("OOMKilled", "DeadlineExceeded", "ArtifactCopyFailed", "InitContainerFailed")
     assert found.infrastructure == (lost and reason not in users)
 
 

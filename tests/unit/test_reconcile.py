@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator import reconcile as r
-from polypod_operator.objects import PodObject, TaskRunObject
+from polypod_operator.objects import Container, PodObject, TaskRunObject
 from polypod_operator.reasons import Reason
 from support.objects import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
 
@@ -365,6 +365,19 @@ def test_a_spec_that_is_not_valid_fails_cleanly() -> None:
     world.run = task_run(problems="spec.queue: Field required")
     world.step()
     assert (world.status.phase, world.status.reason) == ("Failed", "InvalidSpec")
+
+
+def test_a_container_of_somebody_elses_does_not_keep_the_pod() -> None:
+    mesh = Container("mesh", started=NOW)
+    ended = {"phase": "Running", "task_started": NOW, "task_exit": 0}
+    world = started()
+    actions = world.see(bridge_message=outcome_of("success", "TaskSucceeded"), others=(mesh,), **ended)
+    assert kinds(actions) == ["DeletePod"]
+    assert world.status.phase == "Succeeded"
+    # without one the kubelet is about to end the pod, and its logs are to stay
+    world = started()
+    assert world.see(bridge_message=outcome_of("success", "TaskSucceeded"), **ended) == []
+    assert world.status.phase == "Succeeded"
 
 
 def test_ttl() -> None:
