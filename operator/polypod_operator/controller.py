@@ -12,7 +12,7 @@ from polypod_crds.taskrun import API_VERSION, KIND, TaskRunStatus
 
 from polypod_operator import objects
 from polypod_operator.api import ApiError, KubernetesApi
-from polypod_operator.objects import LABELLED, TaskRunObject
+from polypod_operator.objects import LABELLED, PodObject, TaskRunObject
 from polypod_operator.pod import Settings
 from polypod_operator.reconcile import (
     Action,
@@ -109,7 +109,6 @@ class Controller:
 
     async def list_all(self) -> None:
         """Read everything anew: at the start, and now and then, as no watch is to be trusted for ever."""
-        asked = datetime.now(UTC)
         pods: set[str] = set()
         runs: set[Key] = set()
         for prefix in [f"/namespaces/{name}" for name in self.namespaces] or [""]:
@@ -121,13 +120,30 @@ class Controller:
             async for raw in self.api.listed(f"/api/v1{prefix}/pods", {"labelSelector": LABELLED}):
                 pods.add(raw["metadata"]["uid"])
                 self.saw_pod(raw, deleted=False)
+        # what is not in the lists may be newer than they are: ask for each before it counts as gone
         for pod in self.store.pods():
-            if pod.uid not in pods and pod.created < asked and not pod.gone:
-                self.store.put_pod(objects.replace_gone(pod))
+            if pod.uid not in pods and not pod.gone:
+                await self._missed(pod)
         for key in self.store.task_runs():
-            run_seen = self.store.run(key)
-            if key not in runs and run_seen is not None and run_seen.created < asked:
-                self._forget(key)
+            if key not in runs:
+                try:
+                    self.store.put_run(objects.task_run(await self.api.get_task_run(*key)))
+                except ApiError as error:
+                    if error.status != 404:
+                        raise
+                    self._forget(key)
+
+    async def _missed(self, pod: PodObject) -> None:
+        """Take over that a pod is gone or has a successor of its name, if that is so."""
+        try:
+            found = objects.pod(await self.api.get_pod(pod.namespace, pod.name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            found = objects.replace_gone(pod)
+        key = self.store.put_pod(found)
+        if key is not None:
+            self.queue.add(key)
 
     def _forget(self, key: Key) -> None:
         self.store.forget(key)

@@ -60,7 +60,10 @@ class Store:
         over = pod.gone or pod.phase in ("Succeeded", "Failed")
         if key is None and over:
             # of a TaskRun that has finished; should it still be on its way to us, the pod is asked for again
-            self._pods.get(pod.owner, {}).pop(pod.name, None)
+            pods = self._pods.get(pod.owner, {})
+            pods.pop(pod.name, None)
+            if not pods:
+                self._pods.pop(pod.owner, None)
             return None
         self._pods.setdefault(pod.owner, {})[pod.name] = pod
         self._absent.get(pod.owner, set()).discard(pod.name)
