@@ -87,6 +87,7 @@ class PodObject:
     owner: str
     attempt: int
     created: datetime
+    version: int = 0
     deleting: bool = False
     gone: bool = False
     phase: str = "Pending"
@@ -115,6 +116,11 @@ class PodObject:
 
 
 _ABSENT_TASK, _ABSENT_BRIDGE = Container(TASK), Container(BRIDGE)
+
+
+def version(text: str) -> int:
+    """Return a resource version as a number: comparable by promise since Kubernetes 1.35, and in fact before that."""
+    return int(text) if text.isdecimal() else 0
 
 
 def task_run(raw: Raw) -> TaskRunObject:
@@ -159,6 +165,7 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         uid=metadata["uid"],
         owner=labels.get(UID_LABEL, ""),
         attempt=int(labels.get(ATTEMPT_LABEL, 0)),
+        version=version(metadata.get("resourceVersion", "")),
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
         deleting="deletionTimestamp" in metadata,
         gone=gone,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from polypod_operator.objects import PodObject, TaskRunObject
+from polypod_operator.objects import PodObject, TaskRunObject, version
 from polypod_operator.reconcile import Refusal, World
 
 Key = tuple[str, str]
@@ -37,7 +37,7 @@ class Store:
         old = self._runs.get(run.key)
         if old is not None and old.uid != run.uid:
             self.forget(run.key)
-        elif old is not None and _version(old.resource_version) > _version(run.resource_version):
+        elif old is not None and version(old.resource_version) > version(run.resource_version):
             return
         self._runs[run.key] = run
         self._key_of[run.uid] = run.key
@@ -65,6 +65,10 @@ class Store:
             if not pods:
                 self._pods.pop(pod.owner, None)
             return None
+        old = self._pods.get(pod.owner, {}).get(pod.name)
+        if old is not None and old.uid == pod.uid and (old.version > pod.version or (old.gone and not pod.gone)):
+            # a list that was read before the watch told us more
+            return key
         self._pods.setdefault(pod.owner, {})[pod.name] = pod
         self._absent.get(pod.owner, set()).discard(pod.name)
         self._refused.get(pod.owner, {}).pop(pod.name, None)
@@ -96,8 +100,3 @@ class Store:
             warnings={uid: self._warnings[uid] for uid in uids if uid in self._warnings},
             looked={uid: self._looked[uid] for uid in uids if uid in self._looked},
         )
-
-
-def _version(text: str) -> int:
-    # comparable since Kubernetes 1.35, and in every etcd-backed API server before that
-    return int(text) if text.isdecimal() else 0

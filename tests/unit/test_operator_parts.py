@@ -110,6 +110,18 @@ def test_an_older_version_of_a_taskrun_does_not_replace_a_newer_one() -> None:
     assert store.run(newer.key) == newer
 
 
+def test_an_older_state_of_a_pod_does_not_replace_a_newer_one() -> None:
+    store = Store()
+    run = task_run()
+    store.put_run(run)
+    store.put_pod(pod(phase="Running", version=5))
+    assert store.put_pod(pod(version=4)) == run.key
+    assert store.world(run).pods["run-1"].phase == "Running"
+    store.put_pod(pod(phase="Running", version=6, gone=True))
+    store.put_pod(pod(phase="Running", version=6))
+    assert store.world(run).pods["run-1"].gone
+
+
 def test_another_taskrun_of_the_same_name_is_not_the_same() -> None:
     store = Store()
     store.put_run(task_run())
