@@ -304,7 +304,7 @@ def test_yaml_that_is_none_has_its_line(tmp_path: Path) -> None:
 def test_validate_says_what_would_run() -> None:
     done = polypod("validate", "-f", SALES / "taskruns.yaml", "--routing", SALES / "routing.yaml")
     assert done.returncode == 0
-    assert "taskruns.yaml:16: extract: ok, jdk-17 runs" in done.stdout, done.stdout
+    assert "taskruns.yaml:19: extract: ok, jdk-17 runs" in done.stdout, done.stdout
 
 
 def test_bundles_of_every_kind_are_inspected_and_verified(tmp_path: Path) -> None:
