@@ -28,7 +28,8 @@ from polypod_execution_api.tokens import InvalidToken
 AUDIENCE = "polypod"
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_KEYS_AGE = 300.0
+_KEYS_AGE, _KEYS_PAUSE = 300.0, 5.0
+"""Seconds after which the cluster's keys are read anew: those that are known, and for one that is not."""
 _REMEMBERED = 10_000
 
 
@@ -124,16 +125,25 @@ class ClusterAccess:
 
     def _key(self, key_id: str) -> Any:
         with self._lock:
-            known = key_id in self._keys and time.monotonic() - self._keys_read < _KEYS_AGE
+            known = key_id in self._keys
+            age = time.monotonic() - self._keys_read
             # an unknown key may be a new one, but nobody can have us ask without end
-            if not known and (time.monotonic() - self._keys_read > 5.0 or not self._keys):
-                self._issuer = self._get("/.well-known/openid-configuration")["issuer"]
-                found = jwt.PyJWKSet.from_dict(self._get("/openid/v1/jwks"))
-                self._keys = {str(key.key_id): key for key in found.keys}
-                self._keys_read = time.monotonic()
+            if age > (_KEYS_AGE if known else _KEYS_PAUSE) or not self._keys:
+                try:
+                    self._read_keys()
+                except ClusterUnavailable:
+                    # running tasks must not end because the cluster's API server restarts
+                    if not known:
+                        raise
             if key_id not in self._keys:
                 raise InvalidToken("its key is not one of this cluster")
             return self._keys[key_id]
+
+    def _read_keys(self) -> None:
+        self._issuer = self._get("/.well-known/openid-configuration")["issuer"]
+        found = jwt.PyJWKSet.from_dict(self._get("/openid/v1/jwks"))
+        self._keys = {str(key.key_id): key for key in found.keys}
+        self._keys_read = time.monotonic()
 
     def _look_up(self, claims: PodClaims) -> _Attempt:
         pod = self._get(f"/api/v1/namespaces/{claims.namespace}/pods/{claims.name}")
