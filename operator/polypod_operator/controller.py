@@ -14,6 +14,7 @@ from polypod_operator import objects
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.objects import LABELLED, PodObject, TaskRunObject
 from polypod_operator.pod import Settings
+from polypod_operator.reasons import Reason
 from polypod_operator.reconcile import (
     Action,
     CreatePod,
@@ -76,11 +77,13 @@ class Controller:
             use = "the last good one stays in use" if self.routing.current is not None else "nothing can be started"
             log.error("there is no valid routing; %s: %s", use, self.routing.problem)
             if raw is not None:
-                await self._tell_about(_routing_reference(raw), True, "RoutingInvalid", self.routing.problem)
+                await self._tell_about(_routing_reference(raw), True, Reason.ROUTING_INVALID, self.routing.problem)
             return
         log.info("routing loaded", extra={"config_map": where})
         if raw is not None and not good_before:
-            await self._tell_about(_routing_reference(raw), False, "RoutingLoaded", "the routing is valid and in use")
+            await self._tell_about(
+                _routing_reference(raw), False, Reason.ROUTING_LOADED, "the routing is valid and in use"
+            )
         for key in self.store.task_runs():
             self.queue.add(key)
 

@@ -35,6 +35,7 @@ from polypod_operator.objects import (
     TaskRunObject,
 )
 from polypod_operator.reasons import Reason
+from polypod_operator.template import check_template, check_whole, container
 
 AUDIENCE = "polypod"
 """The audience of the pod's token for the Execution API."""
@@ -58,7 +59,7 @@ class Settings:
         image_volumes: True if the cluster can mount an image as a volume; else artifacts are copied.
         logging_level: what runtimes are told to log.
         log_format: of the bridge's own log: json or console.
-        ca_file: where the sidecar's image has the authority of the Execution API's certificate.
+        bridge_pull_policy: when the sidecar's image is pulled, None for Kubernetes' own rule.
     """
 
     bridge_image: str
@@ -103,12 +104,12 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
     for overlay in [*route.templates, run.spec.pod_template]:
         check_template(overlay)
         template = merge(template, overlay)
-    _check_whole(template["spec"])
+    check_whole(template["spec"])
     template["spec"] = security.harden(template["spec"])
     found = security.violations(template["spec"], route.spec.allow)
     if found:
         raise PodError(Reason.FORBIDDEN_POD_TEMPLATE, "the pod template is refused: " + "; ".join(found))
-    task = _container(template["spec"], TASK)
+    task = container(template["spec"], TASK)
     if not task.get("image"):
         raise PodError(
             Reason.NO_IMAGE,
@@ -341,75 +342,3 @@ def _add_artifacts(pod: dict[str, Any], source: ArtifactSource, mountable: bool)
             copy["imagePullPolicy"] = source.image_pull_policy
         pod["initContainers"].append(copy)
     task["volumeMounts"].append(mount)
-
-
-_BRIDGE_FIELDS = frozenset({"name", "resources", "imagePullPolicy"})
-_POD_FIELDS = frozenset({"metadata", "spec"})
-_METADATA_FIELDS = frozenset({"labels", "annotations"})
-
-
-def check_template(overlay: Mapping[str, Any]) -> None:
-    """Refuse what a template cannot change: the bridge, and what makes the task's container ours.
-
-    Raises:
-        PodError: the message names the field.
-    """
-    for part in sorted(_POD_FIELDS & set(overlay)):
-        if not isinstance(overlay[part], Mapping):
-            seen = type(overlay[part]).__name__
-            raise PodError(Reason.INVALID_POD_TEMPLATE, f"the pod template's {part} is {seen}, not a mapping")
-    metadata = set(overlay.get("metadata", {})) - _METADATA_FIELDS
-    unknown = sorted({*(set(overlay) - _POD_FIELDS), *(f"metadata.{name}" for name in metadata)})
-    if unknown:
-        raise PodError(
-            Reason.INVALID_POD_TEMPLATE,
-            f"the pod template has {', '.join(unknown)}; it may have metadata.labels, metadata.annotations and spec",
-        )
-    spec = overlay.get("spec", {})
-    for kind in ("containers", "initContainers", "volumes"):
-        items = spec.get(kind, [])
-        if not isinstance(items, list) or not all(isinstance(item, Mapping) and item.get("name") for item in items):
-            raise PodError(
-                Reason.INVALID_POD_TEMPLATE, f"the pod template's spec.{kind} must be a list whose items have a name"
-            )
-    for item in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
-        if item["name"] == BRIDGE and not set(item) <= _BRIDGE_FIELDS:
-            changed = ", ".join(sorted(set(item) - _BRIDGE_FIELDS))
-            raise PodError(
-                Reason.FORBIDDEN_POD_TEMPLATE,
-                f"the pod template changes {changed} of the bridge; only its resources and imagePullPolicy can be set",
-            )
-        if item["name"] == TASK and {"command", "args", "lifecycle"} & set(item):
-            raise PodError(
-                Reason.FORBIDDEN_POD_TEMPLATE,
-                "the pod template sets command, args or lifecycle of container 'task', which runs Polypod's launcher; "
-                "what is run comes from the artifact (see the coordinator's kwargs)",
-            )
-    for volume in spec.get("volumes") or ():
-        if str(volume["name"]).startswith(security.RESERVED):
-            raise PodError(
-                Reason.FORBIDDEN_POD_TEMPLATE,
-                f"the pod template has a volume {volume['name']!r}; names that begin with "
-                f"{security.RESERVED!r} are Polypod's own",
-            )
-
-
-def _check_whole(spec: Mapping[str, Any]) -> None:
-    """Refuse a template that has taken away what the launcher needs.
-
-    Raises:
-        PodError: the message says what is missing.
-    """
-    task = _container(spec, TASK)
-    mounts = {mount.get("mountPath"): mount.get("name") for mount in task.get("volumeMounts") or ()}
-    names = {item.get("name"): item.get("value") for item in task.get("env") or ()}
-    if mounts.get("/polypod") != "polypod-run" or names.get("POLYPOD_SOCKET") != PodConfig().socket:
-        raise PodError(
-            Reason.FORBIDDEN_POD_TEMPLATE,
-            "the pod template takes /polypod or POLYPOD_SOCKET away from container 'task'; the launcher needs both",
-        )
-
-
-def _container(spec: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(item for item in spec["containers"] if item["name"] == name)
-    return found

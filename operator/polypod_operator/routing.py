@@ -12,7 +12,7 @@ from polypod_coordinators.errors import UserError, nearest
 
 from polypod_operator import security
 from polypod_operator.errors import PodError
-from polypod_operator.pod import check_template
+from polypod_operator.template import check_template
 
 
 @dataclass(slots=True)
