@@ -144,19 +144,18 @@ image-files: launcher $(foreach a,$(ARCHES),$(foreach i,$(IMAGES),build/image/$(
 
 build/image/%/.built: images/*.lock $(ROOM_FILES) $(VENV)/.installed
 	@echo "collecting $*"
-	rm -rf $(@D) && mkdir -p $(@D)
-	$(BIN)/uv pip install --quiet --no-deps --only-binary :all: --require-hashes --target $(@D) --python $(BIN)/python \
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@$(BIN)/uv pip install --quiet --no-deps --only-binary :all: --require-hashes --target $(@D) --python $(BIN)/python \
 	  --python-version $(PYTHON_IN) --python-platform $(PLATFORM_$(word 1,$(subst /, ,$*))) -r images/$(notdir $*).lock
-	rm -rf $(@D)/bin $(@D)/.lock && cp -r $(ROOMS_$(notdir $*)) $(@D)/
-	find $(@D) -name __pycache__ -o -name tests -path '*site-packages*' | xargs rm -rf
-	# by content, not by time: an image's files may bear any date
-	$(BIN)/python -m compileall -q -j0 --invalidation-mode unchecked-hash -s $(@D) -p /opt/polypod $(@D)
-	touch $@
+	@rm -rf $(@D)/bin $(@D)/.lock && cp -r $(ROOMS_$(notdir $*)) $(@D)/
+	@find $(@D) -name __pycache__ -prune -exec rm -rf {} +
+	@# by content, not by time: an image's files may bear any date
+	@$(BIN)/python -m compileall -q -j0 --invalidation-mode unchecked-hash -s $(@D) -p /opt/polypod $(@D)
+	@touch $@
 
 lock: setup ## resolve the dependencies anew
 	for image in $(IMAGES); do \
-	  extra=$$image; \
-	  $(BIN)/uv pip compile -q --universal --python-version $(PYTHON_IN) pyproject.toml --extra $$extra --generate-hashes --no-emit-index-url --no-header -o images/$$image.lock; done
+	  $(BIN)/uv pip compile -q --universal --python-version $(PYTHON_IN) pyproject.toml --extra $$image --generate-hashes --no-emit-index-url --no-header -o images/$$image.lock; done
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	$(BIN)/uv pip compile -q tests/airflow_env/airflow.in --generate-hashes --no-emit-index-url --no-header -o tests/airflow_env/airflow.lock
 
