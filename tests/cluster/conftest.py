@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.lab import Lab, Namespace
+from cluster.node import Node
 
 
 def may_run() -> bool:
@@ -26,6 +27,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield made
     finally:
         made.down()
+
+
+@pytest.fixture
+def node(lab: Lab) -> Node:
+    """The node itself, for what reaches behind the API: processes, its disk, its network namespace."""
+    if lab.node is None:
+        assert os.environ.get("CI") != "true", (
+            "with CI=true the tests make their own node: unset POLYPOD_TEST_KUBECONFIG"
+        )
+        pytest.skip("needs a node of our own; POLYPOD_TEST_KUBECONFIG names another cluster")
+    return lab.node
 
 
 @pytest.fixture

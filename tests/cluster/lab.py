@@ -18,7 +18,7 @@ from support.paths import GO_ROOT, JAVA_ROOT, NODE, ROOT, TYPESCRIPT_ROOT
 from support.rogue_runtime import MANIFEST
 
 from cluster import images, polypod, programs
-from cluster.node import Node
+from cluster.node import Node, sweep
 
 WAIT = 180.0
 Raw = dict[str, Any]
@@ -92,15 +92,19 @@ class Lab:
     def up(self) -> None:
         built = {**polypod.own_images(), **conformance_images(self.folder)}
         if self.node is not None:
-            self.node.up()
+            sweep()
+            self.node.up(owner=os.getpid())
             self._kubectl = [str(self.node.bin / "kubectl"), f"--kubeconfig={self.node.kubeconfig}"]
-            names = polypod.push(self.node, built)
-        else:
-            names = polypod.push_to(os.environ.get("POLYPOD_TEST_REGISTRY", ""), built)
-        self.images = names
+        self.images = names = self.push(built)
         polypod.apply(self.kubectl, {name: names[name] for name in polypod.OWN})
         self.routing = self.make_routing()
         self.put_routing(self.routing)
+
+    def push(self, layouts: Mapping[str, Path]) -> dict[str, str]:
+        """Push images to where the cluster pulls from; return their names there."""
+        if self.node is not None:
+            return polypod.push(self.node, layouts)
+        return polypod.push_to(os.environ.get("POLYPOD_TEST_REGISTRY", ""), layouts)
 
     def down(self) -> None:
         if self.node is not None:

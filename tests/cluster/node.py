@@ -50,8 +50,11 @@ class Node:
 
     # Up.
 
-    def up(self) -> None:
+    def up(self, owner: int | None = None) -> None:
         """Bring it up; return when the node is ready.
+
+        Args:
+            owner: the process that the cluster is for. Should it be killed, the next one's `sweep` clears up.
 
         Raises:
             RuntimeError: not root, or a program is missing and cannot be installed.
@@ -60,6 +63,8 @@ class Node:
         check_machine()
         self.bin = programs.build(programs.CONTROL_PLANE + programs.NODE)
         self.folder.mkdir(mode=0o755, exist_ok=True)
+        if owner is not None:
+            (self.folder / "owner").write_text(f"{owner} {start_time(owner)}")
         self._network()
         self._cgroups("mkdir")
         for folder in ("cni", "certs.d", "registry"):
@@ -250,6 +255,17 @@ class Node:
             if arguments[0].endswith(b"containerd-shim-runc-v2") and wanted.encode() in arguments:
                 found.append(int(path.parent.name))
         return found
+
+
+def sweep() -> None:
+    """Bring down what runs that were killed have left."""
+    for path in Path("/tmp").glob("polypod-*/owner"):
+        try:
+            pid, started = path.read_text().split()
+        except (OSError, ValueError):
+            continue
+        if start_time(int(pid)) != started:
+            Node(path.parent.name.removeprefix("polypod-")).down()
 
 
 def check_machine() -> None:

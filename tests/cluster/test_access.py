@@ -12,7 +12,7 @@ import pytest
 from support.api import SECRET, Store, make_store
 
 from cluster.lab import Lab, Namespace
-from cluster.node import ADDRESS
+from cluster.node import ADDRESS, Node
 
 PROBE = """
 import json, sys, urllib.request, urllib.error
@@ -61,19 +61,17 @@ def _config(namespace: Namespace, pod: str) -> Any:
 
 
 @pytest.fixture
-def own_api(lab: Lab, tmp_path: Path) -> Iterator[tuple[str, Store]]:
+def own_api(node: Node, tmp_path: Path) -> Iterator[tuple[str, Store]]:
     """An Execution API other than the cluster's, on the node's address, which knows its own tokens only."""
-    if lab.node is None:
-        pytest.skip("needs the network namespace of a node of our own")
     store = make_store(tmp_path)
     secret = tmp_path / "secret"
     secret.write_bytes(SECRET)
     name = f"own-api-{tmp_path.name}"
     command = [sys.executable, "-m", "polypod_execution_api.main", "serve", f"--host={ADDRESS}", "--port=9090"]
     command += [f"--database-url=sqlite:///{tmp_path}/execution-api.db", f"--secret-file={secret}"]
-    lab.node.services.start(name, [*lab.node.enter, *command])
+    node.services.start(name, [*node.enter, *command])
     yield f"http://{ADDRESS}:9090/execution/", store
-    lab.node.services.stop(name)
+    node.services.stop(name)
     store.engine.dispose()
 
 

@@ -13,6 +13,7 @@ from support.misbehaviours import MISBEHAVIOURS
 
 from cluster import polypod
 from cluster.lab import Lab, Namespace, rogue_env, task_run
+from cluster.node import Node
 
 SECRETS: list[dict[str, Any]] = [
     {
@@ -45,13 +46,12 @@ def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 def test_three_languages_in_images_that_hold_nothing_else(lab: Lab, namespace: Namespace) -> None:
     """The sales example, as applied by a user: XComs flow, the log is complete and masked."""
-    assert lab.node is not None or lab.images
-    names = polypod.push(lab.node, polypod.sales_images()) if lab.node else {}
+    names = lab.push(polypod.sales_images())
     routing = yaml.safe_load((polypod.SALES / "cluster-routing.yaml").read_text())["data"]
     sales = {key: yaml.safe_load(value) for key, value in routing.items()}
     for entry in sales["coordinators"].values():
         image = entry["image"].partition(":")[0]
-        entry["image"] = names.get(image, entry["image"])
+        entry["image"] = names[image]
     merged = {key: {**lab.routing.get(key, {}), **value} for key, value in sales.items()}
     merged["queue_to_coordinator"] = {
         **lab.routing["queue_to_coordinator"],
@@ -305,27 +305,23 @@ def test_a_pod_deleted_by_hand_is_made_good(lab: Lab, namespace: Namespace) -> N
 
 
 @pytest.mark.parametrize("who", ["bridge", "launcher"])
-def test_a_killed_part_of_the_pod_is_made_good(lab: Lab, namespace: Namespace, who: str) -> None:
-    if lab.node is None:
-        pytest.skip("needs the processes of a node of our own")
+def test_a_killed_part_of_the_pod_is_made_good(lab: Lab, node: Node, namespace: Namespace, who: str) -> None:
     namespace.run("hit", "wait")
     pod = namespace.running("hit")
-    [pid] = lab.node.pids_of(pod, namespace.name, "bridge" if who == "bridge" else "task")
-    lab.node.kill(pid)
+    [pid] = node.pids_of(pod, namespace.name, "bridge" if who == "bridge" else "task")
+    node.kill(pid)
     lost = replaced(namespace, "hit")
     assert lost["reason"] == ("BridgeLost" if who == "bridge" else "ExitStatusLost"), lost
 
 
-def test_a_killed_operator_loses_nothing(lab: Lab, namespace: Namespace) -> None:
-    if lab.node is None:
-        pytest.skip("needs the processes of a node of our own")
+def test_a_killed_operator_loses_nothing(lab: Lab, node: Node, namespace: Namespace) -> None:
     names = [f"run-{number}" for number in range(10)]
     template = rogue_env("late_success", ROGUE_SECONDS="4")
     namespace.apply(*(task_run(name, "rogue", "rogue", podTemplate=template) for name in names))
     namespace.wait(lambda: sum(raw.get("status", {}).get("tries", 0) for raw in namespace.taskruns().values()) >= 5)
     [operator] = lab.get("-n", "polypod-system", "pods", "-l", "app.kubernetes.io/name=polypod-operator")["items"]
-    [pid] = lab.node.pids_of(operator["metadata"]["name"], "polypod-system", "operator")
-    lab.node.kill(pid)
+    [pid] = node.pids_of(operator["metadata"]["name"], "polypod-system", "operator")
+    node.kill(pid)
     found = namespace.finish_all(names)
     assert {(status["state"], status["tries"]) for status in found.values()} == {("success", 1)}
     assert len(namespace.pods()) == 10
@@ -397,10 +393,8 @@ def test_artifacts_from_another_image(lab: Lab, namespace: Namespace) -> None:
     assert [item["name"] for item in pod["spec"]["initContainers"]] == ["bridge", "copy-artifacts"]
 
 
-def test_artifacts_from_a_volume_claim(lab: Lab, namespace: Namespace) -> None:
-    if lab.node is None:
-        pytest.skip("needs a folder of a node of our own")
-    lab.node.kubectl("apply", "-f", "-", stdin=json.dumps(lab.volume(namespace.name)))
+def test_artifacts_from_a_volume_claim(lab: Lab, node: Node, namespace: Namespace) -> None:
+    node.kubectl("apply", "-f", "-", stdin=json.dumps(lab.volume(namespace.name)))
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
