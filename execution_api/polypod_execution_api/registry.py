@@ -136,21 +136,8 @@ def next_try(session: Session, ti_id: uuid.UUID) -> TaskInstance:
     """Archive a try and return a new one, queued, with the next number."""
     old = session.get_one(TaskInstance, ti_id)
     old.archived = True
-    new = TaskInstance(
-        id=uuid.uuid4(),
-        dag_id=old.dag_id,
-        run_id=old.run_id,
-        task_id=old.task_id,
-        map_index=old.map_index,
-        try_number=old.try_number + 1,
-        max_tries=old.max_tries,
-        state="queued",
-        queue=old.queue,
-        arg_bindings=old.arg_bindings,
-    )
-    session.add(new)
-    session.flush()
-    return new
+    task = TaskSpec(old.task_id, old.map_index, old.queue, old.max_tries, old.arg_bindings)
+    return _add_instance(session, RunSpec(old.dag_id, old.run_id), task, uuid.uuid4(), old.try_number + 1)
 
 
 def xcom_values(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, str]:
