@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 from fastapi import Depends, HTTPException, Request, Response
+from polypod_crds import pod_tokens
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
@@ -80,12 +81,14 @@ def caller(request: Request, response: Response, db: Db) -> Caller:
 def _of_pod(cluster: ClusterAccess, token: str, db: Session) -> TaskInstance:
     try:
         return cluster.task_instance(token, db)
-    except InvalidToken as error:
+    except pod_tokens.InvalidToken as error:
         fail(403, "invalid_token", f"the token is not valid: {error}")
     except NotATask as error:
         fail(403, "access_denied", str(error))
     except registry.StillRunning as error:
         fail(409, "invalid_state", str(error), previous_state="running")
+    except registry.Replaced as error:
+        fail(410, "gone", str(error))
     except ClusterUnavailable as error:
         fail(503, "cluster_unavailable", str(error))
 

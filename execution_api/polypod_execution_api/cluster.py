@@ -6,27 +6,24 @@ in it lead to the pod, that to its TaskRun, and that to the one task instance th
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jwt
 import urllib3
 from polypod_crds.identity import task_instance_id
+from polypod_crds.pod_tokens import DISCOVERY, KEYS, ClusterKeys, PodClaims, UnknownKey
 from polypod_crds.taskrun import TaskRunSpec
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from polypod_execution_api import registry
 from polypod_execution_api.models import TaskInstance
-from polypod_execution_api.tokens import InvalidToken
 
-AUDIENCE = "polypod"
-ALGORITHMS = ("RS256", "ES256", "EdDSA")
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _KEYS_AGE, _KEYS_PAUSE = 300.0, 5.0
 """Seconds after which the cluster's keys are read anew: those that are known, and for one that is not."""
@@ -42,23 +39,12 @@ class NotATask(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class PodClaims:
-    """Which pod a token is bound to."""
-
-    namespace: str
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Attempt:
     """What a pod is for: remembered, as none of it changes in the pod's life."""
 
-    ti_id: uuid.UUID
     run: registry.RunSpec
     task: registry.TaskSpec
-    try_number: int
-    earlier: frozenset[uuid.UUID]
+    spec: registry.AttemptSpec
 
 
 class ClusterAccess:
@@ -75,8 +61,7 @@ class ClusterAccess:
         self._account = account
         self._pool = urllib3.PoolManager(ca_certs=str(account / "ca.crt"), retries=urllib3.Retry(3, backoff_factor=0.2))
         self._lock = threading.Lock()
-        self._keys: dict[str, Any] = {}
-        self._issuer = ""
+        self._keys: ClusterKeys | None = None
         self._keys_read = 0.0
         self._attempts: OrderedDict[str, _Attempt] = OrderedDict()
 
@@ -87,20 +72,24 @@ class ClusterAccess:
             InvalidToken: not a token of this cluster, not for us, or over.
             NotATask: the pod is not one of a TaskRun.
             StillRunning: the same task runs as part of another TaskRun.
+            Replaced: the TaskRun has a later attempt.
             ClusterUnavailable: the API server does not answer.
         """
         claims = self.check(token)
         with self._lock:
             attempt = self._attempts.get(claims.uid)
+        if attempt is not None:
+            known = db.get(TaskInstance, attempt.spec.ti_id)
+            if known is None or known.pod_uid != claims.uid:
+                # replaced by a later attempt, or by another pod of this one: is it still what it was?
+                attempt = None
         if attempt is None:
             attempt = self._look_up(claims)
             with self._lock:
                 self._attempts[claims.uid] = attempt
                 if len(self._attempts) > _REMEMBERED:
                     self._attempts.popitem(last=False)
-        return registry.add_attempt(
-            db, attempt.run, attempt.task, attempt.ti_id, attempt.try_number, set(attempt.earlier)
-        )
+        return registry.add_attempt(db, attempt.run, attempt.task, attempt.spec)
 
     def check(self, token: str) -> PodClaims:
         """Check a token against the cluster's keys.
@@ -109,40 +98,26 @@ class ClusterAccess:
             InvalidToken: the message says why.
             ClusterUnavailable: the keys cannot be read.
         """
-        try:
-            key_id = jwt.get_unverified_header(token).get("kid", "")
-            key = self._key(key_id)
-            claims = jwt.decode(
-                token, key, algorithms=list(ALGORITHMS), audience=AUDIENCE, issuer=self._issuer,
-                options={"require": ["exp", "iat", "aud", "iss", "sub"]},
-            )  # fmt: skip
-            bound = claims["kubernetes.io"]
-            return PodClaims(bound["namespace"], bound["pod"]["name"], bound["pod"]["uid"])
-        except (jwt.PyJWTError, ValueError) as error:
-            raise InvalidToken(str(error)) from None
-        except (KeyError, TypeError):
-            raise InvalidToken("it is not bound to a pod") from None
-
-    def _key(self, key_id: str) -> Any:
         with self._lock:
-            known = key_id in self._keys
             age = time.monotonic() - self._keys_read
-            # an unknown key may be a new one, but nobody can have us ask without end
-            if age > (_KEYS_AGE if known else _KEYS_PAUSE) or not self._keys:
-                try:
+            if self._keys is None:
+                self._read_keys()
+            elif age > _KEYS_AGE:
+                # running tasks must not end because the cluster's API server restarts
+                with contextlib.suppress(ClusterUnavailable):
                     self._read_keys()
-                except ClusterUnavailable:
-                    # running tasks must not end because the cluster's API server restarts
-                    if not known:
-                        raise
-            if key_id not in self._keys:
-                raise InvalidToken("its key is not one of this cluster")
-            return self._keys[key_id]
+            assert self._keys is not None
+            try:
+                return self._keys.check(token)
+            except UnknownKey:
+                # it may be a new one, but nobody can have us ask without end
+                if age < _KEYS_PAUSE:
+                    raise
+            self._read_keys()
+            return self._keys.check(token)
 
     def _read_keys(self) -> None:
-        self._issuer = self._get("/.well-known/openid-configuration")["issuer"]
-        found = jwt.PyJWKSet.from_dict(self._get("/openid/v1/jwks"))
-        self._keys = {str(key.key_id): key for key in found.keys}
+        self._keys = ClusterKeys(self._get(DISCOVERY), self._get(KEYS))
         self._keys_read = time.monotonic()
 
     def _look_up(self, claims: PodClaims) -> _Attempt:
@@ -166,11 +141,16 @@ class ClusterAccess:
         except (ValidationError, KeyError, ValueError) as error:
             raise NotATask(f"pod {claims.name!r} is not one that the operator has made: {error}") from None
         return _Attempt(
-            ti_id=task_instance_id(owner["uid"], number),
             run=run_of(spec),
             task=task_of(spec),
-            try_number=try_number,
-            earlier=frozenset(task_instance_id(owner["uid"], other) for other in range(1, number)),
+            spec=registry.AttemptSpec(
+                ti_id=task_instance_id(owner["uid"], number),
+                try_number=try_number,
+                earlier=frozenset(task_instance_id(owner["uid"], other) for other in range(1, number)),
+                taskrun_uid=owner["uid"],
+                number=number,
+                pod_uid=claims.uid,
+            ),
         )
 
     def _get(self, path: str) -> Any:

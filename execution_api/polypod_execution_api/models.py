@@ -78,6 +78,10 @@ class TaskInstance(Base):
     rendered_map_index: Mapped[str | None] = mapped_column(String(250))
     rendered_fields: Mapped[dict[str, Any] | None]
     arg_bindings: Mapped[list[Any] | None]
+    # of an attempt of a TaskRun: its uid, the attempt's number, and the uid of the pod that is it now
+    taskrun_uid: Mapped[str | None] = mapped_column(String(64))
+    attempt: Mapped[int | None]
+    pod_uid: Mapped[str | None] = mapped_column(String(64))
 
     __table_args__ = (
         ForeignKeyConstraint(["dag_id", "run_id"], ["dag_run.dag_id", "dag_run.run_id"], ondelete="CASCADE"),

@@ -84,24 +84,46 @@ def _ensure_run(session: Session, run: RunSpec) -> None:
         session.flush()
 
 
-def add_attempt(
-    session: Session, run: RunSpec, task: TaskSpec, ti_id: uuid.UUID, try_number: int, earlier: set[uuid.UUID]
-) -> TaskInstance:
+@dataclass(frozen=True, slots=True)
+class AttemptSpec:
+    """One attempt of a TaskRun.
+
+    Attributes:
+        ti_id: the id of its task instance.
+        earlier: the ids of the TaskRun's earlier attempts.
+        pod_uid: the pod that it is. The name of an attempt's pod is fixed, so there is one at a time.
+    """
+
+    ti_id: uuid.UUID
+    try_number: int
+    earlier: frozenset[uuid.UUID]
+    taskrun_uid: str
+    number: int
+    pod_uid: str
+
+
+def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: AttemptSpec) -> TaskInstance:
     """Add one attempt of a TaskRun as a task instance, queued, if it is not there yet.
 
     What was there under the same name is over: earlier attempts of the same TaskRun are archived, whatever their
     state, and what another TaskRun has left makes room. If an earlier attempt of the same try had reported that the
     task ended well, and only its pod's own word was lost, the new one is in that state, so that it cannot be started.
 
-    Args:
-        ti_id: the id of the new task instance.
-        earlier: the ids of the TaskRun's earlier attempts.
+    If the attempt is there already with another pod, that one was removed before anybody saw what became of it: the
+    new one starts anew, unless the task had reported its end.
 
     Raises:
         StillRunning: another TaskRun runs the same task of the same run now.
+        Replaced: the TaskRun has a later attempt.
     """
+    ti_id, try_number, earlier = attempt.ti_id, attempt.try_number, attempt.earlier
     found = session.get(TaskInstance, ti_id)
     if found is not None:
+        if found.pod_uid != attempt.pod_uid:
+            found.pod_uid = attempt.pod_uid
+            if found.state not in SAID_WELL:
+                found.state, found.hostname, found.unixname, found.pid = "queued", None, None, None
+            session.flush()
         return found
     _ensure_run(session, run)
     same = select(TaskInstance).where(
@@ -111,7 +133,11 @@ def add_attempt(
         TaskInstance.map_index == task.map_index,
     )
     ended: str | None = None
-    for other in session.scalars(same):
+    others = session.scalars(same).all()
+    if any(other.taskrun_uid == attempt.taskrun_uid and (other.attempt or 0) > attempt.number for other in others):
+        # a pod that was cut off with its node, and comes back when it has been replaced
+        raise Replaced(f"attempt {attempt.number} of task {task.task_id!r} was replaced by a later one")
+    for other in others:
         if other.id in earlier and other.state in SAID_WELL and other.try_number == try_number:
             ended = other.state
         if other.id not in earlier and not other.archived and other.state in ("queued", "running"):
@@ -122,10 +148,15 @@ def add_attempt(
             other.archived = True
     session.flush()
     instance = _add_instance(session, run, task, ti_id, try_number)
+    instance.taskrun_uid, instance.attempt, instance.pod_uid = attempt.taskrun_uid, attempt.number, attempt.pod_uid
     if ended is not None:
         instance.state = ended
-        session.flush()
+    session.flush()
     return instance
+
+
+class Replaced(Exception):
+    """A later attempt has taken the place of this one."""
 
 
 class StillRunning(Exception):

@@ -13,8 +13,8 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from polypod_execution_api.cluster import AUDIENCE, ClusterAccess, ClusterUnavailable
-from polypod_execution_api.tokens import InvalidToken
+from polypod_crds.pod_tokens import AUDIENCE, InvalidToken
+from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable
 
 ISSUER = "https://issuer"
 

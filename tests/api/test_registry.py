@@ -15,12 +15,18 @@ RUN = registry.RunSpec("d", "r")
 TASK = registry.TaskSpec("t", retries=1)
 
 
-def add(store: Store, number: int, try_number: int, uid: str = "uid-1") -> uuid.UUID:
+def add(store: Store, number: int, try_number: int, uid: str = "uid-1", pod: str = "") -> uuid.UUID:
     """Add an attempt of a TaskRun, as its pod's first call does."""
-    ti_id = task_instance_id(uid, number)
-    earlier = {task_instance_id(uid, other) for other in range(1, number)}
+    attempt = registry.AttemptSpec(
+        ti_id=task_instance_id(uid, number),
+        try_number=try_number,
+        earlier=frozenset(task_instance_id(uid, other) for other in range(1, number)),
+        taskrun_uid=uid,
+        number=number,
+        pod_uid=pod or f"pod-{number}",
+    )
     with Session(store.engine) as session, session.begin():
-        return registry.add_attempt(session, RUN, TASK, ti_id, try_number, earlier).id
+        return registry.add_attempt(session, RUN, TASK, attempt).id
 
 
 def rows(store: Store) -> dict[uuid.UUID, tuple[str | None, int, bool]]:
@@ -64,3 +70,22 @@ def test_what_runs_as_part_of_another_taskrun_is_in_the_way(store: Store) -> Non
     store.set_state(first, "success")
     second = add(store, 1, 1, uid="uid-2")
     assert rows(store) == {second: ("queued", 1, False)}
+
+
+@pytest.mark.parametrize(("state", "then"), [("running", "queued"), ("up_for_retry", "queued"), ("success", "success")])
+def test_an_attempt_whose_pod_vanished_unseen_starts_anew_unless_it_had_ended_well(
+    store: Store, state: str, then: str
+) -> None:
+    first = add(store, 1, 1, pod="a")
+    store.set_state(first, state)
+    assert add(store, 1, 1, pod="b") == first
+    assert rows(store) == {first: (then, 1, False)}
+
+
+def test_a_pod_that_comes_back_after_its_replacement_takes_nothing_from_it(store: Store) -> None:
+    add(store, 1, 1)
+    second = add(store, 2, 1)
+    store.set_state(second, "failed")
+    with pytest.raises(registry.Replaced):
+        add(store, 1, 1)
+    assert rows(store) == {second: ("failed", 1, False)}
