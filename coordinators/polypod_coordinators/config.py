@@ -6,7 +6,7 @@ JSON texts, or a plain mapping with the same keys.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -102,6 +102,8 @@ class PodConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         termination_log: the file that the kubelet takes the container's termination message from.
         workload_file: one of Airflow's ExecuteTask workloads, mounted from a Secret.
         token_names_task: the task instance's id is the subject of the token.
+        outcome_url: where the outcome is sent to, besides the termination message; empty if it is not.
+        pod_token_file: the file with the pod's own token, which is shown there.
     """
 
     socket: str = "/polypod/bridge.sock"
@@ -109,6 +111,8 @@ class PodConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     termination_log: str = "/dev/termination-log"
     workload_file: str | None = None
     token_names_task: bool = False
+    outcome_url: str = ""
+    pod_token_file: str = ""
 
 
 class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -162,12 +166,17 @@ class Workload(msgspec.Struct, kw_only=True):
 
 
 class Routing(msgspec.Struct, kw_only=True):
-    """Which coordinator runs a queue's tasks."""
+    """Which coordinator runs a queue's tasks.
+
+    Attributes:
+        queue_limits: how many attempts of a queue there may be at once; 0 holds the queue.
+    """
 
     coordinators: dict[str, CoordinatorSpec] = {}
     queue_to_coordinator: dict[str, str] = {}
     queue_to_image: dict[str, str] = {}
     queue_overrides: dict[str, QueueOverride] = {}
+    queue_limits: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}
     default_coordinator: str | None = None
 
     def for_queue(self, queue: str, who: str, coordinator: str | None = None) -> tuple[str, CoordinatorSpec]:

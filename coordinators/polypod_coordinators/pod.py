@@ -24,6 +24,8 @@ from polypod_coordinators.process.launcher import LauncherHost, LauncherLost
 from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.termination import Outcome, decode, encode
 
+SENT_WITHIN = 3.0
+"""Seconds in which the operator is told the outcome, or not at all."""
 TOLD_WITHIN = 5.0
 """Seconds in which the kubelet, once the language container has ended, tells a sidecar to end."""
 
@@ -42,8 +44,9 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
         outcome = _attempt(config, pod, host, wake_r)
         _keep(outcome, pod)
         _tell(outcome, pod)
-        # last of all: the pod begins to end when the launcher does
+        # the pod begins to end when the launcher does
         host.close()
+        _send(outcome, pod)
         patience: float | None = TOLD_WITHIN
     else:
         _tell(outcome, pod)
@@ -152,6 +155,31 @@ def _tell(outcome: Outcome, pod: PodConfig) -> None:
         _write(pod.termination_log, encode(outcome))
     except OSError as error:
         print(f"polypod-bridge: {pod.termination_log} cannot be written: {error.strerror}", file=sys.stderr)
+
+
+def _send(outcome: Outcome, pod: PodConfig) -> None:
+    """Tell the operator, which otherwise hears of it when the kubelet has ended the pod; that is enough if we fail."""
+    if not pod.outcome_url:
+        return
+    import time
+
+    import urllib3
+
+    give_up = time.monotonic() + SENT_WITHIN
+    pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=1.0, read=2.0))
+    problem = ""
+    while time.monotonic() < give_up:
+        try:
+            headers = {"authorization": f"Bearer {_read(pod.pod_token_file).decode('ascii').strip()}"}
+            answer = pool.request("POST", pod.outcome_url, body=encode(outcome), headers=headers)
+            if answer.status < 500:
+                # an operator that knows nothing of this pod will learn it from the kubelet
+                return
+            problem = f"it answers {answer.status}"
+        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+            problem = str(error)
+        time.sleep(0.2)
+    print(f"polypod-bridge: the operator could not be told the outcome: {problem}", file=sys.stderr)
 
 
 # not pathlib: its import costs more than these

@@ -191,7 +191,10 @@ class Supervision:
         self._kill_due = self._give_up_due = self._startup_due = self._execution_due = self._beat_due = None
         self._drain_due = now + self._times.socket_cleanup
         self._last_read = now
-        actions: list[Action] = [EndTree()]
+        actions: list[Action] = [
+            EndTree(),
+            Log("debug", "runtime exited", {"exit_code": ended.code, "signal": ended.signal}),
+        ]
         if self._ended_by is EndedBy.TOLD:
             actions.append(Hurry())
         if self._awaited and self._ended_by is None:
