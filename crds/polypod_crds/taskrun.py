@@ -185,6 +185,12 @@ class TaskRunSpec(Model):
     params: dict[str, Any] = Field(default={}, description="The run's params (its conf).")
     logical_date: AwareDatetime | None = Field(default=None, description="The run's logical date, with a time zone.")
     data_interval: DataInterval | None = Field(default=None, description="The data that the run is about.")
+    priority: int = Field(
+        default=0,
+        ge=-2_147_483_648,
+        le=2_147_483_647,
+        description="Larger goes first among those that wait for a place in their queue (queue_limits of the routing).",
+    )
     retries: Retries = Field(default_factory=Retries, description="The user's own retries.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="How long an attempt may take.")
     connections_from: Annotated[list[ConnectionSource], Field(max_length=32)] = Field(
@@ -278,6 +284,10 @@ class TaskRunStatus(Observed):
     start_time: datetime | None = Field(default=None, description="When the first attempt started.")
     finish_time: datetime | None = Field(default=None, description="When it reached its final phase.")
     next_attempt_time: datetime | None = Field(default=None, description="When the next attempt starts.")
+    queue_place: int | None = Field(
+        default=None,
+        description="Its place among those that wait for their turn in the queue, roughly beyond 10; 1 is next.",
+    )
     observed_generation: int | None = Field(default=None, description="The generation that this status is about.")
     x_coms: list[str] = Field(
         default=[], alias="xcoms", description="The keys of the XComs that the task left (of `polypod run` only)."

@@ -11,7 +11,8 @@ import ssl
 import tempfile
 import time
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,12 @@ TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _TOKEN_AGE = 60.0
 _ATTEMPTS = 6
 _PAGE = 500
+_CALLS = 64
+"""Connections for calls at once."""
+_BUFFER = 1 << 20
+_TIMEOUT = aiohttp.ClientTimeout(total=30)
+_LONGEST_WAIT = 30
+"""Seconds that are waited at most when the API server asks for it (Retry-After)."""
 
 
 class ApiError(Exception):
@@ -42,7 +49,17 @@ class ApiError(Exception):
 class KubernetesApi:
     """A session with the API server. Calls are tried again when it is busy (429, 503) or cannot be reached."""
 
-    def __init__(self, connection: kopf.ConnectionInfo) -> None:
+    def __init__(
+        self,
+        connection: kopf.ConnectionInfo,
+        counted: Callable[[str, str, int], None] = lambda method, path, status: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            counted: told of each call: its method, its path, and the HTTP status of the answer, 0 if there was none.
+        """
+        self._counted = counted
         self._server = connection.server.rstrip("/")
         self._static_token = connection.token
         self._from_file = connection.server == "https://kubernetes.default.svc" and TOKEN_FILE.exists()
@@ -54,18 +71,21 @@ class KubernetesApi:
             else None
         )
         self._session: aiohttp.ClientSession | None = None
+        self._streams: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         if self._session is not None:
             return
-        connector = aiohttp.TCPConnector(limit=64, ssl=self._ssl)
-        self._session = aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(total=30), auth=self._basic
-        )
+        connector = aiohttp.TCPConnector(limit=_CALLS, ssl=self._ssl)
+        self._session = aiohttp.ClientSession(connector=connector, auth=self._basic)
+        # a watch keeps its connection, and there may be two for each namespace
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl)
+        self._streams = aiohttp.ClientSession(connector=connector, auth=self._basic, read_bufsize=_BUFFER)
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._streams):
+            if session is not None:
+                await session.close()
 
     async def call(
         self,
@@ -81,42 +101,67 @@ class KubernetesApi:
         Raises:
             ApiError: the answer was an error, or there was none after all attempts.
         """
+        answer = await self.send(method, path, body, params=params, content_type=content_type)
+        found: dict[str, Any] = msgspec.json.decode(answer)
+        return found
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        """Send one call and return the answer, unread.
+
+        Raises:
+            ApiError: the answer was an error, or there was none after all attempts.
+        """
         data = None if body is None else msgspec.json.encode(body)
         last = ApiError(0, "Unreachable", "")
         for attempt in range(_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(min(8.0, 0.2 * 2**attempt) * random.uniform(1.0, 1.5))  # noqa: S311 - jitter
             try:
-                status, headers, raw = await self._once(method, path, data, params, content_type)
+                async with self._request(method, path, data, params, content_type) as answer:
+                    raw = await answer.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._counted(method, path, 0)
                 last = ApiError(0, "Unreachable", str(error) or type(error).__name__)
                 continue
-            if status < 400:
-                found: dict[str, Any] = msgspec.json.decode(raw)
-                return found
-            last = _error(status, raw)
-            if status == 401:
+            self._counted(method, path, answer.status)
+            if answer.status < 400:
+                return raw
+            last = _error(answer.status, raw)
+            if answer.status == 401:
                 self._token_read = 0.0
-            elif status not in (429, 500, 502, 503, 504):
+            elif answer.status not in (429, 500, 502, 503, 504):
                 raise last
-            wait = headers.get("Retry-After", "")
-            if wait.isdecimal():
-                await asyncio.sleep(min(int(wait), 30))
+            await asyncio.sleep(_retry_after(answer.headers))
         raise last
 
-    async def _once(
-        self, method: str, path: str, data: bytes | None, params: Mapping[str, str] | None, content_type: str
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        assert self._session is not None, "the session is not open"
-        headers = {"Accept": "application/json"}
+    def _request(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        params: Mapping[str, str] | None,
+        content_type: str,
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+        stream: bool = False,
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        session = self._streams if stream else self._session
+        assert session is not None, "the session is not open"
+        # the cluster's keys have a type of their own
+        headers = {"Accept": "application/json, application/jwk-set+json"}
         if data is not None:
             headers["Content-Type"] = content_type
         token = self._current_token()
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        url = self._server + path
-        async with self._session.request(method, url, data=data, params=params, headers=headers) as answer:
-            return answer.status, answer.headers, await answer.read()
+        return session.request(method, self._server + path, data=data, params=params, headers=headers, timeout=timeout)
 
     def _current_token(self) -> str:
         # the kubelet renews a service account's token well before it ends
@@ -124,17 +169,39 @@ class KubernetesApi:
             self._token, self._token_read = TOKEN_FILE.read_text("ascii").strip(), time.monotonic()
         return self._token
 
-    async def listed(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Yield the objects of a list, read page by page."""
+    async def pages(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[Page]:
+        """Yield a list page by page, its objects unread.
+
+        Raises:
+            ApiError: also 410, if the list was changed too much while it was read.
+        """
         more: dict[str, str] = {"limit": str(_PAGE), **(params or {})}
         while True:
-            page = await self.call("GET", path, params=more)
-            for item in page.get("items") or ():
-                yield item
-            token = (page.get("metadata") or {}).get("continue")
-            if not token:
+            page = msgspec.json.decode(await self.send("GET", path, params=more), type=Page)
+            yield page
+            if not page.metadata.continue_:
                 return
-            more["continue"] = token
+            more["continue"] = page.metadata.continue_
+
+    @asynccontextmanager
+    async def stream(self, path: str, params: Mapping[str, str], silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a watch; what it yields are the lines of its answer.
+
+        Args:
+            silence: seconds without a byte after which TimeoutError is raised.
+
+        Raises:
+            ApiError: the API server refuses it; how long it asks to wait is waited first.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
+        async with self._request("GET", path, None, params, "", timeout, stream=True) as answer:
+            if answer.status >= 400:
+                error = _error(answer.status, await answer.read())
+                if answer.status == 401:
+                    self._token_read = 0.0
+                await asyncio.sleep(_retry_after(answer.headers))
+                raise error
+            yield _lines(answer.content)
 
     # What the operator does.
 
@@ -145,15 +212,16 @@ class KubernetesApi:
     async def get_pod(self, namespace: str, name: str) -> dict[str, Any]:
         return await self.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
 
-    async def delete_pod(self, namespace: str, name: str, uid: str) -> None:
-        """Delete that very pod; one that is gone is no error."""
-        await self._delete(f"/api/v1/namespaces/{namespace}/pods/{name}", uid)
+    async def delete_pod(self, namespace: str, name: str, uid: str, force: bool = False) -> None:
+        """Delete that very pod; one that is gone is no error. By force: without waiting for its kubelet."""
+        more = {"gracePeriodSeconds": 0} if force else {}
+        await self._delete(f"/api/v1/namespaces/{namespace}/pods/{name}", uid, **more)
 
     async def delete_task_run(self, namespace: str, name: str, uid: str) -> None:
         await self._delete(task_run_path(namespace, name), uid)
 
-    async def _delete(self, path: str, uid: str) -> None:
-        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+    async def _delete(self, path: str, uid: str, **more: int) -> None:
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}, **more}
         try:
             await self.call("DELETE", path, {**body, "propagationPolicy": "Background"})
         except ApiError as error:
@@ -176,14 +244,38 @@ class KubernetesApi:
     async def last_warning(self, namespace: str, pod_uid: str) -> str:
         """Return the message of the latest warning about a pod, empty if there is none."""
         selector = f"involvedObject.uid={pod_uid},type=Warning"
-        found = [
-            item async for item in self.listed(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": selector})
-        ]
+        pages = self.pages(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": selector})
+        found = [msgspec.json.decode(item) async for page in pages for item in page.items or ()]
         found.sort(key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
         return f"{found[-1].get('reason')}: {found[-1].get('message', '')}" if found else ""
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
         await self.call("POST", f"/api/v1/namespaces/{event['metadata']['namespace']}/events", event)
+
+
+class ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class Page(msgspec.Struct):
+    """A part of a list."""
+
+    metadata: ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    asked = headers.get("Retry-After", "")
+    return min(int(asked), _LONGEST_WAIT) if asked.isdecimal() else 0.0
 
 
 def task_run_path(namespace: str, name: str) -> str:

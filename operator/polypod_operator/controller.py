@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from polypod_crds.taskrun import API_VERSION, KIND, TaskRunStatus
+from polypod_coordinators.termination import Outcome
+from polypod_crds.pod_tokens import PodClaims
+from polypod_crds.taskrun import API_VERSION, PLURAL, TaskRunStatus
 
-from polypod_operator import objects
+from polypod_operator import events, objects
 from polypod_operator.api import ApiError, KubernetesApi
-from polypod_operator.objects import LABELLED, PodObject, TaskRunObject
-from polypod_operator.pod import Settings
-from polypod_operator.reasons import Reason
-from polypod_operator.reconcile import (
+from polypod_operator.decision import (
     Action,
     CreatePod,
     Decision,
@@ -25,10 +24,16 @@ from polypod_operator.reconcile import (
     Refusal,
     Tell,
     VerifyPod,
-    reconcile,
 )
+from polypod_operator.metrics import Metrics
+from polypod_operator.objects import LABELLED, PodObject, TaskRunObject
+from polypod_operator.pod import Settings
+from polypod_operator.queues import rank
+from polypod_operator.reasons import Reason
+from polypod_operator.reconcile import LOOK_AFTER, reconcile
 from polypod_operator.routing import RoutingState
 from polypod_operator.store import Key, Store
+from polypod_operator.watch import Sink, Watch
 from polypod_operator.workqueue import WorkQueue
 
 log = logging.getLogger("polypod.operator")
@@ -39,56 +44,108 @@ _BACKOFF_MAX = 60.0
 class Controller:
     """Workers that keep every TaskRun on its way."""
 
-    def __init__(self, api: KubernetesApi, settings: Settings, namespaces: list[str]) -> None:
+    def __init__(
+        self,
+        api: KubernetesApi,
+        settings: Settings,
+        namespaces: list[str],
+        metrics: Metrics,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         """Take over; `namespaces` is what is served, nothing for all."""
         self.api = api
+        self.metrics = metrics
+        self.clock = clock
         self.settings = settings
         self.namespaces = namespaces
         self.routing = RoutingState()
         self.store = Store()
         self.queue: WorkQueue[Key] = WorkQueue()
+        self.places = metrics.places
+        self.watches = self._make_watches()
         self._failures: dict[Key, int] = {}
+        metrics.work_depth.set_function(lambda: len(self.queue))
+        metrics.task_runs.set_function(lambda: len(self.store))
 
     # What is seen.
 
-    def saw_run(self, raw: objects.Raw, *, deleted: bool) -> None:
+    def saw_run(self, raw: objects.Raw, deleted: bool) -> None:
         """Take a TaskRun over as the watch shows it."""
-        run = objects.task_run(raw)
+        metadata = raw["metadata"]
+        key: Key = (metadata["namespace"], metadata["name"])
+        known = self.store.run(key)
         if deleted:
-            known = self.store.run(run.key)
-            if known is not None and known.uid == run.uid:
-                self._forget(run.key)
-            return
-        self.store.put_run(run)
-        self.queue.add(run.key)
+            if known is not None and known.uid == metadata["uid"]:
+                self._forget(key)
+        elif known is not None or not self._is_finished(raw):
+            run = objects.task_run(raw, known)
+            self.store.put_run(run)
+            self._seat(run)
+            self.queue.add(key, first=not run.status.attempts and not self.store.has_pods(run.uid))
 
-    def saw_pod(self, raw: objects.Raw, *, deleted: bool) -> None:
+    def _seat(self, run: TaskRunObject) -> None:
+        """Put a TaskRun that is new to us into its queue, so that it is served in its turn and not as it was read."""
+        if self.places.where(run.key) != "none" or run.spec is None:
+            return
+        attempts = run.status.attempts
+        active = bool(attempts) and attempts[-1].state in ("queued", "running") and attempts[-1].pod_uid is not None
+        holds = active or self.store.has_pods(run.uid)
+        if holds or not (run.spec.cancel or run.spec.suspend):
+            mine = rank(run.spec.priority, run.created, run.key)
+            self._wake(self.places.put(run.key, run.spec.queue, mine, "holds" if holds else "waits"))
+
+    def _is_finished(self, raw: objects.Raw) -> bool:
+        """Tell whether nothing is left to do for a TaskRun, without reading all of it: there may be very many."""
+        return (
+            (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+            and "ttlSecondsAfterFinished" not in raw["spec"]
+            and not self.store.has_pods(raw["metadata"]["uid"])
+        )
+
+    def saw_pod(self, raw: objects.Raw, deleted: bool) -> None:
         """Take a pod over as the watch shows it."""
         key = self.store.put_pod(objects.pod(raw, gone=deleted))
         if key is not None:
             self.queue.add(key)
+
+    def told(self, claims: PodClaims, outcome: Outcome) -> bool:
+        """Take over the outcome that a pod's bridge has sent; return False if we do not know the pod."""
+        key = self.store.put_told(claims, outcome)
+        self.metrics.outcomes.labels("taken" if key is not None else "unknown").inc()
+        if key is not None:
+            self.queue.add(key, first=True)
+        return key is not None
 
     async def saw_routing(self, raw: objects.Raw | None, where: str) -> None:
         """Take the routing ConfigMap over, and look at every TaskRun that may have waited for it."""
         good_before = self.routing.problem == ""
         if not self.routing.load(raw, where):
             return
+        self.metrics.routing_reloads.labels("invalid" if self.routing.problem else "loaded").inc()
+        self.metrics.routing_valid.set(not self.routing.problem)
         if self.routing.problem:
             use = "the last good one stays in use" if self.routing.current is not None else "nothing can be started"
             log.error("there is no valid routing; %s: %s", use, self.routing.problem)
             if raw is not None:
-                await self._tell_about(_routing_reference(raw), True, Reason.ROUTING_INVALID, self.routing.problem)
+                await self._tell_about(events.about_routing(raw), True, Reason.ROUTING_INVALID, self.routing.problem)
             return
         log.info("routing loaded", extra={"config_map": where})
         if raw is not None and not good_before:
             await self._tell_about(
-                _routing_reference(raw), False, Reason.ROUTING_LOADED, "the routing is valid and in use"
+                events.about_routing(raw), False, Reason.ROUTING_LOADED, "the routing is valid and in use"
             )
-        for key in self.store.task_runs():
-            self.queue.add(key)
+        current = self.routing.current
+        self._wake(self.places.set_limits(current.queue_limits if current is not None else {}))
+        for key in self.store.without_attempt():
+            if self.places.where(key) != "waits":
+                self.queue.add(key)
+
+    def _wake(self, keys: list[Key]) -> None:
+        for key in keys:
+            self.queue.add(key, first=True)
 
     async def start(self, routing: tuple[str, str]) -> None:
-        """Read the routing and everything else before the watches begin.
+        """Read the routing and everything else before the first decision.
 
         Raises:
             ApiError: something cannot be read; 404 if the CRD is not there.
@@ -101,40 +158,39 @@ class Controller:
             if error.status != 404:
                 raise
         await self.saw_routing(raw, f"{namespace}/{name}")
-        await self.list_all()
+        for watch in self.watches:
+            await watch.list()
 
-    async def resync(self) -> None:
-        """Read everything anew; what fails now is tried again at the next time."""
-        try:
-            await self.list_all()
-        except ApiError as error:
-            log.warning("the objects could not be read anew: %s", error)
+    def _make_watches(self) -> list[Watch]:
+        pods = Sink(self.store.knows_pod, self.saw_pod, self._listed_pods)
+        runs = Sink(self.store.knows_run, self.saw_run, self._listed_runs)
+        found: list[Watch] = []
+        # pods first: so it is known of a finished TaskRun whether it has left any
+        for namespace in self.namespaces or [""]:
+            told = self.metrics.watch_restarted
+            found.append(Watch(self.api, "/api/v1", "pods", pods, namespace, {"labelSelector": LABELLED}, told))
+            found.append(Watch(self.api, f"/apis/{API_VERSION}", PLURAL, runs, namespace, None, told))
+        return found
 
-    async def list_all(self) -> None:
-        """Read everything anew: at the start, and now and then, as no watch is to be trusted for ever."""
-        pods: set[str] = set()
-        runs: set[Key] = set()
-        for prefix in [f"/namespaces/{name}" for name in self.namespaces] or [""]:
-            async for raw in self.api.listed(f"/apis/{API_VERSION}{prefix}/taskruns"):
-                run = objects.task_run(raw)
-                runs.add(run.key)
-                self.store.put_run(run)
-                self.queue.add(run.key)
-            async for raw in self.api.listed(f"/api/v1{prefix}/pods", {"labelSelector": LABELLED}):
-                pods.add(raw["metadata"]["uid"])
-                self.saw_pod(raw, deleted=False)
-        # what is not in the lists may be newer than they are: ask for each before it counts as gone
+    async def _listed_pods(self, uids: set[str], namespace: str) -> None:
+        """Look for the pods that were not in a list: it may be older than what we know."""
         for pod in self.store.pods():
-            if pod.uid not in pods and not pod.gone:
+            if pod.uid not in uids and not pod.gone and namespace in ("", pod.namespace):
                 await self._missed(pod)
+
+    async def _listed_runs(self, uids: set[str], namespace: str) -> None:
+        """Look for the TaskRuns that were not in a list."""
         for key in self.store.task_runs():
-            if key not in runs:
-                try:
-                    self.store.put_run(objects.task_run(await self.api.get_task_run(*key)))
-                except ApiError as error:
-                    if error.status != 404:
-                        raise
-                    self._forget(key)
+            run = self.store.run(key)
+            if run is None or run.uid in uids or namespace not in ("", run.namespace):
+                continue
+            try:
+                self.store.put_run(objects.task_run(await self.api.get_task_run(*key)))
+                self.queue.add(key)
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                self._forget(key)
 
     async def _missed(self, pod: PodObject) -> None:
         """Take over that a pod is gone or has a successor of its name, if that is so."""
@@ -151,41 +207,63 @@ class Controller:
     def _forget(self, key: Key) -> None:
         self.store.forget(key)
         self.queue.forget(key)
+        self._wake(self.places.forget(key))
         self._failures.pop(key, None)
 
     # What is done.
 
-    async def work(self) -> None:
+    async def work(self, number: int) -> None:
         """Work for ever: one of several workers."""
         while True:
-            key = await self.queue.get()
-            try:
+            key = await self.queue.get(first=number % 16 != 0)
+            # a thousand keys with nothing to do must not keep the watches waiting
+            await asyncio.sleep(0)
+            await self.turn(key)
+
+    async def turn(self, key: Key) -> None:
+        """Look at one TaskRun; should that fail, it is looked at again later."""
+        try:
+            with self.metrics.reconcile.time():
                 await self._look_at(key)
-                self._failures.pop(key, None)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                failures = self._failures[key] = self._failures.get(key, 0) + 1
-                wait = min(_BACKOFF_MAX, 0.5 * 2.0**failures)
-                level = logging.WARNING if isinstance(error, ApiError) else logging.ERROR
-                log.log(level, "TaskRun %s/%s: %s; trying again in %.0f s", *key, error, wait,
-                        exc_info=not isinstance(error, ApiError))  # fmt: skip
-                self.queue.add_after(key, wait)
-            finally:
-                self.queue.done(key)
+            self._failures.pop(key, None)
+        except Exception as error:
+            self.metrics.reconcile_errors.inc()
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            wait = min(_BACKOFF_MAX, 0.5 * 2.0 ** min(failures, 10))
+            level = logging.WARNING if isinstance(error, ApiError) else logging.ERROR
+            log.log(level, "TaskRun %s/%s: %s; trying again in %.0f s", *key, error, wait,
+                    exc_info=not isinstance(error, ApiError))  # fmt: skip
+            self.queue.add_after(key, wait)
+        finally:
+            self.queue.done(key)
 
     async def _look_at(self, key: Key) -> None:
         for _ in range(_ROUNDS):
             run = self.store.run(key)
             if run is None:
                 return
-            now = datetime.now(UTC)
-            decision = reconcile(run, self.store.world(run), self.routing.current, self.settings, now)
+            now = self.clock()
+            decision = self._decide(run, now)
             # first what tells us more; then the status; then what the status has announced
             if not await self._find_out(run, decision, now):
                 await self._carry_out(run, decision, now)
                 return
         self.queue.add(key)
+
+    def _decide(self, run: TaskRunObject, now: datetime) -> Decision:
+        """Decide, and take a place in the queue in the same breath: nobody else can take it meanwhile."""
+        if run.spec is None:
+            return reconcile(run, self.store.world(run), self.routing.current, self.settings, now)
+        mine = rank(run.spec.priority, run.created, run.key)
+        turn = self.places.turn(run.key, run.spec.queue, mine)
+        waited = self.places.where(run.key) == "waits"
+        decision = reconcile(run, self.store.world(run, turn), self.routing.current, self.settings, now)
+        self._wake(self.places.put(run.key, run.spec.queue, mine, decision.place))
+        if waited and decision.place == "holds":
+            ended = run.status.attempts[-1].finish_time if run.status.attempts else None
+            waited_s = (now - (ended or run.created)).total_seconds()
+            self.metrics.queue_wait.labels(run.spec.queue).observe(max(0.0, waited_s))
+        return decision
 
     async def _find_out(self, run: TaskRunObject, decision: Decision, now: datetime) -> bool:
         """Carry out what changes what we know; return whether there was anything like that."""
@@ -201,10 +279,12 @@ class Controller:
             found = True
         return found
 
-    async def _create(self, run: TaskRunObject, manifest: dict[str, Any], now: datetime) -> None:
+    async def _create(self, run: TaskRunObject, manifest: dict[str, Any], now: datetime) -> bool:
+        """Make a pod; return False if it was there already, or was refused."""
         name = manifest["metadata"]["name"]
         try:
             self.store.put_pod(objects.pod(await self.api.create_pod(manifest)))
+            return True
         except ApiError as error:
             if error.reason == "AlreadyExists":
                 # ours, and its answer was lost
@@ -214,6 +294,7 @@ class Controller:
                 self.store.put_refusal(run, name, Refusal(error.message, for_good, now))
             else:
                 raise
+            return False
 
     async def _verify(self, run: TaskRunObject, namespace: str, name: str) -> None:
         try:
@@ -227,28 +308,36 @@ class Controller:
             self.store.put_pod(pod)
         else:
             message = f"a pod {name!r} exists and belongs to somebody else; delete it"
-            self.store.put_refusal(run, name, Refusal(message, False, datetime.now(UTC)))
+            self.store.put_refusal(run, name, Refusal(message, False, self.clock()))
 
     async def _carry_out(self, run: TaskRunObject, decision: Decision, now: datetime) -> None:
-        status = _dump(decision.status)
-        changed = status != _dump(run.status)
+        changed = decision.write and decision.status != run.status
         if changed:
             try:
-                raw = await self.api.patch_status(run.namespace, run.name, run.resource_version, status)
+                raw = await self.api.patch_status(run.namespace, run.name, run.resource_version, _dump(decision.status))
             except ApiError as error:
                 await self._not_written(run, error)
                 return
-            run = objects.task_run(raw)
+            self._count(run, decision)
+            run = objects.written(run, decision.status, raw)
             self.store.put_run(run)
         for action in decision.actions:
             await self._do(run, action, changed, now)
         if decision.again is not None:
             self.queue.add_after(run.key, (decision.again - now).total_seconds())
-        elif run.status.phase in ("Succeeded", "Failed") and not decision.actions:
+        elif run.status.phase in ("Succeeded", "Failed"):
             # nothing is left to do for it; should it change, the watch brings it again
             self._forget(run.key)
         if changed and run.status.phase in ("Succeeded", "Failed"):
             log.info("TaskRun finished", extra=_about(run))
+
+    def _count(self, run: TaskRunObject, decision: Decision) -> None:
+        """Count the attempts that a status write has closed."""
+        open_before = {item.number for item in run.status.attempts if item.state in ("queued", "running")}
+        known = {item.number for item in run.status.attempts} - open_before
+        for attempt in decision.status.attempts:
+            if attempt.number not in known and attempt.state not in ("queued", "running"):
+                self.metrics.attempts.labels(attempt.state, attempt.reason, attempt.coordinator or "").inc()
 
     async def _not_written(self, run: TaskRunObject, error: ApiError) -> None:
         if error.status == 404:
@@ -269,37 +358,22 @@ class Controller:
     async def _do(self, run: TaskRunObject, action: Action, changed: bool, now: datetime) -> None:
         match action:
             case CreatePod(manifest):
-                await self._create(run, manifest, now)
-                # look at once at what came of it
-                self.queue.add(run.key)
-            case DeletePod(namespace, name, uid):
-                await self.api.delete_pod(namespace, name, uid)
+                if await self._create(run, manifest, now):
+                    # the watch tells the rest; should it have nothing to tell, we do
+                    self.queue.add_after(run.key, LOOK_AFTER.total_seconds())
+                else:
+                    self.queue.add(run.key)
+            case DeletePod(namespace, name, uid, force):
+                await self.api.delete_pod(namespace, name, uid, force)
             case DeleteTaskRun():
                 await self.api.delete_task_run(run.namespace, run.name, run.uid)
             case Tell(warning, reason, message) if changed:
-                reference = {"apiVersion": API_VERSION, "kind": KIND, "name": run.name, "namespace": run.namespace,
-                             "uid": run.uid, "resourceVersion": run.resource_version}  # fmt: skip
-                await self._tell_about(reference, warning, reason, message)
+                await self._tell_about(events.about_run(run), warning, reason, message)
 
-    async def _tell_about(self, reference: dict[str, str], warning: bool, reason: str, message: str) -> None:
+    async def _tell_about(self, about: dict[str, str], warning: bool, reason: str, message: str) -> None:
         """Post an Event; one that cannot be posted is no reason to stop."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        event = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": f"{reference['name']}.{secrets.token_hex(8)}", "namespace": reference["namespace"]},
-            "involvedObject": reference,
-            "reason": reason,
-            "message": message[:1024],
-            "type": "Warning" if warning else "Normal",
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-            "source": {"component": "polypod-operator"},
-            "reportingComponent": "polypod.dev/operator",
-        }
         try:
-            await self.api.post_event(event)
+            await self.api.post_event(events.event(about, warning, reason, message, self.clock()))
         except ApiError as error:
             log.warning("an Event could not be posted: %s", error)
 
@@ -308,12 +382,6 @@ def _dump(status: TaskRunStatus) -> dict[str, Any]:
     """Return a status as a merge patch: what is not set is null, which takes it away."""
     dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {field.alias or name: dumped.get(field.alias or name) for name, field in TaskRunStatus.model_fields.items()}
-
-
-def _routing_reference(raw: objects.Raw) -> dict[str, str]:
-    metadata = raw["metadata"]
-    return {"apiVersion": "v1", "kind": "ConfigMap", "name": metadata["name"], "namespace": metadata["namespace"],
-            "uid": metadata["uid"]}  # fmt: skip
 
 
 def _about(run: TaskRunObject) -> dict[str, Any]:

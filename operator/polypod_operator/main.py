@@ -14,7 +14,8 @@ import kopf
 
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.controller import Controller
-from polypod_operator.handlers import register
+from polypod_operator.handlers import Addresses, register
+from polypod_operator.metrics import Metrics
 from polypod_operator.pod import Settings
 
 OLDEST = 29
@@ -49,10 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging_level=options.task_log_level,
         log_format=options.task_log_format,
         bridge_pull_policy=options.bridge_pull_policy,
+        outcome_url=options.outcome_url,
     )
-    controller = Controller(KubernetesApi(connection), settings, options.namespace)
+    metrics = Metrics()
+    controller = Controller(KubernetesApi(connection, metrics.called), settings, options.namespace, metrics)
     registry = kopf.OperatorRegistry()
-    register(registry, controller, (options.routing_namespace, options.routing_name))
+    addresses = Addresses(outcomes=options.outcome_address, metrics=options.metrics_address)
+    register(registry, controller, (options.routing_namespace, options.routing_name), addresses)
 
     @kopf.on.login(registry=registry)
     def login(**_: object) -> kopf.ConnectionInfo:
@@ -61,11 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # kopf names itself after its user, and a numeric one need not have a name
     os.environ.setdefault("USER", "polypod")
-    served = sorted({*options.namespace, options.routing_namespace}) if options.namespace else []
     kopf.run(
         registry=registry,
-        clusterwide=not served,
-        namespaces=served,
+        # the routing is all that kopf watches
+        namespaces=[options.routing_namespace],
         standalone=True,
         liveness_endpoint=f"http://{options.health_address}/healthz" if options.health_address else None,
     )
@@ -86,6 +89,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--task-log-format", choices=["json", "console"], default="json", help="of the bridge's log in the pod")
     add("--log-format", choices=["json", "plain"], default="json", help="of the operator's own log")
     add("--log-level", default="INFO", help="of the operator's own log")
+    add("--outcome-url", default="", help="where bridges send their outcomes to: the URL of --outcome-address")
+    add("--outcome-address", default="", help="HOST:PORT that takes the outcomes of bridges, at /outcomes")
+    add("--metrics-address", default="", help="HOST:PORT that answers /metrics")
     add("--health-address", default="", help="HOST:PORT that answers /healthz")
     return parser.parse_args(arguments)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
 from pydantic import ValidationError
 
@@ -20,6 +21,16 @@ TASK, BRIDGE, COPY = "task", "bridge", "copy-artifacts"
 """The names of the containers that are ours."""
 
 Raw = Mapping[str, Any]
+
+
+class Meta(msgspec.Struct, rename="camel"):
+    """The part of an object's metadata that tells whether it is news."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    labels: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ class PodObject:
         reason: of the pod as a whole, such as Evicted.
         unschedulable: the scheduler's message, if no node takes the pod.
         disruption: why the cluster ended it (condition DisruptionTarget), if it did.
+        deletion_time: when it is to be gone, its grace period included.
         gone: the object was deleted; the rest is what was seen last.
     """
 
@@ -89,6 +101,7 @@ class PodObject:
     created: datetime
     version: int = 0
     deleting: bool = False
+    deletion_time: datetime | None = None
     gone: bool = False
     phase: str = "Pending"
     reason: str = ""
@@ -99,6 +112,11 @@ class PodObject:
     image: str | None = None
     coordinator: str | None = None
     containers: Mapping[str, Container] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """True if none of its containers runs any more, or will."""
+        return self.gone or self.phase in ("Succeeded", "Failed")
 
     @property
     def task(self) -> Container:
@@ -123,15 +141,22 @@ def version(text: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def task_run(raw: Raw) -> TaskRunObject:
-    """Parse a TaskRun."""
+def task_run(raw: Raw, known: TaskRunObject | None = None) -> TaskRunObject:
+    """Parse a TaskRun.
+
+    Args:
+        known: the same as it was known so far: its spec need not be parsed again unless it has changed.
+    """
     metadata = raw["metadata"]
     spec: TaskRunSpec | None = None
     problems = ""
-    try:
-        spec = TaskRunSpec.model_validate(raw.get("spec") or {})
-    except ValidationError as error:
-        problems = "; ".join(_problem(item) for item in error.errors())
+    if known is not None and (known.uid, known.generation) == (metadata["uid"], metadata.get("generation")):
+        spec, problems = known.spec, known.problems
+    else:
+        try:
+            spec = TaskRunSpec.model_validate(raw.get("spec") or {})
+        except ValidationError as error:
+            problems = "; ".join(_problem(item) for item in error.errors())
     return TaskRunObject(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -143,6 +168,17 @@ def task_run(raw: Raw) -> TaskRunObject:
         spec=spec,
         status=TaskRunStatus.model_validate(raw.get("status") or {}),
         problems=problems,
+    )
+
+
+def written(run: TaskRunObject, status: TaskRunStatus, answer: Raw) -> TaskRunObject:
+    """Return a TaskRun after we have written its status; the API server has made sure that the rest is as it was."""
+    metadata = answer["metadata"]
+    return replace(
+        run,
+        status=status,
+        resource_version=metadata["resourceVersion"],
+        deleting="deletionTimestamp" in metadata,
     )
 
 
@@ -168,6 +204,7 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         version=version(metadata.get("resourceVersion", "")),
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
         deleting="deletionTimestamp" in metadata,
+        deletion_time=_time(metadata.get("deletionTimestamp")),
         gone=gone,
         phase=status.get("phase", "Pending"),
         reason=status.get("reason", ""),

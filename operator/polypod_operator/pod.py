@@ -19,6 +19,7 @@ from polypod_coordinators.config import ArtifactSource, BridgeConfig, Coordinato
 from polypod_coordinators.config import Timeouts as BridgeTimeouts
 from polypod_crds.durations import seconds
 from polypod_crds.identity import task_instance_id
+from polypod_crds.pod_tokens import AUDIENCE
 from polypod_crds.taskrun import API_VERSION, KIND, TaskRunSpec
 
 from polypod_operator import security
@@ -36,9 +37,6 @@ from polypod_operator.objects import (
 )
 from polypod_operator.reasons import Reason
 from polypod_operator.template import check_template, check_whole, container
-
-AUDIENCE = "polypod"
-"""The audience of the pod's token for the Execution API."""
 
 LAUNCHER = "/polypod/launcher"
 INSTALL = "/usr/local/bin/polypod-launcher"
@@ -60,6 +58,7 @@ class Settings:
         logging_level: what runtimes are told to log.
         log_format: of the bridge's own log: json or console.
         bridge_pull_policy: when the sidecar's image is pulled, None for Kubernetes' own rule.
+        outcome_url: where bridges send their outcomes to; empty if they are not to.
     """
 
     bridge_image: str
@@ -68,6 +67,7 @@ class Settings:
     logging_level: str = "INFO"
     log_format: str = "json"
     bridge_pull_policy: str | None = None
+    outcome_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
         {"name": "polypod-run", "mountPath": "/polypod"},
         {"name": "polypod-state", "mountPath": STATE},
     ]
-    for name, volume, path in _secret_volumes(spec):
+    for name, volume, path in _secret_volumes(spec, bool(settings.outcome_url)):
         volumes.append({"name": name, **volume})
         bridge_mounts.append({"name": name, "mountPath": path, "readOnly": True})
     bridge: dict[str, Any] = {
@@ -233,7 +233,7 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
     return {"metadata": {}, "spec": pod}
 
 
-def _secret_volumes(spec: TaskRunSpec) -> list[tuple[str, dict[str, Any], str]]:
+def _secret_volumes(spec: TaskRunSpec, sends: bool) -> list[tuple[str, dict[str, Any], str]]:
     """Return what only the bridge sees: volume name, its source, and where it is mounted."""
     found: list[tuple[str, dict[str, Any], str]] = []
     for index, connection in enumerate(spec.connections_from):
@@ -257,9 +257,11 @@ def _secret_volumes(spec: TaskRunSpec) -> list[tuple[str, dict[str, Any], str]]:
     elif token is not None:
         items = [{"key": token.key, "path": "token"}]
         found.append(("polypod-token", {"secret": {"secretName": token.name, "items": items}}, f"{SECRETS}/token"))
-    else:
-        projected = {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
+    projected = {"serviceAccountToken": {"audience": AUDIENCE, "expirationSeconds": 3600, "path": "token"}}
+    if workload is None and token is None:
         found.append(("polypod-token", {"projected": {"sources": [projected]}}, f"{SECRETS}/token"))
+    elif sends:
+        found.append(("polypod-pod-token", {"projected": {"sources": [projected]}}, f"{SECRETS}/pod-token"))
     return found
 
 
@@ -299,7 +301,10 @@ def bridge_config(run: TaskRunObject, number: int, try_number: int, route: Route
         log_format=settings.log_format,
         token_file=None if workload else f"{SECRETS}/token/token",
         pod=PodConfig(
-            workload_file=f"{SECRETS}/workload/workload.json" if workload else None, token_names_task=own_token
+            workload_file=f"{SECRETS}/workload/workload.json" if workload else None,
+            token_names_task=own_token,
+            outcome_url=settings.outcome_url,
+            pod_token_file=f"{SECRETS}/{'pod-token' if workload or own_token else 'token'}/token",
         ),
     )
 

@@ -10,6 +10,7 @@ class Reason(StrEnum):
 
     # on the way
     WAITING_FOR_ROUTING = "WaitingForRouting"
+    QUEUE_LIMIT = "QueueLimit"
     ROUTED = "Routed"
     POD_STARTING = "PodStarting"
     RUNNING = "Running"
@@ -34,7 +35,7 @@ class Reason(StrEnum):
     EVICTED = "Evicted"
     POD_DELETED = "PodDeleted"
     POD_LOST = "PodLost"
-    POD_NOT_SEEN = "PodNotSeen"
+    NODE_LOST = "NodeLost"
     ARTIFACT_COPY_FAILED = "ArtifactCopyFailed"
     INIT_FAILED = "InitContainerFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
@@ -46,6 +47,7 @@ class Reason(StrEnum):
 
 TEXTS: dict[Reason, str] = {
     Reason.WAITING_FOR_ROUTING: "There is no valid routing ConfigMap yet.",
+    Reason.QUEUE_LIMIT: "The queue runs as many attempts as queue_limits allows; this one waits for its turn.",
     Reason.ROUTED: "The queue leads to a coordinator and an image.",
     Reason.POD_STARTING: "The pod's images are pulled and its containers started.",
     Reason.RUNNING: "The language container runs.",
@@ -67,7 +69,7 @@ TEXTS: dict[Reason, str] = {
     Reason.EVICTED: "The kubelet or an eviction removed the pod.",
     Reason.POD_DELETED: "Somebody deleted the pod while the task ran.",
     Reason.POD_LOST: "The pod is gone and nobody saw how it ended: its node, or the pod itself, was removed.",
-    Reason.POD_NOT_SEEN: "The operator was restarted while it made the pod; there is none, and it does not count.",
+    Reason.NODE_LOST: "The pod was to end and its node did not answer; it was removed without the kubelet's word.",
     Reason.ARTIFACT_COPY_FAILED: "The artifacts could not be copied from their image.",
     Reason.INIT_FAILED: "An init container of the pod template, or one that a webhook has added, failed.",
     Reason.DEADLINE_EXCEEDED: "The pod outlived every timeout of its task and was ended by the kubelet.",

@@ -1,27 +1,39 @@
 """What to do for one TaskRun: the whole of the operator's judgement. Pure: state and a clock reading in, decision out.
 
-Level-triggered: the same state leads to the same decision, whatever event led here. An attempt is one pod. It is
-written into the status before its pod is made, so that no attempt is made twice; the next one begins only when the last
-is known to have ended, so that there are never two at once. A final phase never changes.
+Level-triggered: the same state leads to the same decision, whatever event led here. An attempt is one pod, whose name
+is fixed, so that it is not made twice; it is written down when there is something to say (docs/decisions/0011). The
+next one begins only when the last is known to have ended, so that there are never two at once. A final phase never
+changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from polypod_coordinators.config import Routing
 from polypod_coordinators.errors import UserError
 from polypod_crds.durations import seconds
 from polypod_crds.retries import retry_delay
-from polypod_crds.taskrun import Attempt, TaskRunSpec, TaskRunStatus
+from polypod_crds.taskrun import Attempt, TaskRunSpec
 
 from polypod_operator import conditions
+from polypod_operator.decision import (
+    Action,
+    CreatePod,
+    Decision,
+    DeletePod,
+    DeleteTaskRun,
+    LookAtEvents,
+    Place,
+    Tell,
+    Turn,
+    VerifyPod,
+    World,
+)
 from polypod_operator.errors import PodError
 from polypod_operator.objects import PodObject, TaskRunObject
-from polypod_operator.pod import Route, Settings, build, pod_name
+from polypod_operator.pod import Route, Settings, build
 from polypod_operator.reasons import Reason
 from polypod_operator.status import Ended, Started, Waiting, lost, observe
 
@@ -30,95 +42,20 @@ INFRASTRUCTURE_LIMIT = 5
 """How many losses of what a task ran on are made good: pods evicted or deleted, nodes gone, sidecars killed."""
 INFRASTRUCTURE_DELAY, INFRASTRUCTURE_DELAY_MAX = 1.0, 60.0
 """Seconds before the next attempt, doubled each time up to the second."""
-LOOK_AFTER = timedelta(seconds=2)
-"""How long a pod may be starting before its Events are looked at for the cause."""
+LOOK_AFTER = timedelta(seconds=3)
+"""How long a pod may be starting before that is written down, and its Events are looked at for the cause."""
+TEARDOWN = timedelta(seconds=90)
+"""How long a pod may take to end after its attempt: more than its grace period."""
+HELD = timedelta(seconds=5)
+"""How long containers that are not ours may go on after the task: a mesh's would keep the pod for ever."""
+SILENCE = timedelta(seconds=90)
+"""How long a kubelet may leave a pod that should be gone, grace period included, before we take it for silent."""
+PLACE_MIN, PLACE_MAX = timedelta(seconds=5), timedelta(seconds=300)
+"""How often the place of one that waits for its turn is looked at."""
 RETRY_REFUSED = timedelta(seconds=5)
 STOPPED = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
                      Reason.CONTAINER_CONFIG, Reason.MOUNT_FAILED, Reason.PENDING_TIMEOUT})  # fmt: skip
 """Why we delete a pod; written into the attempt first, so that it is known when the pod has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class CreatePod:
-    manifest: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class DeletePod:
-    namespace: str
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyPod:
-    """Ask the API server whether a pod that we know nothing of is there."""
-
-    namespace: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class LookAtEvents:
-    """Read the Events of a pod that does not start."""
-
-    namespace: str
-    name: str
-    uid: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteTaskRun:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Post an Event on the TaskRun, for people."""
-
-    warning: bool
-    reason: str
-    message: str
-
-
-Action = CreatePod | DeletePod | VerifyPod | LookAtEvents | DeleteTaskRun | Tell
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The API server's answer to a pod that it did not make; for good, if the pod itself is not valid."""
-
-    message: str
-    for_good: bool
-    when: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What there is around a TaskRun.
-
-    Attributes:
-        pods: its pods, by name; one that was deleted stays until its attempt is closed.
-        absent: names of pods that the API server said are not there.
-        refused: name of a pod → why the API server refused to make it.
-        warnings: uid of a pod → the last warning among its Events.
-        looked: uid of a pod → when its Events were looked at last.
-    """
-
-    pods: Mapping[str, PodObject] = field(default_factory=dict)
-    absent: frozenset[str] = frozenset()
-    refused: Mapping[str, Refusal] = field(default_factory=dict)
-    warnings: Mapping[str, str] = field(default_factory=dict)
-    looked: Mapping[str, datetime] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What to do now: the status to write, actions in order, and when to look again without being asked."""
-
-    status: TaskRunStatus
-    actions: Sequence[Action] = ()
-    again: datetime | None = None
 
 
 def reconcile(run: TaskRunObject, world: World, routing: Routing | None, settings: Settings, now: datetime) -> Decision:
@@ -140,6 +77,8 @@ class _Step:
         self.status.observed_generation = run.generation
         self.actions: list[Action] = []
         self.again: datetime | None = None
+        self.write = True
+        self.waits = False
 
     def decide(self) -> Decision:
         if self.status.phase in ("Succeeded", "Failed"):
@@ -152,18 +91,26 @@ class _Step:
                 self._attend(current, self.run.spec)
             if self._current() is None and self.status.phase not in ("Succeeded", "Failed"):
                 self._start(self.run.spec)
+        self._tidy()
         self.status.tries = self.status.attempts[-1].number if self.status.attempts else 0
         del self.status.attempts[:-KEPT_ATTEMPTS]
-        return Decision(self.status, self.actions, self.again)
+        place = self._place()
+        return Decision(self.status, self.actions, self.again, place, self.write)
+
+    def _place(self) -> Place:
+        """Return where it stands in its queue: a pod holds a place, one that is refused or to come waits for one."""
+        if any(isinstance(action, CreatePod) for action in self.actions):
+            return "holds"
+        current = self._current()
+        if current is None:
+            return "waits" if self.waits else "none"
+        return "waits" if current.pod_uid is None and current.pod_name not in self.world.pods else "holds"
 
     # The end.
 
     def _after_the_end(self) -> None:
         # what is kept of a finished TaskRun was seen before; only the clock matters now
         self.status.observed_generation = self.run.status.observed_generation
-        for pod in self.world.pods.values():
-            if not (pod.gone or pod.deleting or pod.phase in ("Succeeded", "Failed")):
-                self.actions.append(DeletePod(pod.namespace, pod.name, pod.uid))
         ttl = self.run.spec.ttl_seconds_after_finished if self.run.spec is not None else None
         if ttl is not None and self.status.finish_time is not None:
             due = self.status.finish_time + timedelta(seconds=ttl)
@@ -172,12 +119,31 @@ class _Step:
             else:
                 self._look_again(due)
 
+    def _tidy(self) -> None:
+        """See to pods whose attempt is over: they end by themselves, unless somebody keeps them from it."""
+        current = self._current()
+        ended = {attempt.pod_name: attempt for attempt in self.status.attempts if attempt is not current}
+        for pod in self.world.pods.values():
+            if pod.over or pod.deleting or (current is not None and pod.name == current.pod_name):
+                continue
+            if pod.name not in ended and self.status.phase not in ("Succeeded", "Failed"):
+                # just made, and not taken over yet
+                continue
+            attempt = ended.get(pod.name)
+            end = attempt.finish_time if attempt is not None else None
+            patience = HELD if pod.held_by and pod.task.ended else TEARDOWN
+            due = end + patience if end is not None else self.now
+            if due <= self.now:
+                self._delete(pod)
+            else:
+                self._look_again(due)
+
     def _finish(self, phase: str, state: str | None, reason: str, message: str) -> None:
         status = self.status
         status.phase = "Succeeded" if phase == "Succeeded" else "Failed"
         status.state = state if state is not None else status.state or "failed"
         status.reason, status.message = reason, conditions.shorten(message)
-        status.finish_time, status.next_attempt_time = self.now, None
+        status.finish_time, status.next_attempt_time, status.queue_place = self.now, None, None
         self._condition("Complete", "True", reason, message)
         self._condition("Succeeded", "True" if phase == "Succeeded" else "False", reason, message)
         if phase != "Succeeded":
@@ -188,14 +154,17 @@ class _Step:
     # The attempt that is under way.
 
     def _adopt(self) -> Attempt | None:
-        """Take over a pod that the status does not name: somebody has undone our last write."""
+        """Take over a pod that the status does not name: we have just made it, or were killed when we had."""
         last = self.status.attempts[-1].number if self.status.attempts else 0
         found = [pod for pod in self.world.pods.values() if pod.attempt > last]
         if not found:
             return None
         newest = max(found, key=lambda pod: pod.attempt)
-        self.status.attempts.append(Attempt(number=newest.attempt, state="queued", pod_name=newest.name))
-        return self.status.attempts[-1]
+        attempt = Attempt(number=newest.attempt, state="queued", reason=Reason.POD_STARTING, pod_name=newest.name)
+        self.status.attempts.append(attempt)
+        self.status.next_attempt_time = None
+        self._note_pod(attempt, newest)
+        return attempt
 
     def _current(self) -> Attempt | None:
         if not self.status.attempts or self.status.attempts[-1].state not in ("queued", "running"):
@@ -207,15 +176,10 @@ class _Step:
         if pod is None:
             self._without_pod(attempt, spec)
             return
-        observation = observe(pod, self.world.warnings.get(pod.uid, ""))
-        if not isinstance(observation, Waiting) or observation.problem:
-            # who is just starting is not worth a write: it will be known in a moment
-            self._note_pod(attempt, pod)
+        observation = observe(pod, self.world.warnings.get(pod.uid, ""), self.world.told.get(pod.uid))
+        self._note_pod(attempt, pod)
         match observation:
             case Ended():
-                if pod.held_by and not (pod.gone or pod.deleting):
-                    # a container that is not ours would keep the pod for ever
-                    self._delete(pod)
                 self._close(attempt, observation, spec)
                 return
             case Started(when):
@@ -227,6 +191,7 @@ class _Step:
             case Waiting():
                 self._wait(attempt, pod, observation, spec)
         self._stop_if_asked(attempt, pod, spec)
+        self._end_by_force(attempt, pod)
 
     def _note_pod(self, attempt: Attempt, pod: PodObject) -> None:
         attempt.pod_uid, attempt.create_time = pod.uid, pod.created
@@ -241,21 +206,28 @@ class _Step:
         self._condition("Routed", "True", Reason.ROUTED, f"queue {queue!r} leads to coordinator {coordinator!r}")
 
     def _wait(self, attempt: Attempt, pod: PodObject, waiting: Waiting, spec: TaskRunSpec) -> None:
-        if attempt.reason not in STOPPED or not pod.deleting:
+        if attempt.reason not in (*STOPPED, Reason.NODE_LOST) or not pod.deleting:
             if waiting.problem and attempt.reason != waiting.reason:
                 self.actions.append(Tell(True, waiting.reason, waiting.message))
             attempt.reason, attempt.message = waiting.reason, conditions.shorten(waiting.message)
         self._phase("Pending", "queued", attempt.reason, attempt.message)
         self._condition("Started", "False", attempt.reason, attempt.message)
+        told = any(known.pod_name == pod.name for known in self.run.status.attempts)
+        if not told and not waiting.problem and self.now < pod.created + LOOK_AFTER:
+            # most pods start in a moment, and then this is not worth a write
+            self.write = False
         due = pod.created + timedelta(seconds=seconds(spec.timeouts.pending))
         self._look_again(due)
         if due <= self.now and not pod.deleting:
             if waiting.reason not in STOPPED:
-                attempt.reason = Reason.PENDING_TIMEOUT
+                # no word of any container: the node was given the pod, and its kubelet never answered
+                silent = pod.node is not None and not pod.containers
+                attempt.reason = Reason.NODE_LOST if silent else Reason.PENDING_TIMEOUT
             said = f"; {waiting.message}" if waiting.message else ""
             attempt.message = conditions.shorten(f"the pod did not start within {spec.timeouts.pending}{said}")
+            self.write = True
             self._delete(pod)
-        elif not waiting.problem or waiting.reason is Reason.MOUNT_FAILED:
+        elif pod.containers and (not waiting.problem or waiting.reason is Reason.MOUNT_FAILED):
             looked = self.world.looked.get(pod.uid)
             # ever more seldom: who waits long can wait a little longer for the reason
             pause = LOOK_AFTER if looked is None else max(LOOK_AFTER, (looked - pod.created) / 2)
@@ -271,13 +243,29 @@ class _Step:
             attempt.reason, attempt.message = Reason.SUSPENDED, "spec.suspend is true"
         else:
             return
+        self.write = True
         self.status.reason, self.status.message = attempt.reason, attempt.message
         if not pod.deleting:
             self._delete(pod)
 
+    def _end_by_force(self, attempt: Attempt, pod: PodObject) -> None:
+        """Do without the kubelet's word when it has been silent for longer than a bridge without heartbeats lives."""
+        if not pod.deleting or pod.deletion_time is None:
+            return
+        due = pod.deletion_time + SILENCE
+        if self.now < due:
+            self._look_again(due)
+            return
+        if attempt.reason not in (*STOPPED, Reason.NODE_LOST):
+            attempt.reason = Reason.NODE_LOST
+            attempt.message = f"node {pod.node or '?'} did not end the pod in {SILENCE.total_seconds():.0f} s"
+        self.actions.append(DeletePod(pod.namespace, pod.name, pod.uid, force=True))
+        self._look_again(self.now + SILENCE)
+
     def _delete(self, pod: PodObject) -> None:
-        if not any(isinstance(action, DeletePod) for action in self.actions):
-            self.actions.append(DeletePod(pod.namespace, pod.name, pod.uid))
+        action = DeletePod(pod.namespace, pod.name, pod.uid)
+        if action not in self.actions:
+            self.actions.append(action)
 
     def _without_pod(self, attempt: Attempt, spec: TaskRunSpec) -> None:
         """The attempt is in the status, and there is no pod of it that we know of."""
@@ -286,11 +274,8 @@ class _Step:
         if not refused:
             if name not in self.world.absent:
                 self.actions.append(VerifyPod(self.run.namespace, name))
-            elif attempt.pod_uid is not None:
-                self._close(attempt, lost("the pod is gone, and how it ended was not seen"), spec)
             else:
-                message = "the operator was restarted while the pod was made, and the pod is not there"
-                self._close(attempt, Ended("failed", Reason.POD_NOT_SEEN, message, lost=True), spec)
+                self._close(attempt, lost("the pod is gone, and how it ended was not seen"), spec)
             return
         # never made: the API server refused it
         due = (attempt.create_time or self.now) + timedelta(seconds=seconds(spec.timeouts.pending))
@@ -313,14 +298,20 @@ class _Step:
             if self.now < again:
                 self._look_again(min(due, again))
                 return
+        if self.world.turn is not None:
+            self._look_again(min(due, self.now + RETRY_REFUSED))
+            return
         self._create(attempt.number, attempt, spec)
 
     def _close(self, attempt: Attempt, end: Ended, spec: TaskRunSpec) -> None:
         """Write down how an attempt ended, and go on: the end, another try, or rest."""
-        stopped = attempt.reason if attempt.reason in STOPPED and not end.passed else None
+        stopped = attempt.reason if self._was_stopped(attempt, spec) and not end.passed else None
         if stopped is not None:
             end = Ended("failed", stopped, attempt.message, end.exit_code, end.signal, end.start_time, end.finish_time,
                         end.peak_memory_bytes, end.cpu_seconds, lost=True)  # fmt: skip
+        elif attempt.reason == Reason.NODE_LOST and not end.passed:
+            end = replace(end, state="failed", reason=Reason.NODE_LOST, message=attempt.message, lost=True,
+                          infrastructure=True)  # fmt: skip
         attempt.state, attempt.reason, attempt.message = end.state, end.reason, conditions.shorten(end.message)
         attempt.exit_code, attempt.signal = end.exit_code, end.signal
         attempt.start_time = end.start_time or attempt.start_time
@@ -333,13 +324,17 @@ class _Step:
         elif end.reason == Reason.SUSPENDED:
             attempt.state = "up_for_retry"
             self._rest()
-        elif end.reason == Reason.POD_NOT_SEEN:
-            # not the user's, and nothing to wait for: the next attempt is made at once
-            attempt.state = "up_for_retry"
         elif end.infrastructure and self._may_replace(attempt, spec):
             self._replace(attempt, end)
         else:
             self._retry_or_fail(attempt, end, spec)
+
+    def _was_stopped(self, attempt: Attempt, spec: TaskRunSpec) -> bool:
+        """Tell whether it was we who deleted the pod: because we were asked to, or as it did not start in time."""
+        if attempt.reason in (Reason.CANCELLED, Reason.SUSPENDED):
+            return True
+        pending = timedelta(seconds=seconds(spec.timeouts.pending))
+        return attempt.reason in STOPPED and (attempt.create_time or self.now) + pending <= self.now
 
     def _may_replace(self, attempt: Attempt, spec: TaskRunSpec) -> bool:
         """Tell whether a loss of infrastructure is made good without asking the user's limit."""
@@ -393,10 +388,23 @@ class _Step:
             self._rest()
         elif self.status.next_attempt_time is not None and self.status.next_attempt_time > self.now:
             self._look_again(self.status.next_attempt_time)
+        elif self.world.turn is not None:
+            self._queue_up(self.world.turn, spec)
         else:
-            self.status.next_attempt_time = None
             number = self.status.attempts[-1].number + 1 if self.status.attempts else 1
             self._create(number, None, spec)
+
+    def _queue_up(self, turn: Turn, spec: TaskRunSpec) -> None:
+        """Wait for a turn. The place is written down now and then: each end moves all of them."""
+        self.waits = True
+        told = self.status.queue_place
+        near = told is not None and turn.place > 10 and told / 2 < turn.place <= told * 2
+        place = told if told is not None and near else turn.place
+        self.status.queue_place, self.status.next_attempt_time = place, None
+        message = f"queue {spec.queue!r} runs {turn.limit} at once; place {place} among those that wait"
+        self._phase("Pending", self.status.state, Reason.QUEUE_LIMIT, message)
+        self._condition("Started", "False", Reason.QUEUE_LIMIT, "")
+        self._look_again(self.now + min(PLACE_MAX, max(PLACE_MIN, timedelta(seconds=turn.place / 2))))
 
     def _rest(self) -> None:
         if self.status.reason != Reason.SUSPENDED:
@@ -407,10 +415,11 @@ class _Step:
         self._condition("Started", "False", Reason.SUSPENDED, "spec.suspend is true")
 
     def _create(self, number: int, attempt: Attempt | None, spec: TaskRunSpec) -> None:
-        """Make the pod of an attempt, which is written down first; `attempt` is given if it is written down already."""
+        """Make the pod of an attempt; `attempt` is given if it is written down already, as the pod was refused."""
         try:
             route = self._route(spec)
             if route is None:
+                self.waits = True
                 message = "there is no valid routing ConfigMap yet"
                 self._phase("Pending", self.status.state, Reason.WAITING_FOR_ROUTING, message)
                 self._condition("Routed", "Unknown", Reason.WAITING_FOR_ROUTING, message)
@@ -422,16 +431,20 @@ class _Step:
             self._condition("Routed", "False", error.reason, error.message)
             self._finish("Failed", "failed", error.reason, error.message)
             return
-        if attempt is None:
-            name = pod_name(self.run.name, self.run.uid, number)
-            attempt = Attempt(number=number, state="queued", reason=Reason.POD_STARTING, pod_name=name)
-            attempt.create_time, attempt.coordinator = self.now, route.name
+        name = manifest["metadata"]["name"]
+        if attempt is None and name in self.world.refused:
+            attempt = Attempt(
+                number=number, state="queued", pod_name=name, create_time=self.now, coordinator=route.name
+            )
             self.status.attempts.append(attempt)
-            self.status.start_time = self.status.start_time or self.now
+            self.status.start_time, self.status.next_attempt_time = self.status.start_time or self.now, None
             self._routed(route.name)
-            self._phase("Pending", "queued", Reason.POD_STARTING, "")
-            self._condition("Started", "False", Reason.POD_STARTING, "")
+            self._without_pod(attempt, spec)
+            return
         self.actions.append(CreatePod(manifest))
+        unseen = self.run.status.model_copy(update={"observed_generation": self.run.generation})
+        # what there is to say is said when the pod is there
+        self.write = self.write and self.status != unseen
 
     def _route(self, spec: TaskRunSpec) -> Route | None:
         if self.routing is None:
@@ -444,6 +457,8 @@ class _Step:
 
     def _phase(self, phase: str, state: str | None, reason: str, message: str) -> None:
         self.status.phase = "Running" if phase == "Running" else "Pending"
+        if reason != Reason.QUEUE_LIMIT:
+            self.status.queue_place = None
         self.status.state, self.status.reason, self.status.message = state, reason, conditions.shorten(message)
         self._condition("Complete", "False", reason, "")
         self._condition("Succeeded", "Unknown", reason, "")
@@ -452,4 +467,7 @@ class _Step:
         conditions.put(self.status, kind, answer, reason, message, self.now, self.run.generation)
 
     def _look_again(self, when: datetime) -> None:
+        if when <= self.now:
+            # what was due has been done; what comes of it the watch tells
+            return
         self.again = when if self.again is None else min(self.again, when)

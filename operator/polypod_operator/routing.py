@@ -78,11 +78,12 @@ def _problems(routing: Routing) -> Iterator[str]:
             yield f"queue_overrides.{queue}: the queue is not in queue_to_coordinator" + nearest(
                 queue, routing.queue_to_coordinator
             )
-    for queue in routing.queue_to_image:
-        if queue not in routing.queue_to_coordinator and routing.default_coordinator is None:
-            yield f"queue_to_image.{queue}: the queue is not in queue_to_coordinator" + nearest(
-                queue, routing.queue_to_coordinator
-            )
+    for key in ("queue_to_image", "queue_limits"):
+        for queue in getattr(routing, key):
+            if queue not in routing.queue_to_coordinator and routing.default_coordinator is None:
+                yield f"{key}.{queue}: the queue is not in queue_to_coordinator" + nearest(
+                    queue, routing.queue_to_coordinator
+                )
 
 
 def _template_problems(where: str, template: Mapping[str, Any]) -> Iterator[str]:

@@ -76,17 +76,19 @@ _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunC
                      "PostStartHookError", "CrashLoopBackOff"})  # fmt: skip
 
 
-def observe(pod: PodObject, warning: str = "") -> Observation:
+def observe(pod: PodObject, warning: str = "", told: Outcome | None = None) -> Observation:
     """Return what the pod's attempt has come to.
 
     Args:
         warning: the last warning among the pod's Events, if they were looked at: only there the kubelet says that a
             volume cannot be mounted.
+        told: the outcome that the bridge has sent us, ahead of the kubelet. The same is in the termination message.
     """
-    outcome = _outcome(pod)
-    told = pod.task.ended and (pod.bridge.ended or outcome is not None)
-    over = told or pod.gone or pod.phase in ("Succeeded", "Failed")
-    if over:
+    outcome = told or _outcome(pod)
+    if told is not None and not _in_doubt(told):
+        return _as_told(told, _facts(pod, told))
+    ended = pod.task.ended and (pod.bridge.ended or outcome is not None)
+    if ended or pod.over:
         return _ended(pod, outcome)
     if pod.task.started is not None:
         return Started(pod.task.started)
@@ -123,18 +125,8 @@ def _said(container: Container) -> str:
 
 
 def _ended(pod: PodObject, outcome: Outcome | None) -> Ended:
-    facts: dict[str, Any] = {"start_time": pod.task.started, "finish_time": pod.task.finished or pod.bridge.finished}
-    if outcome is not None:
-        facts |= {
-            "exit_code": outcome.exit_code,
-            "signal": outcome.signal,
-            "start_time": pod.task.started or outcome.start_time,
-            "finish_time": outcome.finish_time or facts["finish_time"],
-            "peak_memory_bytes": outcome.peak_memory_bytes,
-            "cpu_seconds": outcome.cpu_seconds,
-            "retry_delay_seconds": outcome.retry_delay_seconds,
-        }
-    if outcome is not None and (outcome.state in PASSED or not _doubtful(outcome)):
+    facts = _facts(pod, outcome)
+    if outcome is not None and not _in_doubt(outcome):
         return _as_told(outcome, facts)
     reason, message = _why(pod, outcome)
     if outcome is not None and reason == outcome.reason and reason not in _INTERRUPTED:
@@ -152,6 +144,21 @@ def _ended(pod: PodObject, outcome: Outcome | None) -> Ended:
     )
 
 
+def _facts(pod: PodObject, outcome: Outcome | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"start_time": pod.task.started, "finish_time": pod.task.finished or pod.bridge.finished}
+    if outcome is not None:
+        facts |= {
+            "exit_code": outcome.exit_code,
+            "signal": outcome.signal,
+            "start_time": pod.task.started or outcome.start_time,
+            "finish_time": outcome.finish_time or facts["finish_time"],
+            "peak_memory_bytes": outcome.peak_memory_bytes,
+            "cpu_seconds": outcome.cpu_seconds,
+            "retry_delay_seconds": outcome.retry_delay_seconds,
+        }
+    return facts
+
+
 _INTERRUPTED = frozenset(
     {BridgeReason.TERMINATED, BridgeReason.BRIDGE_LOST, BridgeReason.LAUNCHER_LOST, BridgeReason.EXIT_STATUS_LOST}
 )
@@ -161,9 +168,9 @@ INFRASTRUCTURE: frozenset[str] = _INTERRUPTED | {Reason.EVICTED, Reason.POD_DELE
 """Losses of what the task ran on."""
 
 
-def _doubtful(outcome: Outcome) -> bool:
+def _in_doubt(outcome: Outcome) -> bool:
     """Tell whether the bridge itself does not know why the task ended, so that the kubelet is to be asked."""
-    return outcome.reason in _INTERRUPTED | {
+    return outcome.state not in PASSED and outcome.reason in _INTERRUPTED | {
         BridgeReason.OUT_OF_MEMORY,
         BridgeReason.STARTUP_FAILED,
     }

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from datetime import datetime
 
-from polypod_operator.objects import PodObject, TaskRunObject, version
-from polypod_operator.reconcile import Refusal, World
+from polypod_coordinators.termination import Outcome
+from polypod_crds.pod_tokens import PodClaims
+
+from polypod_operator.decision import Refusal, Turn, World
+from polypod_operator.objects import UID_LABEL, Meta, PodObject, TaskRunObject, version
 
 Key = tuple[str, str]
 """Namespace and name of a TaskRun."""
+_LET_GO = 10_000
+"""Of how many finished TaskRuns the last version is remembered: the watch still shows our last write to them."""
 
 
 class Store:
@@ -22,12 +28,19 @@ class Store:
         self._refused: dict[str, dict[str, Refusal]] = {}
         self._warnings: dict[str, str] = {}
         self._looked: dict[str, datetime] = {}
+        self._told: dict[str, Outcome] = {}
+        self._owner_of: dict[str, str] = {}
+        self._let_go: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._runs)
 
     def task_runs(self) -> list[Key]:
         return list(self._runs)
+
+    def without_attempt(self) -> list[Key]:
+        """Return the TaskRuns that have no pod, so that a new routing may matter to them."""
+        return [key for key, run in self._runs.items() if run.uid not in self._pods]
 
     def run(self, key: Key) -> TaskRunObject | None:
         return self._runs.get(key)
@@ -48,9 +61,14 @@ class Store:
         if run is None:
             return
         self._key_of.pop(run.uid, None)
+        self._let_go[run.uid] = version(run.resource_version)
+        if len(self._let_go) > _LET_GO:
+            self._let_go.popitem(last=False)
         for pod in self._pods.pop(run.uid, {}).values():
             self._warnings.pop(pod.uid, None)
             self._looked.pop(pod.uid, None)
+            self._told.pop(pod.uid, None)
+            self._owner_of.pop(pod.uid, None)
         self._absent.pop(run.uid, None)
         self._refused.pop(run.uid, None)
 
@@ -62,6 +80,7 @@ class Store:
             # of a TaskRun that has finished; should it still be on its way to us, the pod is asked for again
             pods = self._pods.get(pod.owner, {})
             pods.pop(pod.name, None)
+            self._owner_of.pop(pod.uid, None)
             if not pods:
                 self._pods.pop(pod.owner, None)
             return None
@@ -70,9 +89,28 @@ class Store:
             # a list that was read before the watch told us more
             return key
         self._pods.setdefault(pod.owner, {})[pod.name] = pod
+        self._owner_of[pod.uid] = pod.owner
         self._absent.get(pod.owner, set()).discard(pod.name)
         self._refused.get(pod.owner, {}).pop(pod.name, None)
         return key
+
+    def pod(self, owner: str, name: str) -> PodObject | None:
+        return self._pods.get(owner, {}).get(name)
+
+    def knows_pod(self, meta: Meta) -> bool:
+        """Tell whether a pod, as a watch shows it, is no news: most often it is our own write."""
+        pod = self.pod((meta.labels or {}).get(UID_LABEL, ""), meta.name)
+        return pod is not None and pod.uid == meta.uid and pod.version >= version(meta.resource_version)
+
+    def knows_run(self, meta: Meta) -> bool:
+        """Tell the same of a TaskRun."""
+        run = self._runs.get((meta.namespace, meta.name))
+        if run is not None and run.uid == meta.uid:
+            return version(run.resource_version) >= version(meta.resource_version)
+        return self._let_go.get(meta.uid, -1) >= version(meta.resource_version)
+
+    def has_pods(self, uid: str) -> bool:
+        return uid in self._pods
 
     def pods(self) -> list[PodObject]:
         return [pod for pods in self._pods.values() for pod in pods.values()]
@@ -89,7 +127,15 @@ class Store:
         self._looked[uid] = when
         self._warnings[uid] = warning
 
-    def world(self, run: TaskRunObject) -> World:
+    def put_told(self, claims: PodClaims, outcome: Outcome) -> Key | None:
+        """Note the outcome that a pod's bridge has sent; return the key of its TaskRun, None if that is not here."""
+        key = self._key_of.get(self._owner_of.get(claims.uid, ""))
+        if key is not None:
+            # the first word counts, as with the termination message
+            self._told.setdefault(claims.uid, outcome)
+        return key
+
+    def world(self, run: TaskRunObject, turn: Turn | None = None) -> World:
         """Return what there is around a TaskRun."""
         pods = self._pods.get(run.uid, {})
         uids = [pod.uid for pod in pods.values()]
@@ -99,4 +145,6 @@ class Store:
             refused=self._refused.get(run.uid, {}),
             warnings={uid: self._warnings[uid] for uid in uids if uid in self._warnings},
             looked={uid: self._looked[uid] for uid in uids if uid in self._looked},
+            told={uid: self._told[uid] for uid in uids if uid in self._told},
+            turn=turn,
         )

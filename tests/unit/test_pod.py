@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -93,6 +94,25 @@ def test_a_token_or_workload_of_the_users_own() -> None:
     found = config(make(workloadSecretRef=reference))
     assert found.pod is not None
     assert (found.pod.workload_file, found.token_file) == ("/var/run/polypod/workload/workload.json", None)
+
+
+@pytest.mark.parametrize("whose", ["ours", "a token of the user's own", "a workload"])
+def test_the_outcome_is_sent_with_the_pods_own_token_whatever_the_execution_api_is_shown(whose: str) -> None:
+    reference = {"name": "mine", "key": "t"}
+    specs: dict[str, dict[str, Any]] = {
+        "ours": {},
+        "a token of the user's own": {"executionApi": {"url": "https://a/", "tokenSecretRef": reference}},
+        "a workload": {"workloadSecretRef": reference},
+    }
+    pod = make(settings=replace(SETTINGS, outcome_url="http://operator/outcomes"), **specs[whose])
+    found = config(pod).pod
+    assert found is not None
+    assert found.outcome_url == "http://operator/outcomes"
+    folder, _, file = found.pod_token_file.rpartition("/")
+    [mount] = [item for item in container(pod, "bridge")["volumeMounts"] if item["mountPath"] == folder]
+    [volume] = [item for item in pod["spec"]["volumes"] if item["name"] == mount["name"]]
+    assert volume["projected"]["sources"][0]["serviceAccountToken"]["path"] == file
+    assert mount["name"] not in [item["name"] for item in container(pod, "task")["volumeMounts"]]
 
 
 def test_connections_and_variables_are_mounted_into_the_bridge_alone() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from polypod_coordinators.termination import decode
 from polypod_crds.taskrun import TaskRunStatus
+from polypod_operator import decision as d
 from polypod_operator import reconcile as r
 from polypod_operator.objects import Container, PodObject, TaskRunObject
 from polypod_operator.reasons import Reason
@@ -23,16 +26,17 @@ class World:
         self.extra: dict[str, Any] = {}
         self.routing: Any = ROUTING
 
-    def decide(self) -> r.Decision:
-        world = r.World(pods=self.pods, **self.extra)
+    def decide(self) -> d.Decision:
+        world = d.World(pods=self.pods, **self.extra)
         return r.reconcile(self.run, world, self.routing, SETTINGS, self.now)
 
-    def step(self) -> list[r.Action]:
+    def step(self) -> list[d.Action]:
         """Decide, take the status over, and carry out the creation of pods."""
         decision = self.decide()
-        self.run = task_run(spec=self.run.spec, status=decision.status)
+        if decision.write:
+            self.run = task_run(spec=self.run.spec, status=decision.status)
         for action in decision.actions:
-            if isinstance(action, r.CreatePod):
+            if isinstance(action, d.CreatePod):
                 name = action.manifest["metadata"]["name"]
                 number = int(action.manifest["metadata"]["labels"]["polypod.dev/attempt"])
                 self.pods[name] = pod(name, number, created=self.now)
@@ -47,7 +51,7 @@ class World:
         [name] = [item.name for item in self.pods.values() if not item.gone]
         return name
 
-    def see(self, **changes: Any) -> list[r.Action]:
+    def see(self, **changes: Any) -> list[d.Action]:
         name = self.only
         self.pods[name] = pod(name, self.pods[name].attempt, created=self.pods[name].created, **changes)
         return self.step()
@@ -63,7 +67,7 @@ def started(**spec: Any) -> World:
     return world
 
 
-def kinds(actions: list[r.Action]) -> list[str]:
+def kinds(actions: list[d.Action]) -> list[str]:
     return [type(action).__name__ for action in actions]
 
 
@@ -71,21 +75,37 @@ def answer(world: World, kind: str) -> str:
     return next(item.status for item in world.status.conditions if item.type == kind)
 
 
-def test_an_attempt_is_written_down_before_its_pod_is_made() -> None:
+def test_an_attempt_is_written_down_when_there_is_something_to_say() -> None:
     world = World()
     assert kinds(world.step()) == ["CreatePod"]
-    [attempt] = world.status.attempts
-    assert (attempt.state, attempt.pod_name, attempt.pod_uid, world.status.phase) == (
-        "queued",
-        world.only,
-        None,
-        "Pending",
-    )
-    assert (answer(world, "Routed"), answer(world, "Started"), answer(world, "Complete")) == ("True", "False", "False")
     # a pod that is just starting is not worth a write
+    assert world.step() == []
+    assert world.status == TaskRunStatus()
+    assert world.decide().again == NOW + r.LOOK_AFTER
+    world.later(3)
+    world.step()
+    [attempt] = world.status.attempts
+    assert (attempt.state, attempt.pod_name, world.status.phase) == ("queued", world.only, "Pending")
+    assert (answer(world, "Routed"), answer(world, "Started"), answer(world, "Complete")) == ("True", "False", "False")
     before = world.status.model_copy(deep=True)
-    assert kinds(world.step()) == []
+    world.later(1)
+    assert kinds(world.step()) == ["LookAtEvents"]
     assert world.status == before
+
+
+def test_a_quick_task_costs_two_status_writes() -> None:
+    world = World()
+    written = []
+    for change in ({}, {}, {"phase": "Running", "task_started": NOW},
+                   {"phase": "Running", "task_started": NOW, "task_exit": 0, "bridge_message": outcome_of("success", "TaskSucceeded")},
+                   {"phase": "Succeeded", "bridge_message": outcome_of("success", "TaskSucceeded")}):  # fmt: skip
+        before = world.status
+        if change:
+            world.see(**change)
+        else:
+            world.step()
+        written.append(world.status != before)
+    assert written == [False, False, True, True, False]
 
 
 def test_the_same_state_leads_to_the_same_decision() -> None:
@@ -238,26 +258,21 @@ def test_the_events_of_a_pod_that_does_not_start_are_looked_at_ever_more_seldom(
         if "LookAtEvents" in kinds(actions):
             looks.append((world.now - NOW).total_seconds())
             world.extra = {"looked": {world.pods[world.only].uid: world.now}}
-    assert looks[0] == 2
+    assert looks[0] == 3
     assert len(looks) < 12
     world.extra["warnings"] = {world.pods[world.only].uid: 'FailedMount: secret "x" not found for volume'}
     world.step()
     assert world.status.reason == "MountFailed"
 
 
-def test_killed_between_writing_and_making_the_attempt_is_not_made_twice() -> None:
+def test_killed_after_it_has_made_a_pod_the_same_name_is_made_again_and_found_to_be_there() -> None:
     world = World()
-    world.step()
-    [name] = world.pods
-    world.pods = {}
-    assert world.decide().actions == [r.VerifyPod("ns", name)]
-    world.extra = {"absent": frozenset({name})}
-    assert kinds(world.step()) == ["CreatePod"]
-    assert [(attempt.number, attempt.reason) for attempt in world.status.attempts] == [
-        (1, "PodNotSeen"),
-        (2, "PodStarting"),
-    ]
-    assert world.status.failed_tries == 0
+    [first] = world.step()
+    fresh = World()
+    [again] = fresh.step()
+    assert isinstance(first, d.CreatePod)
+    assert isinstance(again, d.CreatePod)
+    assert first.manifest == again.manifest
 
 
 def test_a_pod_that_the_status_does_not_name_is_taken_over() -> None:
@@ -266,6 +281,8 @@ def test_a_pod_that_the_status_does_not_name_is_taken_over() -> None:
     fresh = World()
     fresh.pods = world.pods
     assert kinds(fresh.step()) == []
+    fresh.later(3)
+    fresh.step()
     assert [attempt.pod_name for attempt in fresh.status.attempts] == [world.only]
 
 
@@ -273,7 +290,7 @@ def test_an_unknown_pod_is_asked_for_before_it_counts_as_lost() -> None:
     world = started()
     name = world.only
     world.pods = {}
-    assert world.decide().actions == [r.VerifyPod("ns", name)]
+    assert world.decide().actions == [d.VerifyPod("ns", name)]
     world.extra = {"absent": frozenset({name})}
     world.step()
     assert (world.status.phase, world.status.reason) == ("Pending", "Replacing")
@@ -289,7 +306,7 @@ def test_a_loss_of_infrastructure_is_made_good_and_is_none_of_the_users_tries() 
         assert world.status.attempts[-1].reason == "PodDeleted"
         world.later(2.0**lost + 1)
         [create] = world.step()
-        assert isinstance(create, r.CreatePod)
+        assert isinstance(create, d.CreatePod)
         # the same try in another pod
         assert create.manifest["metadata"]["labels"]["polypod.dev/try"] == "1"
         world.see(phase="Running", task_started=world.now)
@@ -313,7 +330,7 @@ def refused(message: str, for_good: bool, **spec: Any) -> World:
     world.step()
     [name] = world.pods
     world.pods = {}
-    world.extra = {"refused": {name: r.Refusal(message, for_good, NOW)}}
+    world.extra = {"refused": {name: d.Refusal(message, for_good, NOW)}}
     return world
 
 
@@ -371,13 +388,109 @@ def test_a_container_of_somebody_elses_does_not_keep_the_pod() -> None:
     mesh = Container("mesh", started=NOW)
     ended = {"phase": "Running", "task_started": NOW, "task_exit": 0}
     world = started()
-    actions = world.see(bridge_message=outcome_of("success", "TaskSucceeded"), others=(mesh,), **ended)
-    assert kinds(actions) == ["DeletePod"]
+    assert world.see(bridge_message=outcome_of("success", "TaskSucceeded"), others=(mesh,), **ended) == []
     assert world.status.phase == "Succeeded"
+    assert world.decide().again == NOW + r.HELD
+    world.later(5)
+    assert kinds(world.step()) == ["DeletePod"]
     # without one the kubelet is about to end the pod, and its logs are to stay
     world = started()
     assert world.see(bridge_message=outcome_of("success", "TaskSucceeded"), **ended) == []
-    assert world.status.phase == "Succeeded"
+    world.later(60)
+    assert world.step() == []
+    world.later(60)
+    assert kinds(world.step()) == ["DeletePod"]
+
+
+def told(world: World, state: str, reason: str) -> dict[str, Any]:
+    return {"told": {f"uid-of-{world.only}": decode(outcome_of(state, reason).encode())}}
+
+
+def test_what_the_bridge_tells_us_is_the_end_before_the_kubelet_says_so() -> None:
+    world = started()
+    world.extra = told(world, "success", "TaskSucceeded")
+    assert world.step() == []
+    assert (world.status.phase, world.status.reason) == ("Succeeded", "TaskSucceeded")
+    # the pod ends by itself
+    before = world.status
+    world.see(phase="Succeeded", bridge_message=outcome_of("success", "TaskSucceeded"))
+    assert (world.status, world.decide().again) == (before, None)
+
+
+def test_the_next_try_need_not_wait_for_the_kubelet_either() -> None:
+    world = started(retries={"limit": 1, "delay": "0s"})
+    world.extra = told(world, "up_for_retry", "RuntimeExited")
+    assert kinds(world.step()) == ["Tell", "CreatePod"]
+    assert len(world.pods) == 2
+
+
+def test_of_an_end_that_the_bridge_does_not_understand_the_kubelet_is_asked() -> None:
+    world = started()
+    world.extra = told(world, "up_for_retry", "Terminated")
+    assert world.step() == []
+    assert world.status.phase == "Running"
+    world.see(gone=True, phase="Running", reason="Evicted", message="disk pressure")
+    assert (world.status.reason, world.status.attempts[0].reason) == ("Replacing", "Evicted")
+
+
+def test_a_silent_kubelet_is_done_without_and_the_task_starts_elsewhere() -> None:
+    world = started()
+    due = NOW + timedelta(seconds=40)
+    assert world.see(phase="Running", task_started=NOW, deleting=True, deletion_time=due) == []
+    assert world.decide().again == due + r.SILENCE
+    world.now = due + r.SILENCE
+    [action] = world.step()
+    assert isinstance(action, d.DeletePod)
+    assert action.force
+    world.see(gone=True, phase="Running", task_started=NOW, deleting=True, deletion_time=due)
+    assert (world.status.phase, world.status.reason) == ("Pending", "Replacing")
+    assert (world.status.attempts[0].reason, world.status.infrastructure_failures) == ("NodeLost", 1)
+    assert "node-1 did not end the pod" in world.status.attempts[0].message
+
+
+def test_a_pod_deleted_by_somebody_while_it_could_not_start_is_made_good() -> None:
+    world = World(timeouts={"pending": "1m"})
+    world.step()
+    world.see(unschedulable="0/1 nodes are available")
+    world.see(gone=True, unschedulable="0/1 nodes are available")
+    assert (world.status.phase, world.status.reason, world.status.failed_tries) == ("Pending", "Replacing", 0)
+    assert world.status.attempts[0].reason == "PodDeleted"
+
+
+def test_a_kubelet_that_never_begins_a_pod_is_no_fault_of_the_users() -> None:
+    world = World(timeouts={"pending": "1m"})
+    world.step()
+    name = world.only
+    world.pods[name] = replace(world.pods[name], containers={})
+    world.later(61)
+    [action] = world.step()
+    assert isinstance(action, d.DeletePod)
+    world.pods[name] = replace(world.pods[name], gone=True)
+    world.step()
+    assert (world.status.phase, world.status.reason, world.status.failed_tries) == ("Pending", "Replacing", 0)
+    assert world.status.attempts[0].reason == "NodeLost"
+    assert "did not start within 1m" in world.status.attempts[0].message
+
+
+def test_who_waits_for_a_turn_says_so_and_its_place_is_written_now_and_then_only() -> None:
+    world = World()
+    written = 0
+    for place in range(5000, 0, -1):
+        world.extra = {"turn": d.Turn(limit=2, place=place)}
+        before = world.status
+        assert world.step() == []
+        assert world.decide().place == "waits"
+        written += world.status != before
+        shown = world.status.queue_place
+        assert shown is not None
+        assert place <= shown <= max(place * 2, place if place <= 10 else 0)
+    assert written < 25
+    assert (world.status.phase, world.status.reason) == ("Pending", "QueueLimit")
+    assert world.status.message == "queue 'q' runs 2 at once; place 1 among those that wait"
+    world.extra = {}
+    assert kinds(world.step()) == ["CreatePod"]
+    world.see(phase="Running", task_started=NOW)
+    assert (world.status.queue_place, world.decide().place) == (None, "holds")
 
 
 def test_ttl() -> None:
@@ -386,7 +499,7 @@ def test_ttl() -> None:
     decision = world.decide()
     assert decision.again == NOW + timedelta(seconds=10)
     world.later(10)
-    assert world.decide().actions == [r.DeleteTaskRun()]
+    assert world.decide().actions == [d.DeleteTaskRun()]
 
 
 def test_nothing_is_done_for_what_is_being_deleted() -> None:

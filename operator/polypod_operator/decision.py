@@ -1,0 +1,129 @@
+"""What `reconcile` is given and what it answers: the world around a TaskRun, and a decision with its actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from polypod_coordinators.termination import Outcome
+from polypod_crds.taskrun import TaskRunStatus
+
+from polypod_operator.objects import PodObject
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePod:
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete that very pod; by force: without its kubelet, which does not answer."""
+
+    namespace: str
+    name: str
+    uid: str
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyPod:
+    """Ask the API server whether a pod that we know nothing of is there."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtEvents:
+    """Read the Events of a pod that does not start."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTaskRun:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Post an Event on the TaskRun, for people."""
+
+    warning: bool
+    reason: str
+    message: str
+
+
+Action = CreatePod | DeletePod | VerifyPod | LookAtEvents | DeleteTaskRun | Tell
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server's answer to a pod that it did not make; for good, if the pod itself is not valid."""
+
+    message: str
+    for_good: bool
+    when: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The queue is full: a TaskRun that would begin an attempt waits.
+
+    Attributes:
+        limit: how many attempts of the queue there may be at once.
+        place: how many turns it is away; 1 is next.
+    """
+
+    limit: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What there is around a TaskRun.
+
+    Attributes:
+        pods: its pods, by name; one that was deleted stays until its attempt is closed.
+        absent: names of pods that the API server said are not there.
+        refused: name of a pod → why the API server refused to make it.
+        warnings: uid of a pod → the last warning among its Events.
+        looked: uid of a pod → when its Events were looked at last.
+        told: uid of a pod → the outcome that its bridge has sent us.
+        turn: set if the queue has no place for another attempt.
+    """
+
+    pods: Mapping[str, PodObject] = field(default_factory=dict)
+    absent: frozenset[str] = frozenset()
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
+    warnings: Mapping[str, str] = field(default_factory=dict)
+    looked: Mapping[str, datetime] = field(default_factory=dict)
+    told: Mapping[str, Outcome] = field(default_factory=dict)
+    turn: Turn | None = None
+
+
+Place = Literal["holds", "waits", "none"]
+"""A TaskRun in its queue: it has an attempt, waits for its turn to begin one, or neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now.
+
+    Attributes:
+        status: the status to write, if it differs, before the actions.
+        again: when to look again without being asked.
+        place: in its queue, from now on.
+        write: False if what differs is not worth a write yet.
+    """
+
+    status: TaskRunStatus
+    actions: Sequence[Action] = ()
+    again: datetime | None = None
+    place: Place = "none"
+    write: bool = True

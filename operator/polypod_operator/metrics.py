@@ -1,0 +1,106 @@
+"""What the operator counts, in Prometheus' form, at `GET /metrics`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from aiohttp import web
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from polypod_operator.queues import Queues
+
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
+_RESOURCE = re.compile(r"^/apis?/(?:v1|[^/]+/[^/]+)(?:/namespaces/[^/]+)?/([a-z]+)(?:/[^/]+(/status)?)?")
+_VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get"}
+
+
+class Metrics:
+    """The operator's own registry: nothing global, so that two operators in one process do not meet."""
+
+    def __init__(self) -> None:
+        # a series for the time at which each other one began doubles the answer, and nobody asks for it
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.places = Queues()
+        self.registry = own = CollectorRegistry()
+        ProcessCollector(registry=own)
+        self.registry.register(_Places(self.places))
+        self.attempts = Counter(
+            "polypod_attempts", "Attempts that have ended.", ["state", "reason", "coordinator"], registry=own
+        )
+        self.reconcile = Histogram(
+            "polypod_reconcile_seconds",
+            "Time to look at one TaskRun, calls included.",
+            buckets=_FAST,
+            registry=own,
+        )
+        self.reconcile_errors = Counter(
+            "polypod_reconcile_errors", "Looks at a TaskRun that failed and are tried again.", registry=own
+        )
+        self.api_requests = Counter(
+            "polypod_api_requests", "Calls to the Kubernetes API.", ["verb", "resource", "code"], registry=own
+        )
+        self.watch_restarts = Counter(
+            "polypod_watch_restarts",
+            "Watches that have ended and were begun anew.",
+            ["resource", "why"],
+            registry=own,
+        )
+        self.work_depth = Gauge("polypod_workqueue_depth", "TaskRuns of which there is news.", registry=own)
+        self.queue_wait = Histogram(
+            "polypod_queue_wait_seconds", "Time that a TaskRun has waited for a place in its queue.", ["queue"],
+            buckets=_SLOW, registry=own,
+        )  # fmt: skip
+        self.routing_reloads = Counter(
+            "polypod_routing_reloads", "Changes of the routing ConfigMap.", ["result"], registry=own
+        )
+        self.routing_valid = Gauge("polypod_routing_valid", "1 if the routing ConfigMap is valid.", registry=own)
+        self.task_runs = Gauge("polypod_taskruns_active", "TaskRuns that have not finished.", registry=own)
+        self.outcomes = Counter(
+            "polypod_outcomes_received", "Outcomes that bridges have sent.", ["result"], registry=own
+        )
+
+    def called(self, method: str, path: str, code: int) -> None:
+        """Count a call to the Kubernetes API; the code is 0 if there was no answer."""
+        found = _RESOURCE.match(path)
+        resource = f"{found[1]}{found[2] or ''}" if found else "other"
+        self.api_requests.labels(_VERBS.get(method, method.lower()), resource, str(code)).inc()
+
+    def watch_restarted(self, resource: str, why: str) -> None:
+        self.watch_restarts.labels(resource, why).inc()
+
+    def application(self) -> web.Application:
+        application = web.Application()
+        application.router.add_get("/metrics", self._get)
+        return application
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _Places(Collector):
+    """The places of the queues, as they are when they are asked for."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        running = GaugeMetricFamily("polypod_queue_running", "Attempts that hold a place in a queue.", labels=["queue"])
+        waiting = GaugeMetricFamily("polypod_queue_waiting", "TaskRuns that wait for a place.", labels=["queue"])
+        for name, (holding, waits) in self._queues.depths().items():
+            running.add_metric([name], holding)
+            waiting.add_metric([name], waits)
+        yield running
+        yield waiting

@@ -1,0 +1,97 @@
+"""Outcomes that bridges send: a task that has ended shows at once, and not when the kubelet has ended its pod.
+
+A bridge shows the token of its pod, which says which pod that is; so it can tell of no other. What it sends is what it
+leaves as its termination message, byte for byte: either way alone is enough, and both say the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+from polypod_coordinators.termination import MAX_SIZE, Outcome, decode
+from polypod_crds.pod_tokens import DISCOVERY, KEYS, ClusterKeys, InvalidToken, PodClaims, UnknownKey
+
+from polypod_operator.api import ApiError, KubernetesApi
+
+log = logging.getLogger("polypod.operator")
+_KEYS_PAUSE = 5.0
+"""Seconds between two readings of the cluster's keys: nobody can have us ask without end."""
+
+
+class Outcomes:
+    """Takes outcomes at `POST /outcomes`."""
+
+    def __init__(self, api: KubernetesApi, take: Callable[[PodClaims, Outcome], bool]) -> None:
+        """Prepare.
+
+        Args:
+            take: takes an outcome over; returns False if the pod is none of those that we know.
+        """
+        self._api = api
+        self._take = take
+        self._keys: ClusterKeys | None = None
+        self._keys_read = 0.0
+        self._reading = asyncio.Lock()
+
+    def application(self) -> web.Application:
+        application = web.Application(client_max_size=4 * MAX_SIZE)
+        application.router.add_post("/outcomes", self._post)
+        return application
+
+    async def prepare(self) -> None:
+        """Read the cluster's keys ahead, so that the first outcome need not wait for them."""
+        try:
+            await self._read()
+        except ApiError as error:
+            log.warning("the cluster's keys cannot be read: %s", error)
+
+    async def _post(self, request: web.Request) -> web.Response:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return web.Response(status=401, text="send the pod's token as 'Authorization: Bearer …'")
+        try:
+            claims = await self._check(token)
+        except InvalidToken as error:
+            return web.Response(status=403, text=f"the token is not valid: {error}")
+        except ApiError as error:
+            log.warning("an outcome cannot be taken, as the cluster's keys cannot be read: %s", error)
+            return web.Response(status=503, text=f"the cluster's keys cannot be read: {error}")
+        try:
+            outcome = decode(await request.read())
+        except msgspec.MsgspecError as error:
+            return web.Response(status=400, text=f"that is no outcome: {error}")
+        if not self._take(claims, outcome):
+            return web.Response(status=404, text=f"pod {claims.namespace}/{claims.name} is not known here")
+        return web.Response(status=204)
+
+    async def _check(self, token: str) -> PodClaims:
+        keys = self._keys
+        if keys is not None:
+            try:
+                return keys.check(token)
+            except UnknownKey:
+                if time.monotonic() - self._keys_read < _KEYS_PAUSE:
+                    raise
+        async with self._reading:
+            if self._keys is keys:
+                await self._read()
+        assert self._keys is not None
+        return self._keys.check(token)
+
+    async def _read(self) -> None:
+        self._keys = ClusterKeys(await self._api.call("GET", DISCOVERY), await self._api.call("GET", KEYS))
+        self._keys_read = time.monotonic()
+
+
+async def serve(application: web.Application, address: str) -> web.AppRunner:
+    """Serve an application at HOST:PORT; the caller cleans the runner up."""
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    host, _, port = address.rpartition(":")
+    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+    return runner
