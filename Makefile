@@ -107,7 +107,7 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_operator -p polypod_execution_api -p polypod_cli
-	$(BIN)/mypy tests/conftest.py tests/{support,unit,api,cli,docs,swap,faults,cluster} bench sdks docs examples
+	$(BIN)/mypy tests/{conftest,run_all}.py tests/{support,unit,api,cli,docs,swap,faults,cluster} bench sdks docs examples
 	$(BIN)/lint-imports --no-cache
 	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
 	cd launcher && go vet ./...
@@ -115,13 +115,19 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 test: setup examples conformance launcher image-files airflow postgres cluster-programs ## run every test
 	cd sdks/go && go test ./...
 	cd launcher && go test ./...
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/run_all.py
 
 bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md
 	PYTHONPATH=tests $(BIN)/python bench/bridge.py
 
 bench-pods: cluster-programs ## measure a TaskRun beside a bare pod on a real kubelet (needs root)
-	PYTHONPATH=tests $(BIN)/python bench/pods.py
+	PYTHONPATH=tests:bench $(BIN)/python bench/pods.py
+
+bench-burst: setup ## measure 500 and 5,000 TaskRuns at once on a bare API server
+	PYTHONPATH=tests:bench $(BIN)/python bench/burst.py
+
+bench-soak: setup ## measure the operator's memory over 2,000 TaskRuns
+	PYTHONPATH=tests:bench $(BIN)/python bench/soak.py
 
 generated: setup ## write anew what is generated
 	$(BIN)/python sdks/generate_table.py
@@ -163,4 +169,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
 
 
-.PHONY: cluster-programs bench-pods demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files
+.PHONY: cluster-programs bench-pods bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,20 @@ from support.paths import AIRFLOW_VENV
 # a busy machine is no failure; a failing example is printed so that it can be played again
 settings.register_profile("polypod", deadline=None, print_blob=True)
 settings.load_profile("polypod")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the seed of the random tests, so that it can be printed and given again."""
+    if config.getoption("hypothesis_seed", None) is None:
+        config.option.hypothesis_seed = random.SystemRandom().randrange(1 << 32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"replay random tests with --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    terminalreporter.write_line(pytest_report_header(terminalreporter.config))
 
 
 @pytest.fixture(autouse=True)

@@ -171,6 +171,34 @@ class Lab:
         }
         return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
 
+    def record(self, name: str) -> tuple[Path, Raw]:
+        """Return a file on the node's disk that tasks write into, and the volume that it is in."""
+        assert self.node is not None
+        folder = self.node.folder / f"record-{name}"
+        folder.mkdir(mode=0o777)
+        folder.chmod(0o777)
+        spec = {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteMany"],
+            "hostPath": {"path": str(folder)},
+            "storageClassName": "",
+        }
+        return folder / "runs", {
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"record-{name}"}, "spec": spec,
+        }  # fmt: skip
+
+    def operator_pod(self) -> str | None:
+        """Return the name of the operator's pod that runs, None if none does."""
+        raw = self.get("-n", "polypod-system", "pods", "-l", "app.kubernetes.io/name=polypod-operator")
+        names = [item["metadata"]["name"] for item in raw["items"] if "deletionTimestamp" not in item["metadata"]]
+        return names[0] if names else None
+
+    def metrics(self) -> dict[str, float]:
+        """Return what the operator counts: the series, labels included, and its value."""
+        path = "/api/v1/namespaces/polypod-system/services/polypod-operator:metrics/proxy/metrics"
+        lines = self.kubectl("get", "--raw", path).stdout.splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
     def operator_logs(self) -> str:
         return self.kubectl("-n", "polypod-system", "logs", "deployment/polypod-operator", "--tail=-1").stdout
 

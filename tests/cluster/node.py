@@ -207,9 +207,12 @@ class Node:
 
     def pids_of(self, pod: str, namespace: str, container: str) -> list[int]:
         """Return the process, on this machine, that is PID 1 of a pod's running container."""
-        raw = json.loads(self.kubectl("-n", namespace, "get", "pod", pod, "-o", "json").stdout)["status"]
+        found = self.kubectl("-n", namespace, "get", "pod", pod, "-o", "json", check=False)
+        if found.returncode != 0:
+            return []
+        raw = json.loads(found.stdout)["status"]
         statuses = [*(raw.get("initContainerStatuses") or ()), *(raw.get("containerStatuses") or ())]
-        ids = [item["containerID"].rpartition("/")[2] for item in statuses if item["name"] == container]
+        ids = [item.get("containerID", "").rpartition("/")[2] for item in statuses if item["name"] == container]
         rows = [line.split() for line in self.ctr("tasks", "ls").stdout.splitlines()[1:]]
         return [int(row[1]) for row in rows if row[0] in ids and row[2] == "RUNNING"]
 

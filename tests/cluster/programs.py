@@ -29,6 +29,8 @@ class Program:
 
 CONTROL_PLANE = (Program("kubernetes", (".",), ("kubernetes",)), Program("etcd", (".",), ("etcd",)))
 CRANE = Program("crane", ("github.com/google/go-containerregistry/cmd/crane",), ("crane",))
+KWOK = Program("kwok", ("sigs.k8s.io/kwok/cmd/kwok",), ("kwok",))
+"""A kubelet that runs nothing, for thousands of pods; for the benchmarks."""
 NODE = (
     Program(
         "containerd",

@@ -5,7 +5,9 @@ These run without root as well.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -15,9 +17,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import kopf
 import pytest
 import yaml
 from polypod_crds import crd
+from polypod_operator.api import KubernetesApi
+from polypod_operator.objects import Raw
+from polypod_operator.watch import Sink, Watch
 
 from cluster.control_plane import ControlPlane
 from cluster.lab import task_run
@@ -166,8 +172,8 @@ def serve(api: Api, tmp_path: Path) -> Iterator[Callable[..., None]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*options: str) -> None:
-        command = [sys.executable, "-m", "polypod_operator.main", "--bridge-image=bridge:1", *options]
-        command += ["--execution-api-url=http://api/execution/", "--routing-namespace=system"]
+        command = [sys.executable, "-m", "polypod_operator.main", "--bridge-image=bridge:1"]
+        command += ["--execution-api-url=http://api/execution/", "--routing-namespace=system", *options]
         log = (tmp_path / f"operator-{len(started)}.log").open("wb")
         environ = {"KUBECONFIG": str(api.plane.kubeconfig), "PATH": "/usr/bin:/bin"}
         started.append(subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True))
@@ -209,6 +215,146 @@ def test_only_the_given_namespaces_are_served(api: Api, serve: Callable[..., Non
     for name in ("c", "system"):
         assert "status" not in api.items("taskruns", "-n", name)[0]
         assert api.items("pods", "-n", name) == []
+
+
+def test_a_hundred_namespaces_are_served_by_one_operator(api: Api, serve: Callable[..., None]) -> None:
+    names = [f"many-{number:03d}" for number in range(100)]
+    items = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names]
+    items += [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}}
+        for name in names[-3:]
+    ]
+    assert api.kubectl("create", "-f", "-", stdin={"apiVersion": "v1", "kind": "List", "items": items}).returncode == 0
+    metadata = {"name": "polypod-routing", "namespace": "many-000"}
+    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": ROUTING}, "many-000")
+    serve(*(f"--namespace={name}" for name in names), "--routing-namespace=many-000")
+    for name in names[-3:]:
+        assert api.create(task_run("run", "t"), name).returncode == 0
+        api.wait(lambda name=name: api.items("pods", "-n", name))  # type: ignore[misc]
+
+
+def connection(api: Api) -> kopf.ConnectionInfo:
+    config = json.loads(api.plane.kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    return kopf.ConnectionInfo(
+        server=cluster["server"], ca_path=cluster["certificate-authority"], token=config["users"][0]["user"]["token"]
+    )
+
+
+def test_an_api_server_that_is_busy_is_asked_again_when_it_says_so(api: Api) -> None:
+    """With API priority and fairness, which turns this user's POSTs of pods down for a while."""
+    name = "busy"
+    for document in (
+        {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}},
+        {"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default", "namespace": name}},
+        {
+            "kind": "ClusterRoleBinding", "apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": name}],
+        },
+        {
+            "kind": "PriorityLevelConfiguration", "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+            "metadata": {"name": name},
+            "spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 0, "limitResponse": {"type": "Reject"},
+                                                    "borrowingLimitPercent": 0}},
+        },
+        {
+            "kind": "FlowSchema", "apiVersion": "flowcontrol.apiserver.k8s.io/v1", "metadata": {"name": name},
+            "spec": {
+                "priorityLevelConfiguration": {"name": name}, "matchingPrecedence": 2,
+                "rules": [{
+                    "subjects": [{"kind": "ServiceAccount", "serviceAccount": {"name": "default", "namespace": name}}],
+                    "resourceRules": [{"verbs": ["create"], "apiGroups": [""], "resources": ["pods"],
+                                       "namespaces": [name]}],
+                }],
+            },
+        },
+    ):  # fmt: skip
+        assert api.kubectl("create", "-f", "-", stdin=document).returncode == 0
+    token = api.kubectl("-n", name, "create", "token", "default").stdout.strip()
+    codes: list[int] = []
+
+    async def create() -> None:
+        admin = connection(api)
+        user = kopf.ConnectionInfo(server=admin.server, ca_path=admin.ca_path, token=token)
+        kubernetes = KubernetesApi(user, lambda method, path, code: codes.append(code))
+        await kubernetes.open()
+
+        async def pod(number: int) -> None:
+            spec = {"containers": [{"name": "task", "image": "x"}]}
+            await kubernetes.create_pod({"metadata": {"name": f"pod-{number}", "namespace": name}, "spec": spec})
+
+        try:
+            number = 0
+            # the API server takes a moment to use its new rules: then one at a time is served, and others turned down
+            while 429 not in codes:
+                await asyncio.gather(*(pod(number + other) for other in range(20)))
+                number += 20
+        finally:
+            await kubernetes.close()
+        assert len(await asyncio.to_thread(api.items, "pods", "-n", name)) == number
+
+    asyncio.run(asyncio.wait_for(create(), 120))
+    assert codes.count(429) > 0
+
+
+class Seen:
+    """What a watch has shown."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.lists: list[set[str]] = []
+        self.restarts: list[str] = []
+
+    def saw(self, raw: Raw, deleted: bool) -> None:
+        self.names[raw["metadata"]["name"]] = "" if deleted else raw["metadata"]["uid"]
+
+    async def listed(self, uids: set[str], namespace: str) -> None:
+        self.lists.append(uids)
+
+
+def test_a_watch_goes_on_after_any_break_and_what_was_deleted_meanwhile_is_told(api: Api) -> None:
+    api.kubectl("create", "namespace", "watched")
+    assert api.create(task_run("before", "t"), "watched").returncode == 0
+    seen = Seen()
+
+    async def until(ready: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + 120
+        while not ready():
+            assert time.monotonic() < give_up, vars(seen)
+            await asyncio.sleep(0.05)
+
+    async def follow() -> None:
+        kubernetes = KubernetesApi(connection(api))
+        await kubernetes.open()
+        sink = Sink(lambda meta: False, seen.saw, seen.listed)
+        watch = Watch(kubernetes, "/apis/polypod.dev/v1alpha1", "taskruns", sink, "watched",
+                      restarted=lambda plural, why: seen.restarts.append(why))  # fmt: skip
+        await watch.list()
+        uid = seen.names["before"]
+        # while nobody watched: one has gone, one has come, and what we have seen is too old to go on from
+        await asyncio.to_thread(api.kubectl, "-n", "watched", "delete", "taskrun", "before")
+        await asyncio.to_thread(api.create, task_run("meanwhile", "t"), "watched")
+        watch._version = "1"
+        task = asyncio.create_task(watch.run())
+        await until(lambda: len(seen.lists) == 2)
+        assert "meanwhile" in seen.names
+        assert seen.restarts == ["expired"]
+        assert uid in seen.lists[0]
+        assert uid not in seen.lists[1]
+        # the API server goes and comes back: no new list, and nothing is missed
+        await asyncio.to_thread(api.plane.services.stop, "kube-apiserver", signal.SIGKILL)
+        await until(lambda: "failed" in seen.restarts)
+        await asyncio.to_thread(api.plane.start_api_server)
+        await asyncio.to_thread(api.create, task_run("after", "t"), "watched")
+        await until(lambda: "after" in seen.names)
+        await asyncio.to_thread(api.kubectl, "-n", "watched", "delete", "taskrun", "after")
+        await until(lambda: seen.names["after"] == "")
+        assert not task.done()
+        task.cancel()
+        await kubernetes.close()
+
+    asyncio.run(follow())
 
 
 def test_an_operator_without_the_crd_waits_for_it_and_says_so(

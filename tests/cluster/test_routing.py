@@ -44,13 +44,14 @@ def test_a_bad_edit_keeps_the_last_good_routing_and_says_why(
     lab: Lab, namespace: Namespace, routing: dict[str, Any]
 ) -> None:
     routing["coordinators"]["golang"]["kwargs"] = {"executable_root": ["/opt"]}
-    lab.put_routing(routing)
 
     def told() -> list[str]:
         items = lab.get("-n", "polypod-system", "events")["items"]
         return [item["message"] for item in items if item["reason"] == "RoutingInvalid"]
 
-    [message, *_] = namespace.wait(told)
+    before = told()
+    lab.put_routing(routing)
+    [message] = namespace.wait(lambda: [message for message in told() if message not in before])
     assert "'executable_root'" in message
     assert "did you mean 'executables_root'" in message
     namespace.run("still", "success")

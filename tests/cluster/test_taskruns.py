@@ -314,41 +314,32 @@ def test_a_killed_part_of_the_pod_is_made_good(lab: Lab, node: Node, namespace: 
     assert lost["reason"] == ("BridgeLost" if who == "bridge" else "ExitStatusLost"), lost
 
 
-def test_a_killed_operator_loses_nothing(lab: Lab, node: Node, namespace: Namespace) -> None:
-    names = [f"run-{number}" for number in range(10)]
-    template = rogue_env("late_success", ROGUE_SECONDS="4")
-    namespace.apply(*(task_run(name, "rogue", "rogue", podTemplate=template) for name in names))
-    namespace.wait(lambda: sum(raw.get("status", {}).get("tries", 0) for raw in namespace.taskruns().values()) >= 5)
-    [operator] = lab.get("-n", "polypod-system", "pods", "-l", "app.kubernetes.io/name=polypod-operator")["items"]
-    [pid] = node.pids_of(operator["metadata"]["name"], "polypod-system", "operator")
-    node.kill(pid)
-    found = namespace.finish_all(names)
-    assert {(status["state"], status["tries"]) for status in found.values()} == {("success", 1)}
-    assert len(namespace.pods()) == 10
-
-
 def test_containers_of_others_neither_hang_a_run_nor_decide_it(lab: Lab, namespace: Namespace) -> None:
     """A mesh's proxy that never ends, one that fails, and an init container that a webhook might add."""
     python = {"image": lab.images["rogue"], "command": ["/usr/bin/python3", "-c"]}
     mesh = {"name": "mesh", **python, "args": ["import time; time.sleep(3600)"]}
     failing = {"name": "failing", **python, "args": ["raise SystemExit(3)"]}
     init = {"name": "init", **python, "args": ["import time; time.sleep(1)"]}
+    never_ready = {"exec": {"command": ["/usr/bin/python3", "-c", "raise SystemExit(1)"]}, "periodSeconds": 1}
+    proxy = {**mesh, "name": "proxy", "restartPolicy": "Always", "readinessProbe": never_ready}
     broken = {"name": "broken", **python, "args": ["raise SystemExit('no network')"]}
     namespace.run("meshed", "success", podTemplate={"spec": {"containers": [mesh]}})
     namespace.run("meshed-failed", "fail_for_good", podTemplate={"spec": {"containers": [mesh]}})
     namespace.run("beside", "success", podTemplate={"spec": {"containers": [failing]}})
     namespace.run("after", "success", podTemplate={"spec": {"initContainers": [init]}})
+    namespace.run("proxied", "success", podTemplate={"spec": {"initContainers": [proxy]}})
     namespace.run("never", "success", podTemplate={"spec": {"initContainers": [broken]}})
-    found = namespace.finish_all(["meshed", "meshed-failed", "beside", "after", "never"])
+    found = namespace.finish_all(["meshed", "meshed-failed", "beside", "after", "proxied", "never"])
     assert {name: (status["state"], status["reason"]) for name, status in found.items()} == {
         "meshed": ("success", "TaskSucceeded"),
         "meshed-failed": ("failed", "TaskFailed"),
         "beside": ("success", "TaskSucceeded"),
         "after": ("success", "TaskSucceeded"),
+        "proxied": ("success", "TaskSucceeded"),
         "never": ("failed", "InitContainerFailed"),
     }
     assert {status["tries"] for status in found.values()} == {1}
-    kept = {"beside", "after", "never"}
+    kept = {"beside", "after", "proxied", "never"}
     namespace.wait(lambda: {item["metadata"]["labels"]["polypod.dev/taskrun"] for item in namespace.pods()} == kept)
 
 
