@@ -1,0 +1,212 @@
+"""A bare API server with Polypod's operator beside it and kwok for a kubelet: thousands of TaskRuns, no containers.
+
+Everything has its default settings. kwok moves a pod on as a kubelet would: Running with its bridge after START, then
+ended, with an outcome as the bridge writes it, after RUN.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from cluster import programs
+from cluster.control_plane import ControlPlane
+from polypod_crds import crd
+
+START_MS, RUN_MS = 2000, 5000
+NODES = 10
+OUTCOME = {"state": "success", "reason": "TaskSucceeded", "exitCode": 0, "reported": True, "cpuSeconds": 0.01}
+Raw = dict[str, Any]
+
+
+def stage(name: str, matches: dict[str, str], delay_ms: int, following: Raw, kind: str = "Pod") -> Raw:
+    """Return a kwok Stage: what matches moves on after a delay."""
+    return {
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "Stage",
+        "metadata": {"name": name},
+        "spec": {
+            "resourceRef": {"apiGroup": "v1", "kind": kind},
+            "selector": {
+                "matchExpressions": [
+                    {"key": key, "operator": "DoesNotExist"}
+                    if value == "-"
+                    else {"key": key, "operator": "Exists"}
+                    if value == "+"
+                    else {"key": key, "operator": "In", "values": [value]}
+                    for key, value in matches.items()
+                ]
+            },
+            "delay": {"durationMilliseconds": delay_ms},
+            "next": following,
+        },
+    }
+
+
+def _status(phase: str, task: str, bridge: str) -> Raw:
+    template = f"""
+phase: {phase}
+podIP: 10.0.0.1
+startTime: {{{{ Now | Quote }}}}
+initContainerStatuses:
+- {{name: bridge, image: x, imageID: x, ready: true, restartCount: 0, started: true, state: {bridge}}}
+containerStatuses:
+- {{name: task, image: x, imageID: x, ready: true, restartCount: 0, started: true, state: {task}}}
+"""
+    return {"statusTemplate": template}
+
+
+def stages() -> list[Raw]:
+    now = "{{ Now | Quote }}"
+    running = f"{{running: {{startedAt: {now}}}}}"
+    ended = f"startedAt: {now}, finishedAt: {now}, reason: Completed, exitCode: 0"
+    message = json.dumps(json.dumps(OUTCOME))
+    return [
+        stage("pod-run", {".metadata.deletionTimestamp": "-", ".status.podIP": "-"}, START_MS,
+              _status("Running", running, running)),
+        stage("pod-end", {".metadata.deletionTimestamp": "-", ".status.phase": "Running"}, RUN_MS,
+              _status("Succeeded", f"{{terminated: {{{ended}}}}}",
+                      f"{{terminated: {{{ended}, message: {message}}}}}")),
+        stage("pod-delete", {".metadata.deletionTimestamp": "+"}, 0,
+              {"finalizers": {"empty": True}, "delete": True}),
+        stage("node-up", {".status.phase": "-"}, 0, {"statusTemplate": (
+            'phase: Running\nconditions:\n- {type: Ready, status: "True", reason: KubeletReady, message: "", '
+            f"lastHeartbeatTime: {now}, lastTransitionTime: {now}}}\n")}, "Node"),
+    ]  # fmt: skip
+
+
+class Bare:
+    """The parts, each a process of its own."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="polypod-bench-"))
+        self.plane = ControlPlane(self.folder)
+        self._operators: list[subprocess.Popen[bytes]] = []
+        self._kwok: subprocess.Popen[bytes] | None = None
+
+    def up(self) -> None:
+        self.bin = programs.build((*programs.CONTROL_PLANE, programs.KWOK))
+        self.plane.start()
+        self.kubectl("apply", "--server-side", "-f", str(crd.PAGE))
+        self.kubectl("create", "namespace", "polypod-system")
+        for namespace in ("default", "polypod-system"):
+            # no controller manager here makes it
+            self.kubectl("-n", namespace, "create", "serviceaccount", "default", check=False)
+        self.route(["golang"])
+        self.kubectl("apply", "-f", "-", stdin=json.dumps({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-0", "labels": {"type": "kwok"}},
+            "spec": {}}))  # fmt: skip
+        config = self.folder / "kwok.yaml"
+        config.write_text(yaml.safe_dump_all(stages()))
+        with open(self.folder / "kwok.log", "wb") as log:
+            self._kwok = subprocess.Popen(
+                [str(self.bin / "kwok"), f"--kubeconfig={self.plane.kubeconfig}", f"--config={config}",
+                 "--manage-all-nodes=true", "--enable-crds=", "--node-lease-duration-seconds=0",
+                 "--server-address=127.0.0.1:0"],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def route(self, queues: list[str], limits: dict[str, int] | None = None) -> None:
+        """Write the routing: all these queues lead to one coordinator."""
+        coordinator = {
+            "classpath": "airflow.sdk.coordinators.executable.ExecutableCoordinator",
+            "kwargs": {"executables_root": ["/opt/app/bin"]},
+            "image": "registry.example/sales-go:1",
+            "pod_template": {"spec": {"nodeName": "node-0"}},
+        }
+        data = {
+            "coordinators": yaml.safe_dump({"native": coordinator}),
+            "queue_to_coordinator": yaml.safe_dump(dict.fromkeys(queues, "native")),
+            "queue_limits": yaml.safe_dump(limits or {}),
+        }
+        metadata = {"name": "polypod-routing", "namespace": "polypod-system"}
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": metadata}
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(document))
+
+    def start_operator(self) -> subprocess.Popen[bytes]:
+        with open(self.folder / "operator.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "polypod_operator.main", "--bridge-image=registry.example/bridge:1",
+                 "--execution-api-url=http://polypod-api.polypod-system.svc:8080/execution/",
+                 "--routing-namespace=polypod-system"],
+                env={**os.environ, "KUBECONFIG": str(self.plane.kubeconfig)}, stdout=log, stderr=log,
+            )  # fmt: skip
+        self._operators.append(process)
+        return process
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        command = [str(self.plane.bin / "kubectl"), f"--kubeconfig={self.plane.kubeconfig}", *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0 or not check, done.stderr
+        return done.stdout
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a session with the API server, for the driver."""
+        config = json.loads(self.plane.kubeconfig.read_text())
+        cluster = config["clusters"][0]["cluster"]
+        context = ssl.create_default_context(cafile=cluster["certificate-authority"])
+        return aiohttp.ClientSession(
+            base_url=cluster["server"],
+            connector=aiohttp.TCPConnector(ssl=context, limit=0),
+            headers={"authorization": f"Bearer {config['users'][0]['user']['token']}"},
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=1 << 22,
+        )
+
+    def down(self) -> None:
+        for process in [*self._operators, *([self._kwok] if self._kwok else [])]:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.plane.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def task_run(name: str, queue: str = "golang") -> Raw:
+    return {
+        "apiVersion": "polypod.dev/v1alpha1", "kind": "TaskRun", "metadata": {"name": name},
+        "spec": {"queue": queue, "dagId": "bench", "taskId": "task", "runId": f"run-{name}"},
+    }  # fmt: skip
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib(pid: int, what: str = "VmHWM") -> float:
+    """Return a process's largest resident set so far (VmHWM) or that of now (VmRSS), in MiB."""
+    found = re.search(rf"^{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+async def writes(session: aiohttp.ClientSession) -> dict[str, int]:
+    """Return how many writes the API server has taken that are the operator's: pods made, statuses patched, Events."""
+    wanted = {
+        'POST pods': ('resource="pods"', 'verb="POST"', 'subresource=""'),
+        'PATCH taskruns/status': ('resource="taskruns"', 'subresource="status"', 'verb="PATCH"'),
+        'POST events': ('resource="events"', 'verb="POST"'),
+        'DELETE pods': ('resource="pods"', 'verb="DELETE"'),
+    }  # fmt: skip
+    async with session.get("/metrics") as answer:
+        text = await answer.text()
+    lines = [line for line in text.splitlines() if line.startswith("apiserver_request_total")]
+    return {
+        name: sum(int(float(line.rpartition(" ")[2])) for line in lines if all(part in line for part in parts))
+        for name, parts in wanted.items()
+    }
