@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # asked for again when the API server no longer takes the token: by then the kubelet has renewed it
         return _connect()
 
+    # what is here now stays; and thousands of TaskRuns must not be searched for cycles at each few hundred new objects
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     # kopf names itself after its user, and a numeric one need not have a name
     os.environ.setdefault("USER", "polypod")
     kopf.run(
