@@ -29,7 +29,7 @@ _PAUSE, _PAUSE_MAX = 0.2, 15.0
 class Head(msgspec.Struct):
     """The beginning of an object; the rest is skipped."""
 
-    metadata: Meta
+    metadata: Meta = msgspec.field(default_factory=Meta)
     code: int = 0
     message: str = ""
 
@@ -79,7 +79,6 @@ class Watch:
         self._restarted = restarted
         self._version = ""
         self._listed_at = 0.0
-        self.alive_at = 0.0
 
     async def list(self) -> None:
         """Read everything; the watch goes on from there.
@@ -93,13 +92,13 @@ class Watch:
                 meta = msgspec.json.decode(raw, type=Head).metadata
                 seen.add(meta.uid)
                 if not self.sink.knows(meta):
-                    self.sink.saw(msgspec.json.decode(raw), False)
+                    self._show(meta, raw, False)
             version = page.metadata.resource_version
             # a long list must not keep the loop from everything else
             await asyncio.sleep(0)
         await self.sink.listed(seen, self.namespace)
         self._version = version
-        self._listed_at = self.alive_at = asyncio.get_running_loop().time()
+        self._listed_at = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
         """Watch for ever, after the first `list`."""
@@ -134,7 +133,6 @@ class Watch:
             async with self.api.stream(self._path, params, _SILENCE) as lines:
                 opened = True
                 async for line in lines:
-                    self.alive_at = asyncio.get_running_loop().time()
                     self._take(msgspec.json.decode(line, type=_Event))
         except TimeoutError:
             return "silent"
@@ -148,5 +146,12 @@ class Watch:
         if event.type == "ERROR":
             raise ApiError(head.code, "Watch", head.message)
         if event.type == "DELETED" or (event.type != "BOOKMARK" and not self.sink.knows(head.metadata)):
-            self.sink.saw(msgspec.json.decode(event.object), event.type == "DELETED")
+            self._show(head.metadata, event.object, event.type == "DELETED")
         self._version = head.metadata.resource_version
+
+    def _show(self, meta: Meta, raw: msgspec.Raw, deleted: bool) -> None:
+        """Hand an object on. One that cannot be read, whoever made it, must not keep us from all others."""
+        try:
+            self.sink.saw(msgspec.json.decode(raw), deleted)
+        except Exception:
+            log.exception("%s %s/%s cannot be read and is left out", self.plural, meta.namespace, meta.name)

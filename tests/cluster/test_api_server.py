@@ -217,6 +217,34 @@ def test_only_the_given_namespaces_are_served(api: Api, serve: Callable[..., Non
         assert api.items("pods", "-n", name) == []
 
 
+def test_an_object_that_cannot_be_read_keeps_nobody_else_from_being_served(
+    api: Api, serve: Callable[..., None]
+) -> None:
+    api.kubectl("create", "namespace", "odd")
+    api.kubectl("-n", "odd", "create", "serviceaccount", "default")
+    metadata = {"name": "polypod-routing", "namespace": "odd"}
+    api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": ROUTING}, "odd")
+
+    def odd(name: str) -> dict[str, Any]:
+        labels = {"polypod.dev/taskrun-uid": "nobody", "polypod.dev/attempt": "many"}
+        spec = {"containers": [{"name": "task", "image": "x"}]}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+    # one that is there when the operator starts, and one that comes while it watches
+    assert api.create(odd("listed"), "odd").returncode == 0
+    serve("--namespace=odd", "--routing-namespace=odd")
+    assert api.create(task_run("first", "t"), "odd").returncode == 0
+    ours = ["pods", "-n", "odd", "-l", "polypod.dev/taskrun"]
+    api.wait(lambda: len(api.items(*ours)) == 1)
+    assert api.create(odd("watched"), "odd").returncode == 0
+    # that a pod has ended is known by the watch of pods alone
+    [pod] = api.items(*ours)
+    ended = {"status": {"phase": "Failed", "reason": "Evicted", "message": "by the test"}}
+    api.kubectl("-n", "odd", "patch", "pod", pod["metadata"]["name"], "--subresource=status", "--type=merge",
+                "-p", json.dumps(ended))  # fmt: skip
+    api.wait(lambda: api.items("taskruns", "-n", "odd")[0].get("status", {}).get("infrastructureFailures") == 1)
+
+
 def test_a_hundred_namespaces_are_served_by_one_operator(api: Api, serve: Callable[..., None]) -> None:
     names = [f"many-{number:03d}" for number in range(100)]
     items = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names]
