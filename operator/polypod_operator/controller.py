@@ -76,7 +76,7 @@ class Controller:
         known = self.store.run(key)
         if deleted:
             if known is not None and known.uid == metadata["uid"]:
-                self._forget(key)
+                self._lost(known)
         elif known is not None or not self._is_finished(raw):
             run = objects.task_run(raw, known)
             self.store.put_run(run)
@@ -104,9 +104,28 @@ class Controller:
 
     def saw_pod(self, raw: objects.Raw, deleted: bool) -> None:
         """Take a pod over as the watch shows it."""
-        key = self.store.put_pod(objects.pod(raw, gone=deleted))
+        self._take_pod(objects.pod(raw, gone=deleted))
+
+    def _take_pod(self, pod: PodObject) -> None:
+        key = self.store.put_pod(pod)
         if key is not None:
             self.queue.add(key)
+        elif pod.over:
+            self._wake(self.places.forget(_orphan(pod)))
+
+    def _lost(self, run: TaskRunObject) -> None:
+        """Let a TaskRun go that was deleted; a pod of it that still runs holds its place until it has ended."""
+        alive = [pod for pod in self.store.world(run).pods.values() if not pod.over]
+        self._forget(run.key)
+        for pod in alive:
+            # known still, so that its end is noticed
+            self.store.put_pod(pod)
+            self._keep_place(pod)
+
+    def _keep_place(self, pod: PodObject) -> None:
+        """Have a pod whose TaskRun is no more hold a place of its own."""
+        key = _orphan(pod)
+        self.places.put(key, pod.queue, rank(0, pod.created, key), "holds")
 
     def told(self, claims: PodClaims, outcome: Outcome) -> bool:
         """Take over the outcome that a pod's bridge has sent; return False if we do not know the pod."""
@@ -190,7 +209,9 @@ class Controller:
             except ApiError as error:
                 if error.status != 404:
                     raise
-                self._forget(key)
+                self._lost(run)
+        for pod in self.store.orphans():
+            self._keep_place(pod)
 
     async def _missed(self, pod: PodObject) -> None:
         """Take over that a pod is gone or has a successor of its name, if that is so."""
@@ -200,9 +221,7 @@ class Controller:
             if error.status != 404:
                 raise
             found = objects.replace_gone(pod)
-        key = self.store.put_pod(found)
-        if key is not None:
-            self.queue.add(key)
+        self._take_pod(found)
 
     def _forget(self, key: Key) -> None:
         self.store.forget(key)
@@ -341,7 +360,7 @@ class Controller:
 
     async def _not_written(self, run: TaskRunObject, error: ApiError) -> None:
         if error.status == 404:
-            self._forget(run.key)
+            self._lost(run)
         elif error.status == 409:
             # somebody was faster: look at what is there now
             try:
@@ -349,7 +368,7 @@ class Controller:
             except ApiError as gone:
                 if gone.status != 404:
                     raise
-                self._forget(run.key)
+                self._lost(run)
             else:
                 self.queue.add(run.key)
         else:
@@ -376,6 +395,11 @@ class Controller:
             await self.api.post_event(events.event(about, warning, reason, message, self.clock()))
         except ApiError as error:
             log.warning("an Event could not be posted: %s", error)
+
+
+def _orphan(pod: PodObject) -> Key:
+    """Return the key in its queue of a pod whose TaskRun is no more; no TaskRun has such a name."""
+    return pod.namespace, f"pod/{pod.uid}"
 
 
 def _dump(status: TaskRunStatus) -> dict[str, Any]:

@@ -111,6 +111,7 @@ class PodObject:
     disruption: str = ""
     image: str | None = None
     coordinator: str | None = None
+    queue: str = ""
     containers: Mapping[str, Container] = field(default_factory=dict)
 
     @property
@@ -190,7 +191,7 @@ def _problem(item: Any) -> str:
 def pod(raw: Raw, *, gone: bool = False) -> PodObject:
     """Parse a pod of ours."""
     metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    labels = metadata.get("labels") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
     disrupted = conditions.get("DisruptionTarget", {})
@@ -217,7 +218,8 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         if disrupted.get("status") == "True"
         else "",
         image=task.get("image"),
-        coordinator=(metadata.get("annotations") or {}).get("polypod.dev/coordinator"),
+        coordinator=annotations.get("polypod.dev/coordinator"),
+        queue=annotations.get("polypod.dev/queue", ""),
         containers={item.name: item for item in _containers(status)},
     )
 

@@ -61,8 +61,9 @@ STOPPED = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, R
 def reconcile(run: TaskRunObject, world: World, routing: Routing | None, settings: Settings, now: datetime) -> Decision:
     """Decide what to do for a TaskRun."""
     if run.deleting:
-        # its pods have it as their owner and go with it
-        return Decision(run.status)
+        # its pods have it as their owner and go with it; until then they hold its place
+        alive = any(not pod.over for pod in world.pods.values())
+        return Decision(run.status, place="holds" if alive else "none")
     return _Step(run, world, routing, settings, now).decide()
 
 
@@ -183,7 +184,7 @@ class _Step:
                 self._close(attempt, observation, spec)
                 return
             case Started(when):
-                attempt.state, attempt.start_time = "running", when or attempt.start_time or self.now
+                attempt.state, attempt.start_time = "running", attempt.start_time or when or self.now
                 if attempt.reason not in (Reason.CANCELLED, Reason.SUSPENDED):
                     attempt.reason, attempt.message = Reason.RUNNING, ""
                 self._phase("Running", "running", attempt.reason, attempt.message)

@@ -115,6 +115,10 @@ class Store:
     def pods(self) -> list[PodObject]:
         return [pod for pods in self._pods.values() for pod in pods.values()]
 
+    def orphans(self) -> list[PodObject]:
+        """Return the pods that may still run and whose TaskRun is not here."""
+        return [pod for pod in self.pods() if pod.owner not in self._key_of and not pod.over]
+
     def put_absent(self, run: TaskRunObject, name: str) -> None:
         """Note that the API server has no pod of that name."""
         self._absent.setdefault(run.uid, set()).add(name)

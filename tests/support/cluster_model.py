@@ -157,17 +157,18 @@ class Api:
         own = cluster.pods_of(uid)
         must(all(ended(pod) for pod in own), "a second attempt while the first runs")
         must(all(int(pod["raw"]["metadata"]["labels"][ATTEMPT_LABEL]) <= number for pod in own), "back in time")
+        queue = manifest["metadata"]["annotations"]["polypod.dev/queue"]
+        # those whose TaskRun was deleted count as well, until they have ended
+        others = {
+            pod["raw"]["metadata"]["labels"][UID_LABEL]
+            for pod in self.cluster.alive()
+            if pod["raw"]["metadata"]["annotations"]["polypod.dev/queue"] == queue
+        }
+        must(len(others - {uid}) < self.limits.get(queue, 1000), "the queue's limit is exceeded")
         run = next((raw for raw in cluster.runs.values() if raw["metadata"]["uid"] == uid), None)
         if run is None:
             return
         must((run.get("status") or {}).get("phase") not in ("Succeeded", "Failed"), "a pod of what has finished")
-        queue = run["spec"]["queue"]
-        others = {
-            raw["metadata"]["uid"]
-            for raw in cluster.runs.values()
-            if raw["spec"]["queue"] == queue and any(not ended(pod) for pod in cluster.pods_of(raw["metadata"]["uid"]))
-        }
-        must(len(others - {uid}) < self.limits.get(queue, 1000), "the queue's limit is exceeded")
 
     async def get_pod(self, namespace: str, name: str) -> Raw:
         await self._begin()
