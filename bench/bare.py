@@ -14,10 +14,12 @@ import ssl
 import subprocess
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import yaml
 from cluster import programs
 from cluster.control_plane import ControlPlane
@@ -162,6 +164,25 @@ class Bare:
             timeout=aiohttp.ClientTimeout(total=None),
             read_bufsize=1 << 22,
         )
+
+    def made(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return by the API server's own clock when each TaskRun was asked for and when its first pod was there.
+
+        Both are of its audit log, as Unix times by the name of the TaskRun.
+        """
+        asked: dict[str, float] = {}
+        there: dict[str, float] = {}
+        with open(self.plane.audit_log, "rb") as lines:
+            for line in lines:
+                event = msgspec.json.decode(line)
+                if event["verb"] != "create" or event["responseStatus"].get("code") != 201:
+                    continue
+                name = event["objectRef"].get("name", "")
+                if event["objectRef"]["resource"] == "taskruns":
+                    asked[name] = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
+                elif event["objectRef"]["resource"] == "pods":
+                    there[name.rsplit("-", 2)[0]] = datetime.fromisoformat(event["stageTimestamp"]).timestamp()
+        return asked, there
 
     def down(self) -> None:
         for process in [*self._operators, *([self._kwok] if self._kwok else [])]:

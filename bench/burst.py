@@ -1,7 +1,8 @@
 """A burst of TaskRuns onto a bare API server: how soon each has its pod, at what cost. Writes results/burst.json.
 
-The driver posts TaskRuns as fast as a few connections allow and watches the pods. `resource → pod` is from the moment
-before the POST of a TaskRun to the moment at which the driver's watch shows its pod.
+The driver posts TaskRuns as fast as a few connections allow. `resource → pod` is from the moment at which the API
+server has received the POST of a TaskRun to the moment at which it has answered that of its pod, both by its audit log.
+How late the driver's watch shows that pod is told as well: on a full machine a watch of pods may lag by seconds.
 """
 
 from __future__ import annotations
@@ -79,7 +80,6 @@ async def burst(bare: Bare, size: int) -> dict[str, Any]:
         await asyncio.gather(*(post() for _ in range(CONNECTIONS)))
         posted = time.monotonic()
         await until(lambda: all(name in seen.pod for name in names), watches, 300)
-        last = max(seen.pod[name] for name in names)
         await until(lambda: all(name in seen.done for name in names), watches, 600)
         ended = time.monotonic()
         await asyncio.sleep(2)
@@ -92,14 +92,19 @@ async def burst(bare: Bare, size: int) -> dict[str, Any]:
         await empty(session)
     operator.terminate()
     operator.wait(timeout=30)
-    waits = sorted(seen.pod[name] - seen.posted[name] for name in names)
+    asked, there = bare.made()
+    waits = sorted(there[name] - asked[name] for name in names)
+    shown = sorted(seen.pod[name] - seen.posted[name] for name in names)
+    begin, last = min(asked[name] for name in names), max(there[name] for name in names)
     counted = {key: (after[key] - before[key]) / size for key in after}
     return {
         "task_runs": size,
         "posted_per_s": size / (posted - start),
-        "pods_per_s": size / (last - start),
+        "pods_per_s": size / (last - begin),
         "p50_s": statistics.median(waits),
         "p99_s": waits[int(size * 0.99) - 1],
+        "shown_p50_s": statistics.median(shown),
+        "shown_p99_s": shown[int(size * 0.99) - 1],
         "cpu_ms_per_task_run": cpu * 1000 / size,
         "peak_mib": peak,
         "writes_per_task_run": sum(counted[key] for key in ("POST pods", "PATCH taskruns/status", "POST events")),
@@ -219,6 +224,8 @@ FIGURES = {
     "pods_per_s": ("pods made a second", "{:.0f}", {"500": "≥ 200"}),
     "p50_s": ("resource → pod, p50", "{:.2f} s", {}),
     "p99_s": ("resource → pod, p99", "{:.2f} s", {"500": "≤ 1 s", "5000": "≤ 3 s"}),
+    "shown_p50_s": ("until a watch shows the pod, p50", "{:.2f} s", {}),
+    "shown_p99_s": ("until a watch shows the pod, p99", "{:.2f} s", {}),
     "writes_per_task_run": ("writes a TaskRun, over its life", "{:.2f}", {"500": "≤ 4", "5000": "≤ 4"}),
     "cpu_ms_per_task_run": (
         "operator's CPU a TaskRun, over its life",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +38,7 @@ from polypod_operator.watch import Sink, Watch
 from polypod_operator.workqueue import WorkQueue
 
 log = logging.getLogger("polypod.operator")
+WORKERS = 32
 _ROUNDS = 5
 _BACKOFF_MAX = 60.0
 
@@ -51,6 +53,7 @@ class Controller:
         namespaces: list[str],
         metrics: Metrics,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over; `namespaces` is what is served, nothing for all."""
         self.api = api
@@ -60,7 +63,7 @@ class Controller:
         self.namespaces = namespaces
         self.routing = RoutingState()
         self.store = Store()
-        self.queue: WorkQueue[Key] = WorkQueue()
+        self.queue: WorkQueue[Key] = WorkQueue(WORKERS, monotonic)
         self.places = metrics.places
         self.watches = self._make_watches()
         self._failures: dict[Key, int] = {}
@@ -231,10 +234,10 @@ class Controller:
 
     # What is done.
 
-    async def work(self, number: int) -> None:
+    async def work(self) -> None:
         """Work for ever: one of several workers."""
         while True:
-            key = await self.queue.get(first=number % 16 != 0)
+            key = await self.queue.get()
             # a thousand keys with nothing to do must not keep the watches waiting
             await asyncio.sleep(0)
             await self.turn(key)

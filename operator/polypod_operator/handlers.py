@@ -10,10 +10,9 @@ import kopf
 from aiohttp import web
 
 from polypod_operator.api import ApiError
-from polypod_operator.controller import Controller
+from polypod_operator.controller import WORKERS, Controller
 from polypod_operator.outcomes import Outcomes, serve
 
-WORKERS = 32
 RETRY_START = 3.0
 
 
@@ -52,8 +51,8 @@ def register(
             outcomes = Outcomes(controller.api, controller.told)
             await outcomes.prepare()
             servers.append(await serve(outcomes.application(), addresses.outcomes))
-        for number in range(WORKERS):
-            tasks.append(asyncio.create_task(controller.work(number)))
+        for _ in range(WORKERS):
+            tasks.append(asyncio.create_task(controller.work()))
         for watch in controller.watches:
             tasks.append(asyncio.create_task(watch.run()))
 

@@ -1,25 +1,43 @@
 """A queue of keys: each at most once in it, and never worked on twice at the same time.
 
-What is to begin goes before what is to be written down: in a burst, pods first. Some workers do it the other way round,
-so that neither waits for ever.
+What is to begin goes before what is to be written down: in a burst, pods first. Writing goes on meanwhile, but few at a
+time: a flood of writes slows the API server's watches down for everybody, ours of new TaskRuns included (measured:
+bench/RESULTS.md, burst). The longer writes have waited, the more of them may go at once, so that none waits for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Hashable
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+_RECENT = 1.0
+"""Seconds for which something that was to begin has the others held back."""
+_LEAST = 2
+"""How many of the others are worked on at once even then."""
+_PATIENCE = 5.0
+"""Seconds that the eldest of the others has waited, for each one more."""
 
 
 class WorkQueue(Generic[K]):
     """Keys to look at, now or later. What is added while it is worked on comes again afterwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
+        """Make an empty one.
+
+        Args:
+            workers: how many keys are worked on at once, at most.
+            clock: seconds that never go back.
+        """
+        self._workers, self._clock = workers, clock
         self._first: deque[K] = deque()
-        self._then: deque[K] = deque()
+        self._held: OrderedDict[K, float] = OrderedDict()
+        self._let_in: deque[K] = deque()
+        self._writing: set[K] = set()
+        self._last_first = -_RECENT
         self._ready = asyncio.Semaphore(0)
         self._waiting: dict[K, bool] = {}
         self._working: set[K] = set()
@@ -27,15 +45,40 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, *, first: bool = False) -> None:
         """Have the key looked at as soon as there is somebody to do so; `first`: before those that are not."""
-        if key in self._waiting:
+        if key in self._waiting and (self._waiting[key] or not first):
             return
         self._waiting[key] = first
+        if key in self._held:
+            del self._held[key]
+        elif key in self._writing and key not in self._working:
+            # it is let in already
+            return
         if key not in self._working:
             self._put(key)
 
     def _put(self, key: K) -> None:
-        (self._first if self._waiting[key] else self._then).append(key)
-        self._ready.release()
+        if self._waiting[key]:
+            self._last_first = self._clock()
+            self._first.append(key)
+            self._ready.release()
+        else:
+            self._held[key] = self._clock()
+            self._admit()
+
+    def _admit(self) -> None:
+        """Let in as many of those that are held back as may be worked on now."""
+        while self._held and len(self._writing) < self._allowed():
+            key, _ = self._held.popitem(last=False)
+            self._writing.add(key)
+            self._let_in.append(key)
+            self._ready.release()
+
+    def _allowed(self) -> int:
+        now = self._clock()
+        if now - self._last_first >= _RECENT:
+            return self._workers
+        eldest = next(iter(self._held.values()))
+        return min(self._workers, _LEAST + int((now - eldest) / _PATIENCE))
 
     def add_after(self, key: K, seconds: float) -> None:
         """Have the key looked at after a time, or earlier if that is wanted already."""
@@ -58,23 +101,25 @@ class WorkQueue(Generic[K]):
         if timer is not None:
             timer.cancel()
 
-    async def get(self, *, first: bool = True) -> K:
-        """Wait for a key; it is the caller's until `done`.
-
-        Args:
-            first: whether what is to go first does, for this caller.
-        """
+    async def get(self) -> K:
+        """Wait for a key; it is the caller's until `done`."""
         await self._ready.acquire()
-        preferred, other = (self._first, self._then) if first else (self._then, self._first)
-        key = (preferred or other).popleft()
+        key = (self._let_in or self._first).popleft()
         del self._waiting[key]
         self._working.add(key)
         return key
 
     def done(self, key: K) -> None:
         self._working.discard(key)
+        self._writing.discard(key)
         if key in self._waiting:
             self._put(key)
+        self._admit()
+
+    @property
+    def ready(self) -> int:
+        """How many keys `get` has without waiting."""
+        return len(self._first) + len(self._let_in)
 
     def __len__(self) -> int:
-        return len(self._first) + len(self._then)
+        return self.ready + len(self._held)

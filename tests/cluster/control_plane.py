@@ -115,7 +115,10 @@ class ControlPlane:
         (self.folder / "audit.yaml").write_text(
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n"
             '- {level: Metadata, users: ["system:serviceaccount:polypod-system:polypod-operator", '
-            '"system:serviceaccount:polypod-system:polypod-execution-api"]}\n- {level: None}\n'
+            '"system:serviceaccount:polypod-system:polypod-execution-api"]}\n'
+            # when a TaskRun and its pod were made, for bench/burst
+            '- {level: Metadata, verbs: [create], resources: [{group: "", resources: [pods]}, '
+            "{group: polypod.dev, resources: [taskruns]}]}\n- {level: None}\n"
         )
         self.write_kubeconfig(self.kubeconfig, f"https://{self.address}:{self._port}")
         self.write_kubeconfig(self.inner_kubeconfig, f"https://{self.address}:{self._port}")

@@ -91,7 +91,7 @@ class History(RuleBasedStateMachine):
     def starts(self) -> None:
         self.api = Api(self.cluster)
         clock: Callable[[], datetime] = lambda: self.cluster.now + self.wall_is_off  # noqa: E731
-        self.controller = Controller(cast(KubernetesApi, self.api), SETTINGS, [], Metrics(), clock)
+        self.controller = Controller(cast(KubernetesApi, self.api), SETTINGS, [], Metrics(), clock, self.loop.time)
         self.cluster.news.clear()
         self.do(self.controller.saw_routing(routing(self.limit), "polypod-system/polypod-routing"))
         for watch in self.controller.watches:
@@ -107,8 +107,8 @@ class History(RuleBasedStateMachine):
         queue = self.controller.queue
         idle = most == self.PLENTY
         self.allow()
-        while most > 0 and len(queue) and not self.api.dead:
-            keys = [self.do(queue.get()) for _ in range(min(together, most, len(queue)))]
+        while most > 0 and queue.ready and not self.api.dead:
+            keys = [self.do(queue.get()) for _ in range(min(together, most, queue.ready))]
             for error in self.do(self.together(keys)):
                 if error is not None and not isinstance(error, Killed):
                     self.broken = True

@@ -149,17 +149,73 @@ def test_a_pod_that_appears_is_neither_absent_nor_refused() -> None:
     assert store.world(run).absent == frozenset()
 
 
-def test_what_is_to_begin_goes_before_what_is_to_be_written_down() -> None:
-    async def scenario() -> list[str]:
-        queue: WorkQueue[str] = WorkQueue()
-        for key in ("a", "b", "c"):
-            queue.add(key)
-        queue.add("new", first=True)
-        queue.add("newer", first=True)
-        # one in four sees to the others first, so that they do not wait for ever
-        return [await queue.get(), await queue.get(first=False), await queue.get(), await queue.get()]
+class Hand:
+    """A clock that is moved by hand."""
 
-    assert asyncio.run(scenario()) == ["new", "a", "newer", "b"]
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def taken(queue: WorkQueue[str]) -> list[str]:
+    """Take what there is to take."""
+
+    async def take() -> list[str]:
+        return [await queue.get() for _ in range(queue.ready)]
+
+    return asyncio.run(take())
+
+
+def test_what_is_to_begin_holds_back_what_is_to_be_written_down() -> None:
+    clock = Hand()
+    queue: WorkQueue[str] = WorkQueue(8, clock)
+    queue.add("new", first=True)
+    for key in "abcdef":
+        queue.add(key)
+    # few at a time, but some: a stream of new ones must not stop them
+    assert taken(queue) == ["a", "b", "new"]
+    queue.add("newer", first=True)
+    queue.done("a")
+    assert taken(queue) == ["c", "newer"]
+    assert len(queue) == 3
+    clock.now += 1.1
+    queue.done("b")
+    assert taken(queue) == ["d", "e", "f"], "nothing is to begin any more"
+    assert len(queue) == 0
+
+
+def test_the_longer_writes_wait_the_more_of_them_go_at_once() -> None:
+    clock = Hand()
+    queue: WorkQueue[str] = WorkQueue(8, clock)
+    queue.add("new", first=True)
+    for key in "abcdefghijk":
+        queue.add(key)
+    assert taken(queue) == ["a", "b", "new"]
+    clock.now += 11
+    queue.add("newer", first=True)
+    queue.done("a")
+    assert taken(queue) == ["c", "d", "e", "newer"]
+    clock.now += 1000
+    queue.add("newest", first=True)
+    queue.done("b")
+    # never more than there are workers
+    assert taken(queue) == ["f", "g", "h", "i", "j", "newest"]
+
+
+def test_a_key_that_is_held_back_may_become_urgent() -> None:
+    queue: WorkQueue[str] = WorkQueue(8, Hand())
+    queue.add("new", first=True)
+    for key in "abcd":
+        queue.add(key)
+    queue.add("d", first=True)
+    queue.add("a", first=True)
+    queue.add("d")
+    assert taken(queue) == ["a", "b", "new", "d"]
+    queue.done("a")
+    queue.done("b")
+    assert taken(queue) == ["c"]
+    assert len(queue) == 0
 
 
 def test_every_metric_of_the_docs_exists_and_the_other_way_round() -> None:
