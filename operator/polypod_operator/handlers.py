@@ -51,8 +51,7 @@ def register(
             outcomes = Outcomes(controller.api, controller.told)
             await outcomes.prepare()
             servers.append(await serve(outcomes.application(), addresses.outcomes))
-        for _ in range(WORKERS):
-            tasks.append(asyncio.create_task(controller.work()))
+        tasks.extend(asyncio.create_task(controller.work()) for _ in range(WORKERS))
         for watch in controller.watches:
             tasks.append(asyncio.create_task(watch.run()))
 
