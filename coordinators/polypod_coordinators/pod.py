@@ -172,10 +172,13 @@ def _send(outcome: Outcome, pod: PodConfig) -> None:
         try:
             headers = {"authorization": f"Bearer {_read(pod.pod_token_file).decode('ascii').strip()}"}
             answer = pool.request("POST", pod.outcome_url, body=encode(outcome), headers=headers)
-            if answer.status < 500:
-                # an operator that knows nothing of this pod will learn it from the kubelet
+            if answer.status in (204, 404):
+                # 404: an operator that knows nothing of this pod will learn it from the kubelet
                 return
             problem = f"it answers {answer.status}"
+            if answer.status < 500:
+                # asking again would change nothing
+                break
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             problem = str(error)
         time.sleep(0.2)

@@ -19,7 +19,8 @@ UP = "import os, sys; from cluster.node import Node; Node(sys.argv[1]).up(owner=
 
 
 def test_what_a_killed_run_has_left_is_swept_away() -> None:
-    if os.environ.get("POLYPOD_TEST_KUBECONFIG") or not may_run():
+    elsewhere = os.environ.get("POLYPOD_TEST_KUBECONFIG") and os.environ.get("CI") != "true"
+    if elsewhere or not may_run():
         pytest.skip("needs root and a node of our own")
     node = Node(secrets.token_hex(3))
     tests = Path(__file__).resolve().parents[1]
