@@ -141,7 +141,7 @@ class ClusterAccess:
         except (ValidationError, KeyError, ValueError) as error:
             raise NotATask(f"pod {claims.name!r} is not one that the operator has made: {error}") from None
         return _Attempt(
-            run=run_of(spec),
+            run=run_of(spec, claims.namespace),
             task=task_of(spec),
             spec=registry.AttemptSpec(
                 ti_id=task_instance_id(owner["uid"], number),
@@ -167,8 +167,8 @@ class ClusterAccess:
         return answer.json()
 
 
-def run_of(spec: TaskRunSpec) -> registry.RunSpec:
-    """Return the run that a TaskRun belongs to."""
+def run_of(spec: TaskRunSpec, namespace: str = "") -> registry.RunSpec:
+    """Return the run that a TaskRun of a namespace belongs to."""
     interval = spec.data_interval
     return registry.RunSpec(
         dag_id=spec.dag_id,
@@ -177,6 +177,7 @@ def run_of(spec: TaskRunSpec) -> registry.RunSpec:
         data_interval_start=interval.start if interval else None,
         data_interval_end=interval.end if interval else None,
         conf=spec.params,
+        namespace=namespace,
     )
 
 

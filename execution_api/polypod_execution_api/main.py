@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="sqlite:////PATH or postgresql://USER@HOST/NAME (or POLYPOD_DATABASE_URL)",
         )
         if name == "xcoms":
+            command.add_argument("--namespace", default="", help="of the TaskRuns; empty: of a run without Kubernetes")
             command.add_argument("--dag-id", required=True)
             command.add_argument("--run-id", required=True)
         if name == "serve":
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         engine = connect(options.database_url)
         migrate(engine)
         if options.command == "xcoms":
-            _show_xcoms(engine, options.dag_id, options.run_id)
+            _show_xcoms(engine, options.namespace, options.dag_id, options.run_id)
         if options.command == "serve":
             if options.secret_file is None and not options.pods:
                 parser.error("set --secret-file, or --pods")
@@ -67,14 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _show_xcoms(engine: Engine, dag_id: str, run_id: str) -> None:
+def _show_xcoms(engine: Engine, namespace: str, dag_id: str, run_id: str) -> None:
     from sqlalchemy import select
     from sqlalchemy.orm import Session
 
     from polypod_execution_api.models import XCom
 
     with Session(engine) as session:
-        wanted = select(XCom).where(XCom.dag_id == dag_id, XCom.run_id == run_id).order_by(XCom.timestamp)
+        mine = (XCom.namespace == namespace, XCom.dag_id == dag_id, XCom.run_id == run_id)
+        wanted = select(XCom).where(*mine).order_by(XCom.timestamp)
         for xcom in session.scalars(wanted):
             mapped = f"[{xcom.map_index}]" if xcom.map_index >= 0 else ""
             print(f"{xcom.task_id}{mapped} {xcom.key}: {xcom.value}")

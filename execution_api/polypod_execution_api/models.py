@@ -34,7 +34,13 @@ class Base(DeclarativeBase):
     }
 
 
-class DagRun(Base):
+class Namespaced:
+    """What belongs to one Kubernetes namespace, and is seen from no other. Empty: a run without Kubernetes."""
+
+    namespace: Mapped[str] = mapped_column(String(63), primary_key=True, default="", sort_order=-1)
+
+
+class DagRun(Namespaced, Base):
     """One run of a Dag."""
 
     __tablename__ = "dag_run"
@@ -52,12 +58,18 @@ class DagRun(Base):
     conf: Mapped[dict[str, Any]]
 
 
+def _of_run() -> ForeignKeyConstraint:
+    target = ["dag_run.namespace", "dag_run.dag_id", "dag_run.run_id"]
+    return ForeignKeyConstraint(["namespace", "dag_id", "run_id"], target, ondelete="CASCADE")
+
+
 class TaskInstance(Base):
     """One try of a task. A later try is a row of its own; the earlier one is archived."""
 
     __tablename__ = "task_instance"
 
     id: Mapped[uuid.UUID] = mapped_column(Uuid(), primary_key=True)
+    namespace: Mapped[str] = mapped_column(String(63), default="")
     dag_id: Mapped[str] = mapped_column(String(250))
     run_id: Mapped[str] = mapped_column(String(250))
     task_id: Mapped[str] = mapped_column(String(250))
@@ -84,13 +96,15 @@ class TaskInstance(Base):
     pod_uid: Mapped[str | None] = mapped_column(String(64))
 
     __table_args__ = (
-        ForeignKeyConstraint(["dag_id", "run_id"], ["dag_run.dag_id", "dag_run.run_id"], ondelete="CASCADE"),
-        UniqueConstraint("dag_id", "run_id", "task_id", "map_index", "try_number", name="uq_task_instance_try"),
-        Index("ix_task_instance_state", "dag_id", "state"),
+        _of_run(),
+        UniqueConstraint(
+            "namespace", "dag_id", "run_id", "task_id", "map_index", "try_number", name="uq_task_instance_try"
+        ),
+        Index("ix_task_instance_state", "namespace", "dag_id", "state"),
     )
 
 
-class XCom(Base):
+class XCom(Namespaced, Base):
     """A value that one task left for others."""
 
     __tablename__ = "xcom"
@@ -103,12 +117,10 @@ class XCom(Base):
     value: Mapped[str] = mapped_column(Text())
     timestamp: Mapped[datetime]
 
-    __table_args__ = (
-        ForeignKeyConstraint(["dag_id", "run_id"], ["dag_run.dag_id", "dag_run.run_id"], ondelete="CASCADE"),
-    )
+    __table_args__ = (_of_run(),)
 
 
-class Variable(Base):
+class Variable(Namespaced, Base):
     __tablename__ = "variable"
 
     key: Mapped[str] = mapped_column(String(250), primary_key=True)
@@ -116,7 +128,7 @@ class Variable(Base):
     description: Mapped[str | None] = mapped_column(Text())
 
 
-class Connection(Base):
+class Connection(Namespaced, Base):
     __tablename__ = "connection"
 
     conn_id: Mapped[str] = mapped_column(String(250), primary_key=True)
@@ -129,7 +141,7 @@ class Connection(Base):
     extra: Mapped[str | None] = mapped_column(Text())
 
 
-class TaskState(Base):
+class TaskState(Namespaced, Base):
     """What a task remembers from one try to the next (the task state store)."""
 
     __tablename__ = "task_state"
@@ -142,6 +154,4 @@ class TaskState(Base):
     value: Mapped[str] = mapped_column(Text())
     expires_at: Mapped[datetime | None]
 
-    __table_args__ = (
-        ForeignKeyConstraint(["dag_id", "run_id"], ["dag_run.dag_id", "dag_run.run_id"], ondelete="CASCADE"),
-    )
+    __table_args__ = (_of_run(),)

@@ -15,7 +15,7 @@ from polypod_execution_api.models import DagRun, TaskInstance, XCom
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """A Dag run to be there; an existing one is left as it is."""
+    """A Dag run to be there; an existing one is left as it is. `namespace` is empty without Kubernetes."""
 
     dag_id: str
     run_id: str
@@ -23,6 +23,7 @@ class RunSpec:
     data_interval_start: datetime | None = None
     data_interval_end: datetime | None = None
     conf: dict[str, Any] = field(default_factory=dict)
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def add_task(session: Session, run: RunSpec, task: TaskSpec) -> TaskInstance:
 def _add_instance(session: Session, run: RunSpec, task: TaskSpec, ti_id: uuid.UUID, try_number: int) -> TaskInstance:
     instance = TaskInstance(
         id=ti_id,
+        namespace=run.namespace,
         dag_id=run.dag_id,
         run_id=run.run_id,
         task_id=task.task_id,
@@ -66,9 +68,10 @@ def _add_instance(session: Session, run: RunSpec, task: TaskSpec, ti_id: uuid.UU
 
 def _ensure_run(session: Session, run: RunSpec) -> None:
     now = datetime.now(UTC)
-    if session.get(DagRun, (run.dag_id, run.run_id)) is None:
+    if session.get(DagRun, (run.namespace, run.dag_id, run.run_id)) is None:
         session.add(
             DagRun(
+                namespace=run.namespace,
                 dag_id=run.dag_id,
                 run_id=run.run_id,
                 logical_date=run.logical_date,
@@ -127,6 +130,7 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
         return found
     _ensure_run(session, run)
     same = select(TaskInstance).where(
+        TaskInstance.namespace == run.namespace,
         TaskInstance.dag_id == run.dag_id,
         TaskInstance.run_id == run.run_id,
         TaskInstance.task_id == task.task_id,
@@ -168,20 +172,32 @@ def next_try(session: Session, ti_id: uuid.UUID) -> TaskInstance:
     old = session.get_one(TaskInstance, ti_id)
     old.archived = True
     task = TaskSpec(old.task_id, old.map_index, old.queue, old.max_tries, old.arg_bindings)
-    return _add_instance(session, RunSpec(old.dag_id, old.run_id), task, uuid.uuid4(), old.try_number + 1)
+    return _add_instance(
+        session, RunSpec(old.dag_id, old.run_id, namespace=old.namespace), task, uuid.uuid4(), old.try_number + 1
+    )
 
 
-def xcom_values(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, str]:
+def xcom_values(
+    session: Session, dag_id: str, run_id: str, task_id: str, map_index: int, namespace: str = ""
+) -> dict[str, str]:
     """Return the XComs that a task has left, key to JSON text, sorted by key."""
     statement = select(XCom.key, XCom.value).where(
-        XCom.dag_id == dag_id, XCom.run_id == run_id, XCom.task_id == task_id, XCom.map_index == map_index
+        XCom.namespace == namespace,
+        XCom.dag_id == dag_id,
+        XCom.run_id == run_id,
+        XCom.task_id == task_id,
+        XCom.map_index == map_index,
     )
     return dict(session.execute(statement.order_by(XCom.key)).tuples().all())
 
 
-def xcom_keys(session: Session, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[str]:
+def xcom_keys(session: Session, ti: TaskInstance) -> list[str]:
     """Return the keys of the XComs that a task has left, sorted."""
     statement = select(XCom.key).where(
-        XCom.dag_id == dag_id, XCom.run_id == run_id, XCom.task_id == task_id, XCom.map_index == map_index
+        XCom.namespace == ti.namespace,
+        XCom.dag_id == ti.dag_id,
+        XCom.run_id == ti.run_id,
+        XCom.task_id == ti.task_id,
+        XCom.map_index == ti.map_index,
     )
     return sorted(session.scalars(statement))

@@ -164,6 +164,47 @@ def test_an_archived_try_answers_gone(store: Store) -> None:
     assert answer.status == 410
 
 
+def test_a_namespace_sees_nothing_of_another(store: Store) -> None:
+    """The same Dag, run and task in two namespaces, and every way to ask."""
+    rich, poor = (store.add("t", namespace=name, queue="q") for name in ("rich", "poor"))
+    store.variable("everybody", "without a namespace")
+
+    def ask(ti: uuid.UUID, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        headers = {"authorization": f"Bearer {store.signer.issue(ti)}"}
+        answer = urllib3.request(method, store.url + path, headers=headers, json=body)
+        return answer.status, json.loads(answer.data or b"null")
+
+    run = "conformance/run-1"
+    assert ask(rich, "POST", f"xcoms/{run}/t/k", {"secret": 1})[0] == 201
+    assert ask(rich, "PUT", "variables/v", {"val": "secret"})[0] == 201
+    assert ask(rich, "PUT", f"store/ti/{rich}/remembered", {"value": "secret"})[0] == 204
+    store.connection("c", conn_type="http", namespace="rich")
+    start = {"state": "running", "hostname": "h", "unixname": "u", "pid": 1, "start_date": "2026-01-01T00:00:00Z"}
+    assert ask(rich, "PATCH", f"task-instances/{rich}/run", start)[0] == 200
+    seen: dict[str, Any] = {}
+    for who, ti in (("rich", rich), ("poor", poor)):
+        paths = [
+            f"xcoms/{run}/t/k", f"xcoms/{run}/t/k/item/0", "variables/v", "connections/c",
+            f"store/ti/{ti}/remembered", f"xcoms/{run}/t/k/slice", "variables/keys",
+            "task-instances/count?dag_id=conformance&states=running", "task-instances/states?dag_id=conformance",
+            "dag-runs/count?dag_id=conformance",
+        ]  # fmt: skip
+        seen[who] = [ask(ti, "GET", path) for path in paths]
+    assert [status for status, _ in seen["rich"]] == [200] * 10
+    assert [status for status, _ in seen["poor"]] == [404] * 5 + [200] * 5
+    assert [body for _, body in seen["poor"][5:]] == [
+        [], {"keys": [], "total_entries": 0}, 0, {"task_states": {"run-1": {"t": "queued"}}}, 1,
+    ]  # fmt: skip
+    # nor can it change or remove anything
+    for method, path in (("DELETE", f"xcoms/{run}/t/k"), ("DELETE", "variables/v"), ("DELETE", f"store/ti/{poor}")):
+        ask(poor, method, path)
+    ask(poor, "PUT", "variables/v", {"val": "mine"})
+    assert ask(rich, "GET", "variables/v")[1]["value"] == "secret"
+    assert ask(rich, "GET", f"xcoms/{run}/t/k")[0] == 200
+    assert ask(rich, "GET", f"store/ti/{rich}/remembered")[0] == 200
+    assert ask(rich, "GET", "variables/everybody")[0] == 404
+
+
 def test_the_migrations_make_the_models_tables(tmp_path: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext

@@ -37,10 +37,11 @@ class Store:
         run_id: str = "run-1",
         dag_id: str = "conformance",
         conf: dict[str, Any] | None = None,
+        namespace: str = "",
         **spec: Any,
     ) -> uuid.UUID:
         with Session(self.engine) as session, session.begin():
-            run = registry.RunSpec(dag_id, run_id, conf=conf or {})
+            run = registry.RunSpec(dag_id, run_id, conf=conf or {}, namespace=namespace)
             return registry.add_task(session, run, registry.TaskSpec(task_id, **spec)).id
 
     def ti(self, ti_id: uuid.UUID) -> models.TaskInstance:

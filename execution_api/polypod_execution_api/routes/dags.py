@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, select
 
-from polypod_execution_api.access import Db, Who, fail
+from polypod_execution_api.access import Caller, Db, Who, fail
 from polypod_execution_api.models import DagRun
 from polypod_execution_api.schemas import DagOut, DagRunOut, RunState
 
@@ -26,7 +26,7 @@ def count(
     states: Annotated[list[str] | None, Query()] = None,
 ) -> int:
     who.require_own_dag(dag_id)
-    statement = select(func.count()).select_from(DagRun).where(DagRun.dag_id == dag_id)
+    statement = select(func.count()).select_from(DagRun).where(_mine(dag_id, who))
     if logical_dates:
         statement = statement.where(DagRun.logical_date.in_(logical_dates))
     if run_ids:
@@ -40,7 +40,7 @@ def count(
 def previous(dag_id: str, logical_date: datetime, db: Db, who: Who, state: str | None = None) -> DagRunOut | None:
     """Return the Dag's last run before `logical_date`."""
     who.require_own_dag(dag_id)
-    statement = select(DagRun).where(DagRun.dag_id == dag_id, DagRun.logical_date < logical_date)
+    statement = select(DagRun).where(_mine(dag_id, who), DagRun.logical_date < logical_date)
     if state is not None:
         statement = statement.where(DagRun.state == state)
     found = db.scalars(statement.order_by(DagRun.logical_date.desc()).limit(1)).first()
@@ -57,9 +57,13 @@ def get_state(dag_id: str, run_id: str, db: Db, who: Who) -> RunState:
     return RunState(state=_run(dag_id, run_id, db, who).state)
 
 
+def _mine(dag_id: str, who: Caller) -> ColumnElement[bool]:
+    return and_(DagRun.namespace == who.ti.namespace, DagRun.dag_id == dag_id)
+
+
 def _run(dag_id: str, run_id: str, db: Db, who: Who) -> DagRun:
     who.require_own_dag(dag_id)
-    found = db.get(DagRun, (dag_id, run_id))
+    found = db.get(DagRun, (who.ti.namespace, dag_id, run_id))
     if found is None:
         fail(404, "not_found", f"run {run_id!r} of Dag {dag_id!r} not found")
     return found

@@ -17,7 +17,7 @@ variables = APIRouter(prefix="/variables", tags=["Variables"])
 
 @connections.get("/{conn_id:path}")
 def get_connection(conn_id: str, db: Db, who: Who) -> ConnectionOut:
-    found = db.get(Connection, conn_id)
+    found = db.get(Connection, (who.ti.namespace, conn_id))
     if found is None:
         fail(404, "not_found", f"Connection {conn_id!r} not found")
     return ConnectionOut.model_validate(found)
@@ -32,7 +32,7 @@ def get_variable_keys(
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> VariableKeysOut:
     """Return the keys of variables, sorted; a page of them, and how many there are."""
-    statement = select(Variable.key)
+    statement = select(Variable.key).where(Variable.namespace == who.ti.namespace)
     if prefix is not None:
         statement = statement.where(Variable.key.startswith(prefix, autoescape=True))
     total = db.scalar(select(func.count()).select_from(statement.subquery())) or 0
@@ -42,7 +42,7 @@ def get_variable_keys(
 
 @variables.get("/{key:path}")
 def get_variable(key: str, db: Db, who: Who) -> VariableOut:
-    found = db.get(Variable, key)
+    found = db.get(Variable, (who.ti.namespace, key))
     if found is None:
         fail(404, "not_found", f"Variable {key!r} not found")
     return VariableOut(key=key, value=found.value)
@@ -50,13 +50,13 @@ def get_variable(key: str, db: Db, who: Who) -> VariableOut:
 
 @variables.put("/{key:path}", status_code=201)
 def put_variable(key: str, body: VariableBody, db: Db, who: Who) -> dict[str, str]:
-    db.merge(Variable(key=key, value=body.val, description=body.description))
+    db.merge(Variable(namespace=who.ti.namespace, key=key, value=body.val, description=body.description))
     return {"message": "Variable successfully set"}
 
 
 @variables.delete("/{key:path}", status_code=204)
 def delete_variable(key: str, db: Db, who: Who) -> None:
     """Remove a variable; one that is not there is no error."""
-    found = db.get(Variable, key)
+    found = db.get(Variable, (who.ti.namespace, key))
     if found is not None:
         db.delete(found)

@@ -15,8 +15,8 @@ from polypod_execution_api.schemas import StoreBody, StoreOut
 router = APIRouter(prefix="/store/ti/{task_instance_id}", tags=["Task State Store"])
 
 
-def _key(ti: TaskInstance, key: str) -> tuple[str, str, str, int, str]:
-    return (ti.dag_id, ti.run_id, ti.task_id, ti.map_index, key)
+def _key(ti: TaskInstance, key: str) -> tuple[str, str, str, str, int, str]:
+    return (ti.namespace, ti.dag_id, ti.run_id, ti.task_id, ti.map_index, key)
 
 
 @router.get("/{key:path}")
@@ -30,13 +30,13 @@ def get(ti: OwnTi, key: str, db: Db) -> StoreOut:
 @router.put("/{key:path}", status_code=204)
 def put(ti: OwnTi, key: str, body: StoreBody, db: Db) -> None:
     value = json.dumps(body.value, separators=(",", ":"))
-    dag_id, run_id, task_id, map_index, _ = _key(ti, key)
     db.merge(
         TaskState(
-            dag_id=dag_id,
-            run_id=run_id,
-            task_id=task_id,
-            map_index=map_index,
+            namespace=ti.namespace,
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            task_id=ti.task_id,
+            map_index=ti.map_index,
             key=key,
             value=value,
             expires_at=body.expires_at,
@@ -55,6 +55,7 @@ def remove(ti: OwnTi, key: str, db: Db) -> None:
 def clear(ti: OwnTi, db: Db) -> None:
     db.execute(
         delete(TaskState).where(
+            TaskState.namespace == ti.namespace,
             TaskState.dag_id == ti.dag_id,
             TaskState.run_id == ti.run_id,
             TaskState.task_id == ti.task_id,

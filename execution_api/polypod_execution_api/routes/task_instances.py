@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel
-from sqlalchemy import Select, func, or_, select, update
+from sqlalchemy import Select, and_, func, or_, select, update
 
 from polypod_execution_api import registry
-from polypod_execution_api.access import Db, LockedTi, OwnTi, Who, fail
+from polypod_execution_api.access import Caller, Db, LockedTi, OwnTi, Who, fail
 from polypod_execution_api.models import DagRun, TaskInstance
 from polypod_execution_api.schemas import (
     Breadcrumbs,
@@ -48,9 +48,9 @@ def run(ti: LockedTi, payload: Running, db: Db) -> RunContext:
     ti.end_date = None
     ti.last_heartbeat_at = datetime.now(UTC)
     return RunContext(
-        dag_run=DagRunOut.model_validate(db.get_one(DagRun, (ti.dag_id, ti.run_id))),
+        dag_run=DagRunOut.model_validate(db.get_one(DagRun, (ti.namespace, ti.dag_id, ti.run_id))),
         max_tries=ti.max_tries,
-        xcom_keys_to_clear=registry.xcom_keys(db, ti.dag_id, ti.run_id, ti.task_id, ti.map_index),
+        xcom_keys_to_clear=registry.xcom_keys(db, ti),
         should_retry=ti.try_number <= ti.max_tries,
         arg_bindings=ti.arg_bindings,
     )
@@ -111,6 +111,7 @@ def skip_downstream(ti: OwnTi, payload: SkipDownstream, db: Db) -> None:
     for item in payload.tasks:
         task_id, map_index = (item, -1) if isinstance(item, str) else item
         queued = update(TaskInstance).where(
+            TaskInstance.namespace == ti.namespace,
             TaskInstance.dag_id == ti.dag_id,
             TaskInstance.run_id == ti.run_id,
             TaskInstance.task_id == task_id,
@@ -123,8 +124,10 @@ def skip_downstream(ti: OwnTi, payload: SkipDownstream, db: Db) -> None:
 @router.get("/{task_instance_id}/previous-successful-dagrun")
 def previous_successful_dagrun(ti: OwnTi, db: Db) -> PreviousSuccess:
     """Return the times of the Dag's last successful run before this one, nothing but nulls if there is none."""
-    current = db.get_one(DagRun, (ti.dag_id, ti.run_id))
-    statement = select(DagRun).where(DagRun.dag_id == ti.dag_id, DagRun.state == "success")
+    current = db.get_one(DagRun, (ti.namespace, ti.dag_id, ti.run_id))
+    statement = select(DagRun).where(
+        DagRun.namespace == ti.namespace, DagRun.dag_id == ti.dag_id, DagRun.state == "success"
+    )
     if current.logical_date is not None:
         statement = statement.where(DagRun.logical_date < current.logical_date)
     found = db.scalars(statement.order_by(DagRun.logical_date.desc()).limit(1)).first()
@@ -144,6 +147,13 @@ def validate_inlets_and_outlets(ti: OwnTi) -> InactiveAssets:
     return InactiveAssets()
 
 
+SAME_RUN = and_(
+    DagRun.namespace == TaskInstance.namespace,
+    DagRun.dag_id == TaskInstance.dag_id,
+    DagRun.run_id == TaskInstance.run_id,
+)
+
+
 class Filter(BaseModel):
     """The query of `count` and `states`."""
 
@@ -154,11 +164,15 @@ class Filter(BaseModel):
     logical_dates: list[datetime] | None = None
     run_ids: list[str] | None = None
 
-    def statement(self) -> Select[TaskInstance]:
+    def statement(self, who: Caller) -> Select[TaskInstance]:
         """Return the query; refuses a task group, which only a Dag's own definition knows."""
         if self.task_group_id is not None:
             fail(404, "not_found", f"task group {self.task_group_id!r} is not known: only Airflow knows a Dag's groups")
-        statement = select(TaskInstance).where(TaskInstance.dag_id == self.dag_id, TaskInstance.archived.is_(False))
+        statement = select(TaskInstance).where(
+            TaskInstance.namespace == who.ti.namespace,
+            TaskInstance.dag_id == self.dag_id,
+            TaskInstance.archived.is_(False),
+        )
         if self.map_index is not None:
             statement = statement.where(TaskInstance.map_index == self.map_index)
         if self.task_ids:
@@ -166,8 +180,7 @@ class Filter(BaseModel):
         if self.run_ids:
             statement = statement.where(TaskInstance.run_id.in_(self.run_ids))
         if self.logical_dates:
-            same_run = (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id)
-            statement = statement.join(DagRun, same_run).where(DagRun.logical_date.in_(self.logical_dates))
+            statement = statement.join(DagRun, SAME_RUN).where(DagRun.logical_date.in_(self.logical_dates))
         return statement
 
 
@@ -179,7 +192,7 @@ class CountFilter(Filter):
 def count(query: Annotated[CountFilter, Query()], db: Db, who: Who) -> int:
     """Count the task instances of the caller's Dag that fit; the state "null" stands for none."""
     who.require_own_dag(query.dag_id)
-    statement = query.statement()
+    statement = query.statement(who)
     if query.states:
         state = TaskInstance.state
         named = state.in_([name for name in query.states if name != "null"])
@@ -192,7 +205,7 @@ def states(query: Annotated[Filter, Query()], db: Db, who: Who) -> TaskStates:
     """Return run → task → state; a mapped task's name has its index appended."""
     who.require_own_dag(query.dag_id)
     by_run: dict[str, dict[str, str | None]] = {}
-    for instance in db.scalars(query.statement()):
+    for instance in db.scalars(query.statement(who)):
         mapped = f"_{instance.map_index}" if instance.map_index >= 0 else ""
         by_run.setdefault(instance.run_id, {})[instance.task_id + mapped] = instance.state
     return TaskStates(task_states=by_run)
@@ -203,6 +216,7 @@ def breadcrumbs(dag_id: str, run_id: str, db: Db, who: Who) -> Breadcrumbs:
     """Return what has ended in a run so far."""
     who.require_own_dag(dag_id)
     statement = select(TaskInstance).where(
+        TaskInstance.namespace == who.ti.namespace,
         TaskInstance.dag_id == dag_id,
         TaskInstance.run_id == run_id,
         TaskInstance.archived.is_(False),
@@ -233,11 +247,11 @@ def previous(
 ) -> PreviousTi | None:
     """Return the task's last instance, before `logical_date` if that is given."""
     who.require_own_dag(dag_id)
-    same_run = (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id)
     statement = (
         select(TaskInstance, DagRun.logical_date)
-        .join(DagRun, same_run)
+        .join(DagRun, SAME_RUN)
         .where(
+            TaskInstance.namespace == who.ti.namespace,
             TaskInstance.dag_id == dag_id,
             TaskInstance.task_id == task_id,
             TaskInstance.map_index == map_index,

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.orm import Session
 
-from polypod_execution_api.access import Db, Who, fail
+from polypod_execution_api.access import Caller, Db, Who, fail
 from polypod_execution_api.models import DagRun, XCom
 
 router = APIRouter(prefix="/xcoms/{dag_id}/{run_id}/{task_id}", tags=["XComs"])
@@ -31,13 +31,16 @@ class GetQuery(BaseModel):
 
 
 def _select(
-    db: Session, dag_id: str, run_id: str, task_id: str, key: str, include_prior_dates: bool = False
+    db: Session, who: Caller, dag_id: str, run_id: str, task_id: str, key: str, include_prior_dates: bool = False
 ) -> Select[XCom]:
-    statement = select(XCom).where(XCom.dag_id == dag_id, XCom.task_id == task_id, XCom.key == key)
-    run = db.get(DagRun, (dag_id, run_id))
+    statement = select(XCom).where(
+        XCom.namespace == who.ti.namespace, XCom.dag_id == dag_id, XCom.task_id == task_id, XCom.key == key
+    )
+    run = db.get(DagRun, (who.ti.namespace, dag_id, run_id))
     if include_prior_dates and run is not None and run.logical_date is not None:
-        same_run = (DagRun.dag_id == XCom.dag_id) & (DagRun.run_id == XCom.run_id)
-        earlier = statement.join(DagRun, same_run).where(DagRun.logical_date <= run.logical_date)
+        earlier = statement.join(
+            DagRun, and_(DagRun.namespace == XCom.namespace, DagRun.dag_id == XCom.dag_id, DagRun.run_id == XCom.run_id)
+        ).where(DagRun.logical_date <= run.logical_date)
         return earlier.order_by(DagRun.logical_date.desc(), XCom.map_index)
     return statement.where(XCom.run_id == run_id).order_by(XCom.map_index)
 
@@ -50,7 +53,7 @@ def _json(raw: str) -> Response:
 def get_item(dag_id: str, run_id: str, task_id: str, key: str, offset: int, db: Db, who: Who) -> Response:
     """Return the value at a place among a mapped task's XComs; a negative place counts from the end."""
     who.require_own_run(dag_id, run_id)
-    found = db.scalars(_select(db, dag_id, run_id, task_id, key)).all()
+    found = db.scalars(_select(db, who, dag_id, run_id, task_id, key)).all()
     try:
         return _json(found[offset].value)
     except IndexError:
@@ -65,7 +68,7 @@ def get_slice(
     who.require_own_run(dag_id, run_id)
     if query.step == 0:
         fail(400, "invalid_request", "step must not be 0")
-    found = db.scalars(_select(db, dag_id, run_id, task_id, key, query.include_prior_dates)).all()
+    found = db.scalars(_select(db, who, dag_id, run_id, task_id, key, query.include_prior_dates)).all()
     values = [item.value for item in found][query.start : query.stop : query.step]
     return _json("[" + ",".join(values) + "]")
 
@@ -78,7 +81,7 @@ def head(
     who.require_own_run(dag_id, run_id)
     if map_index is not None:
         fail(400, "invalid_request", "map_index cannot be given in a HEAD request")
-    statement = _select(db, dag_id, run_id, task_id, key).order_by(None)
+    statement = _select(db, who, dag_id, run_id, task_id, key).order_by(None)
     number = db.scalar(select(func.count()).select_from(statement.subquery()))
     response.headers["Content-Range"] = f"map_indexes {number}"
 
@@ -89,7 +92,7 @@ def get(
 ) -> Response:
     """Return one XCom."""
     who.require_own_run(dag_id, run_id)
-    statement = _select(db, dag_id, run_id, task_id, key, query.include_prior_dates)
+    statement = _select(db, who, dag_id, run_id, task_id, key, query.include_prior_dates)
     if query.offset is None:
         found = db.scalars(statement.where(XCom.map_index == query.map_index).limit(1)).first()
     else:
@@ -116,6 +119,7 @@ def post(
     """Leave a value; one that is there already is replaced."""
     who.require_own_task(dag_id, run_id, task_id)
     values = {
+        "namespace": who.ti.namespace,
         "dag_id": dag_id,
         "run_id": run_id,
         "task_id": task_id,
@@ -134,6 +138,7 @@ def remove(dag_id: str, run_id: str, task_id: str, key: str, db: Db, who: Who, m
     who.require_own_task(dag_id, run_id, task_id)
     db.execute(
         delete(XCom).where(
+            XCom.namespace == who.ti.namespace,
             XCom.dag_id == dag_id,
             XCom.run_id == run_id,
             XCom.task_id == task_id,
