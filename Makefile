@@ -40,9 +40,12 @@ postgres:
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; } >/dev/null 2>&1 || { \
 	  echo "PostgreSQL is missing; install it (Debian: apt install postgresql)" >&2; exit 2; }; }
 
-examples: toolchains examples/sales/go/dist/sales examples/sales/jvm/target/.built examples/sales/typescript/dist/bundle.mjs ## build the sales example
+examples: toolchains examples/hello/go/dist/hello examples/sales/go/dist/sales examples/sales/jvm/target/.built examples/sales/typescript/dist/bundle.mjs ## build the examples
 
 conformance: toolchains sdks/conformance/go/dist/.built sdks/conformance/java/target/.built sdks/conformance/typescript/dist/bundle.mjs
+
+examples/hello/go/dist/hello: $(GO_SOURCES) $(wildcard examples/hello/go/*.go examples/hello/go/go.*)
+	cd examples/hello/go && go tool polypod-go-pack -o dist/hello .
 
 examples/sales/go/dist/sales: $(GO_SOURCES) $(wildcard examples/sales/go/*.go examples/sales/go/go.*)
 	cd examples/sales/go && go tool polypod-go-pack -o dist/sales .
@@ -107,9 +110,10 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_operator -p polypod_execution_api -p polypod_cli
-	$(BIN)/mypy tests/{conftest,run_all}.py tests/{support,unit,api,cli,docs,swap,faults,cluster} bench sdks docs examples
+	$(BIN)/mypy tests/{conftest,run_all}.py tests/{support,unit,api,cli,docs,chart,swap,faults,cluster} bench sdks docs examples charts
 	$(BIN)/lint-imports --no-cache
-	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
+	$(BIN)/helm lint --quiet --strict charts/polypod
+	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/hello/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
 	cd launcher && go vet ./...
 
 test: setup examples conformance launcher image-files airflow postgres cluster-programs ## run every test
@@ -133,6 +137,7 @@ generated: setup ## write anew what is generated
 	$(BIN)/python sdks/generate_table.py
 	$(BIN)/python docs/generate_reasons.py
 	$(BIN)/python -m polypod_crds.crd
+	$(BIN)/python charts/generate.py
 
 # What the images hold beside a base image with Python: wheels for their platform, our own rooms, bytecode.
 # No command runs in an image while it is built, so one machine makes them for every architecture.
@@ -166,7 +171,7 @@ lock: setup ## resolve the dependencies anew
 	$(BIN)/uv pip compile -q tests/airflow_env/airflow.in --generate-hashes --no-emit-index-url --no-header -o tests/airflow_env/airflow.lock
 
 clean: ## remove what was built here
-	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/sales/*/{target,dist,node_modules}
+	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
 .PHONY: cluster-programs bench-pods bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import yaml
 from cluster import polypod, programs
 from cluster.__main__ import name_of_checkout
 from cluster.node import Node
@@ -47,20 +48,21 @@ class Cluster:
         except (RuntimeError, NotReady, OSError, subprocess.SubprocessError) as error:
             self.problem = error
 
-    @property
-    def kubectl_path(self) -> str:
-        return (shutil.which("kubectl") or "kubectl") if self.given else str(programs.CACHE / "bin" / "kubectl")
+    def kubectl(self, *arguments: str) -> None:
+        self.run("kubectl", *arguments)
 
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> None:
-        """Run kubectl, print the command, and show what it says.
+    def run(self, *command: str) -> None:
+        """Run kubectl or helm, print the command, and show what it says.
 
         Raises:
             RuntimeError: it failed.
         """
-        shown = shlex.join(["kubectl", *arguments])
+        shown = shlex.join(command)
         print(f"\n$ {shown}", flush=True)
         environ = {**os.environ, "KUBECONFIG": self.given or str(self.node.kubeconfig)}
-        done = subprocess.run([self.kubectl_path, *arguments], env=environ, input=stdin, text=True, check=False)
+        folders = [str(ROOT / ".venv/bin"), *([] if self.given else [str(programs.CACHE / "bin")])]
+        environ["PATH"] = os.pathsep.join([*folders, environ["PATH"]])
+        done = subprocess.run(command, env=environ, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{shown} failed with exit code {done.returncode}")
 
@@ -83,17 +85,17 @@ def on_cluster(cluster: Cluster) -> None:
     print("\n== On Kubernetes: Polypod, and an image for each language that holds nothing else ==", flush=True)
     work = ROOT / "build" / "demo"
     work.mkdir(parents=True, exist_ok=True)
-    own = {name: names[name] for name in polypod.OWN}
-    (work / "polypod.yaml").write_text(polypod.manifests(own))
-    routing = (polypod.SALES / "cluster-routing.yaml").read_text()
-    for name, image in names.items():
-        routing = routing.replace(f" {name}:1.0", f" {image}")
-    (work / "routing.yaml").write_text(routing)
-    cluster.kubectl("apply", "--server-side", "-f", "crds/taskruns.yaml")
-    cluster.kubectl("apply", "-f", "build/demo/polypod.yaml")
-    cluster.kubectl("apply", "-f", "build/demo/routing.yaml")
-    for deployment in ("polypod-api", "polypod-operator"):
-        cluster.kubectl("-n", "polypod-system", "rollout", "status", f"deployment/{deployment}", "--timeout=180s")
+    routing = yaml.safe_load((polypod.SALES / "cluster-routing.yaml").read_text())
+    values = {**polypod.image_values(names), "routing": {
+        key: yaml.safe_load(re.sub(r"(sales-[a-z]+):1\.0", lambda found: names[found[1]], text))
+        for key, text in routing["data"].items()
+    }}  # fmt: skip
+    if not cluster.given:
+        # nobody makes volumes there
+        values["executionApi"]["persistence"] = {"enabled": False}
+    (work / "values.yaml").write_text(yaml.safe_dump(values))
+    cluster.run("helm", "upgrade", "--install", "polypod", "charts/polypod", "--namespace", polypod.NAMESPACE,
+                "--create-namespace", "--wait", "--values", "build/demo/values.yaml")  # fmt: skip
     namespace = "sales"
     (work / "namespace.yaml").write_text(
         f"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {namespace}\n"
@@ -112,6 +114,7 @@ def on_cluster(cluster: Cluster) -> None:
         "-m",
         "polypod_execution_api.main",
         "xcoms",
+        f"--namespace={namespace}",
         "--dag-id",
         "sales",
         "--run-id",
@@ -143,10 +146,11 @@ def main() -> int:
         return 1
     print(f"\nThat took {time.monotonic() - started:.0f} s.", end=" ")
     if cluster.given:
-        print("To remove it: kubectl delete namespace sales polypod-system; kubectl delete -f crds/taskruns.yaml")
+        print("To remove it: helm -n polypod-system uninstall polypod; kubectl delete namespace sales polypod-system;")
+        print("  kubectl delete crd taskruns.polypod.dev")
         return 0
     print("The cluster stays up. Look around:")
-    print(f"  export KUBECONFIG={cluster.node.kubeconfig} PATH={cluster.node.bin}:$PATH")
+    print(f"  export KUBECONFIG={cluster.node.kubeconfig} PATH={cluster.node.bin}:{ROOT}/.venv/bin:$PATH")
     print("  kubectl -n sales describe taskrun report")
     print("  kubectl explain taskrun.spec")
     print("and when you are done: make cluster-down")

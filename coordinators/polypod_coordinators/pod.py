@@ -170,7 +170,9 @@ def _send(outcome: Outcome, pod: PodConfig) -> None:
     problem = ""
     while time.monotonic() < give_up:
         try:
-            headers = {"authorization": f"Bearer {_read(pod.pod_token_file).decode('ascii').strip()}"}
+            # a new connection each time: behind the address there may be operators that do not lead
+            token = _read(pod.pod_token_file).decode("ascii").strip()
+            headers = {"authorization": f"Bearer {token}", "connection": "close"}
             answer = pool.request("POST", pod.outcome_url, body=encode(outcome), headers=headers)
             if answer.status in (204, 404):
                 # 404: an operator that knows nothing of this pod will learn it from the kubelet

@@ -27,7 +27,7 @@ _PAGE = 500
 _CALLS = 64
 """Connections for calls at once."""
 _BUFFER = 1 << 20
-_TIMEOUT = aiohttp.ClientTimeout(total=30)
+_TIMEOUT, _SHORT = aiohttp.ClientTimeout(total=30), aiohttp.ClientTimeout(total=3)
 _LONGEST_WAIT = 30
 """Seconds that are waited at most when the API server asks for it (Retry-After)."""
 
@@ -103,6 +103,27 @@ class KubernetesApi:
         """
         answer = await self.send(method, path, body, params=params, content_type=content_type)
         found: dict[str, Any] = msgspec.json.decode(answer)
+        return found
+
+    async def once(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Send one call, once, and return the object of the answer: for what is late as soon as it waits.
+
+        Raises:
+            ApiError: the answer was an error, or there was none.
+        """
+        data = None if body is None else msgspec.json.encode(body)
+        try:
+            async with self._request(method, path, data, None, "application/json", _SHORT) as answer:
+                raw = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._counted(method, path, 0)
+            raise ApiError(0, "Unreachable", str(error) or type(error).__name__) from None
+        self._counted(method, path, answer.status)
+        if answer.status >= 400:
+            if answer.status == 401:
+                self._token_read = 0.0
+            raise _error(answer.status, raw)
+        found: dict[str, Any] = msgspec.json.decode(raw)
         return found
 
     async def send(

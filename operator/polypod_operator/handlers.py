@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +14,11 @@ from aiohttp import web
 
 from polypod_operator.api import ApiError
 from polypod_operator.controller import WORKERS, Controller
+from polypod_operator.health import Health
+from polypod_operator.leader import Leader
 from polypod_operator.outcomes import Outcomes, serve
 
+log = logging.getLogger("polypod.operator")
 RETRY_START = 3.0
 
 
@@ -22,50 +28,104 @@ class Addresses:
 
     outcomes: str = ""
     metrics: str = ""
+    health: str = ""
 
 
-def register(
-    registry: kopf.OperatorRegistry, controller: Controller, routing: tuple[str, str], addresses: Addresses
-) -> None:
-    """Register the handlers; `routing` is the namespace and name of the routing ConfigMap."""
-    tasks: list[asyncio.Task[None]] = []
-    servers: list[web.AppRunner] = []
+class Operator:
+    """An operator's life: it stands by until it leads, then works until it ends."""
+
+    def __init__(
+        self, controller: Controller, routing: tuple[str, str], lease: tuple[str, str] | None, identity: str
+    ) -> None:
+        """Prepare.
+
+        Args:
+            routing: the namespace and name of the routing ConfigMap.
+            lease: the namespace and name of the Lease of whom leads; None if there is no other operator.
+            identity: who we are, for the lease.
+        """
+        self.controller, self.routing = controller, routing
+        self.health = Health(controller.watches)
+        self.outcomes = Outcomes(controller.api, controller.told)
+        # what is under way must not reach the API server any more: nothing is tidied up
+        self.leader = Leader(controller.api, lease, identity, lost=lambda: os._exit(1)) if lease is not None else None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._servers: list[web.AppRunner] = []
+
+    async def begin(self, addresses: Addresses) -> None:
+        """Open what others reach us by, and stand by."""
+        await self.controller.api.open()
+        for application, address in (
+            (self.health.application(), addresses.health),
+            (self.controller.metrics.application(), addresses.metrics),
+            (self.outcomes.application(), addresses.outcomes),
+        ):
+            if address:
+                self._servers.append(await serve(application, address))
+        self._keep("the operator's work", self._live())
+
+    def _keep(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.append(task)
+        self.health.watch_over(task)
+        return task
+
+    async def _live(self) -> None:
+        if self.leader is not None:
+            # a standby is as ready as it can be
+            self.health.ready = True
+            await self.leader.acquire()
+            self.health.ready = False
+            self._keep("the lease", self.leader.keep())
+        while True:
+            try:
+                await self.controller.start(self.routing)
+                break
+            except ApiError as error:
+                hint = "; apply crds/taskruns.yaml first" if error.status == 404 else ""
+                log.error("the objects cannot be read: %s%s", error, hint)
+                await asyncio.sleep(RETRY_START)
+        await self.outcomes.prepare()
+        self.outcomes.open = True
+        workers = [self._keep("a worker", self.controller.work()) for _ in range(WORKERS)]
+        watches = [self._keep(f"the watch of {watch.plural}", watch.run()) for watch in self.controller.watches]
+        self.controller.metrics.leading.set(1)
+        self.health.ready = True
+        await asyncio.gather(*workers, *watches)
+
+    async def end(self) -> None:
+        """Stop; another operator may lead as soon as nothing of ours is under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.leader is not None:
+            await self.leader.release()
+        for server in self._servers:
+            await server.cleanup()
+        await self.controller.api.close()
+
+
+def register(registry: kopf.OperatorRegistry, operator: Operator, addresses: Addresses) -> None:
+    """Register the handlers."""
 
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
         # neither namespaces nor CRDs are looked for: so it needs no permission for that
         settings.scanning.disabled = True
-        settings.watching.field_selectors["configmaps"] = f"metadata.name={routing[1]}"
+        settings.watching.field_selectors["configmaps"] = f"metadata.name={operator.routing[1]}"
         settings.networking.enforce_retry_after = True
         settings.networking.error_backoffs = (0.2, 0.5, 1, 2, 4, 8)
-        await controller.api.open()
-        try:
-            await controller.start(routing)
-        except ApiError as error:
-            hint = "; apply crds/taskruns.yaml first" if error.status == 404 else ""
-            raise kopf.TemporaryError(f"the objects cannot be read: {error}{hint}", delay=RETRY_START) from None
-        if addresses.metrics:
-            servers.append(await serve(controller.metrics.application(), addresses.metrics))
-        if addresses.outcomes:
-            outcomes = Outcomes(controller.api, controller.told)
-            await outcomes.prepare()
-            servers.append(await serve(outcomes.application(), addresses.outcomes))
-        tasks.extend(asyncio.create_task(controller.work()) for _ in range(WORKERS))
-        for watch in controller.watches:
-            tasks.append(asyncio.create_task(watch.run()))
+        await operator.begin(addresses)
 
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for server in servers:
-            await server.cleanup()
-        await controller.api.close()
+        await operator.end()
 
     @kopf.on.event("", "v1", "configmaps", registry=registry)
     async def config_map(event: kopf.RawEvent, namespace: str | None, name: str | None, **_: Any) -> None:
-        if (namespace, name) == routing:
+        leads = operator.leader is None or operator.leader.leading
+        if (namespace, name) == operator.routing and leads:
+            # a standby reads it when it begins to lead
             raw = None if event["type"] == "DELETED" else event["object"]
-            await controller.saw_routing(raw, f"{routing[0]}/{routing[1]}")
+            await operator.controller.saw_routing(raw, "/".join(operator.routing))

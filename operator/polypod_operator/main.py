@@ -7,6 +7,8 @@ import asyncio
 import gc
 import logging
 import os
+import secrets
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ import kopf
 
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.controller import Controller
-from polypod_operator.handlers import Addresses, register
+from polypod_operator.handlers import Addresses, Operator, register
 from polypod_operator.metrics import Metrics
 from polypod_operator.pod import Settings
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     try:
-        connection = _connect()
+        connection = connect()
         minor = asyncio.run(_server_version(connection))
     except (kopf.LoginError, ApiError, OSError) as error:
         print(f"polypod-operator: the Kubernetes API cannot be used: {error}", file=sys.stderr)
@@ -56,13 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     metrics = Metrics()
     controller = Controller(KubernetesApi(connection, metrics.called), settings, options.namespace, metrics)
     registry = kopf.OperatorRegistry()
-    addresses = Addresses(outcomes=options.outcome_address, metrics=options.metrics_address)
-    register(registry, controller, (options.routing_namespace, options.routing_name), addresses)
+    addresses = Addresses(options.outcome_address, options.metrics_address, options.health_address)
+    # a container that is started anew has the same host name, and is another process all the same
+    identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+    operator = Operator(controller, (options.routing_namespace, options.routing_name), options.lease, identity)
+    register(registry, operator, addresses)
 
     @kopf.on.login(registry=registry)
     def login(**_: object) -> kopf.ConnectionInfo:
         # asked for again when the API server no longer takes the token: by then the kubelet has renewed it
-        return _connect()
+        return connect()
 
     # what is here now stays; and thousands of TaskRuns must not be searched for cycles at each few hundred new objects
     gc.freeze()
@@ -74,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # the routing is all that kopf watches
         namespaces=[options.routing_namespace],
         standalone=True,
-        liveness_endpoint=f"http://{options.health_address}/healthz" if options.health_address else None,
     )
     return 0
 
@@ -91,13 +95,21 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--image-volumes", choices=["auto", "yes", "no"], default="auto", help="mount artifact images, or copy them")
     add("--task-log-level", default="INFO", help="what runtimes are told to log")
     add("--task-log-format", choices=["json", "console"], default="json", help="of the bridge's log in the pod")
+    add("--lease", type=_lease, help="NAMESPACE/NAME of the Lease by which one of several operators leads")
     add("--log-format", choices=["json", "plain"], default="json", help="of the operator's own log")
     add("--log-level", default="INFO", help="of the operator's own log")
     add("--outcome-url", default="", help="where bridges send their outcomes to: the URL of --outcome-address")
     add("--outcome-address", default="", help="HOST:PORT that takes the outcomes of bridges, at /outcomes")
     add("--metrics-address", default="", help="HOST:PORT that answers /metrics")
-    add("--health-address", default="", help="HOST:PORT that answers /healthz")
+    add("--health-address", default="", help="HOST:PORT that answers /healthz and /readyz")
     return parser.parse_args(arguments)
+
+
+def _lease(text: str) -> tuple[str, str]:
+    namespace, slash, name = text.partition("/")
+    if not (namespace and slash and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/NAME")
+    return namespace, name
 
 
 def _own_namespace() -> str:
@@ -107,7 +119,12 @@ def _own_namespace() -> str:
         return os.environ.get("POLYPOD_NAMESPACE", "polypod-system")
 
 
-def _connect() -> kopf.ConnectionInfo:
+def connect() -> kopf.ConnectionInfo:
+    """Return how to reach the cluster: as its service account, or by KUBECONFIG.
+
+    Raises:
+        kopf.LoginError: neither is here.
+    """
     settings = kopf.OperatorSettings()
     found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
     if found is None:

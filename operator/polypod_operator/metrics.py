@@ -24,7 +24,7 @@ from polypod_operator.queues import Queues
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 _RESOURCE = re.compile(r"^/apis?/(?:v1|[^/]+/[^/]+)(?:/namespaces/[^/]+)?/([a-z]+)(?:/[^/]+(/status)?)?")
-_VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get"}
+_VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete", "GET": "get"}
 
 
 class Metrics:
@@ -68,6 +68,7 @@ class Metrics:
         )
         self.routing_valid = Gauge("polypod_routing_valid", "1 if the routing ConfigMap is valid.", registry=own)
         self.task_runs = Gauge("polypod_taskruns_active", "TaskRuns that have not finished.", registry=own)
+        self.leading = Gauge("polypod_leading", "1 if this operator leads.", registry=own)
         self.outcomes = Counter(
             "polypod_outcomes_received", "Outcomes that bridges have sent.", ["result"], registry=own
         )

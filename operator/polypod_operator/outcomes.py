@@ -27,7 +27,7 @@ class Outcomes:
     """Takes outcomes at `POST /outcomes`."""
 
     def __init__(self, api: KubernetesApi, take: Callable[[PodClaims, Outcome], bool]) -> None:
-        """Prepare.
+        """Prepare. While `open` is False, callers are told to ask again.
 
         Args:
             take: takes an outcome over; returns False if the pod is none of those that we know.
@@ -36,6 +36,7 @@ class Outcomes:
         self._take = take
         self._keys: ClusterKeys | None = None
         self._keys_read = 0.0
+        self.open = False
         self._reading = asyncio.Lock()
 
     def application(self) -> web.Application:
@@ -51,6 +52,9 @@ class Outcomes:
             log.warning("the cluster's keys cannot be read: %s", error)
 
     async def _post(self, request: web.Request) -> web.Response:
+        if not self.open:
+            # a standby, or one that has not read everything yet
+            return web.Response(status=503, text="this operator does not lead; ask again")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return web.Response(status=401, text="send the pod's token as 'Authorization: Bearer …'")

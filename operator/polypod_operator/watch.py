@@ -79,6 +79,8 @@ class Watch:
         self._restarted = restarted
         self._version = ""
         self._listed_at = 0.0
+        self.heard = 0.0
+        """When something was heard last, by the loop's clock; 0 before the first list."""
 
     async def list(self) -> None:
         """Read everything; the watch goes on from there.
@@ -98,7 +100,7 @@ class Watch:
             await asyncio.sleep(0)
         await self.sink.listed(seen, self.namespace)
         self._version = version
-        self._listed_at = asyncio.get_running_loop().time()
+        self._listed_at = self.heard = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
         """Watch for ever, after the first `list`."""
@@ -133,6 +135,7 @@ class Watch:
             async with self.api.stream(self._path, params, _SILENCE) as lines:
                 opened = True
                 async for line in lines:
+                    self.heard = asyncio.get_running_loop().time()
                     self._take(msgspec.json.decode(line, type=_Event))
         except TimeoutError:
             return "silent"

@@ -66,6 +66,11 @@ def _empty(folder: Path) -> Path:
     return made
 
 
+POLYPOD_NAMESPACE: Raw = {
+    "apiVersion": "v1",
+    "kind": "Namespace",
+    "metadata": {"name": polypod.NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+}
 COORDINATORS: dict[str, tuple[str, Raw]] = {
     "golang": ("executable.ExecutableCoordinator", {"executables_root": ["/opt/app/bin"]}),
     "jvm": ("java.JavaCoordinator", {"jars_root": ["/opt/app/jars"], "jvm_args": ["-XX:TieredStopAtLevel=1"]}),
@@ -86,6 +91,7 @@ class Lab:
                 shutil.which("kubectl") or str(programs.CACHE / "bin" / "kubectl"),
                 f"--kubeconfig={given}",
             ]
+            self.helm = polypod.Helm(Path(given))
         else:
             self.node = Node(secrets.token_hex(3))
 
@@ -95,8 +101,16 @@ class Lab:
             sweep()
             self.node.up(owner=os.getpid())
             self._kubectl = [str(self.node.bin / "kubectl"), f"--kubeconfig={self.node.kubeconfig}"]
+            self.helm = polypod.Helm(self.node.kubeconfig)
         self.images = names = self.push(built)
-        polypod.apply(self.kubectl, {name: names[name] for name in polypod.OWN})
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(POLYPOD_NAMESPACE))
+        self.values = {
+            **polypod.image_values(names),
+            # the routing is ours, and there is nobody here who makes volumes
+            "routing": {"create": False},
+        }
+        self.values["executionApi"] |= {"persistence": {"enabled": False}}
+        self.helm.install(self.values)
         self.routing = self.make_routing()
         self.put_routing(self.routing)
 

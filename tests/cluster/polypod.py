@@ -1,21 +1,28 @@
-"""Polypod on a cluster: our images, the language images of the tests and the demo, and the manifests."""
+"""Polypod on a cluster: our images, the language images of the tests and the demo, and the chart with the real helm."""
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cluster import images, programs
 from cluster.node import Node
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-OWN = ("operator", "bridge", "api")
+TARGETS = ("operator", "bridge", "api")
+OWN = (*TARGETS, "hello")
+CHART = ROOT / "charts" / "polypod"
+NAMESPACE = "polypod-system"
 
 
 def own_images() -> dict[str, Path]:
@@ -23,20 +30,21 @@ def own_images() -> dict[str, Path]:
     text = (ROOT / "Dockerfile").read_text()
     base = images.python_base()
     built = {}
-    for target in OWN:
+    for target in TARGETS:
         folder = f"build/image/{ARCH}/{target}"
         files = {folder: ROOT / folder}
         if target == "bridge":
             launcher = f"launcher/dist/polypod-launcher-{ARCH}"
             files[launcher] = ROOT / launcher
         built[target] = images.build(f"polypod-{target}", _only(text, target), files, target=target, base=base)
-    return built
+    hello = ROOT / "examples/hello/go/dist/hello"
+    return {**built, "hello": language_image("polypod-hello", {"opt/app/bin/hello": hello})}
 
 
 def _only(text: str, target: str) -> str:
     """Return a Dockerfile without the other targets, whose files are not in the context."""
     parts = re.split(r"(?m)^(?=FROM )", text)
-    return "".join(part for part in parts if not any(f" AS {name}\n" in part for name in OWN if name != target))
+    return "".join(part for part in parts if not any(f" AS {name}\n" in part for name in TARGETS if name != target))
 
 
 def language_image(name: str, files: Mapping[str, Path], path: str = "") -> Path:
@@ -132,13 +140,49 @@ def tree(root: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(root.iterdir())}
 
 
-def apply(kubectl: Callable[..., object], names: Mapping[str, str]) -> None:
-    """Apply the CRD and the manifests with our images under these names, and wait until both programs are ready."""
-    kubectl("apply", "--server-side", "-f", str(ROOT / "crds" / "taskruns.yaml"))
-    kubectl("wait", "--for=condition=Established", "crd/taskruns.polypod.dev", "--timeout=60s")
-    kubectl("apply", "-f", "-", stdin=manifests(names))
-    for deployment in ("polypod-api", "polypod-operator"):
-        kubectl("-n", "polypod-system", "rollout", "status", f"deployment/{deployment}", "--timeout=180s")
+def image_values(names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the chart's values that have it take our images under these names."""
+    where = {"operator": "operator", "bridge": "bridge", "api": "executionApi", "hello": "hello"}
+    found: dict[str, Any] = {}
+    for name, key in where.items():
+        repository, _, tag = names[name].rpartition(":")
+        found[key] = {"image": {"repository": repository, "tag": tag}}
+    return found
+
+
+class Helm:
+    """The real helm, on one cluster."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+
+    def __call__(self, *arguments: str, values: Mapping[str, Any] | None = None, check: bool = True) -> str:
+        """Run helm in our namespace; return what it prints.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        command = [str(Path(sys.executable).with_name("helm")), *arguments, "--namespace", NAMESPACE]
+        command += ["-f", "-"] if values is not None else []
+        with tempfile.TemporaryDirectory(prefix="polypod-helm-") as folder:
+            # nothing of the user's, and nothing is left behind
+            own = {f"HELM_{part}_HOME": folder for part in ("CACHE", "CONFIG", "DATA")}
+            done = subprocess.run(
+                command,
+                env={**os.environ, **own, "KUBECONFIG": str(self._kubeconfig)},
+                input=json.dumps(values) if values is not None else None,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
+        if check and done.returncode != 0:
+            raise RuntimeError(f"helm {' '.join(arguments)}: {done.stderr}{done.stdout}")
+        return done.stdout + done.stderr
+
+    def install(self, values: Mapping[str, Any]) -> None:
+        """Install the chart, or upgrade it, and wait until all is ready."""
+        self("upgrade", "--install", "polypod", str(CHART), "--wait", "--timeout=240s", values=values)
 
 
 def push(node: Node, layouts: Mapping[str, Path]) -> dict[str, str]:
@@ -165,11 +209,3 @@ def push_to(registry: str, layouts: Mapping[str, Path]) -> dict[str, str]:
 def image_name(layout: Path) -> str:
     repository, _, key = layout.name.rpartition("-")
     return f"{repository}:{key}"
-
-
-def manifests(names: Mapping[str, str]) -> str:
-    """Return the manifests with these images."""
-    text = (ROOT / "deploy" / "polypod.yaml").read_text()
-    for name, image in names.items():
-        text = text.replace(f"polypod-{name}:0.1.0", image)
-    return text

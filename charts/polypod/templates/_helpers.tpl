@@ -1,0 +1,69 @@
+{{/* Names: RELEASE-operator, RELEASE-api, RELEASE-routing. */}}
+{{- define "polypod.name" -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "polypod.routingName" -}}
+{{- .Values.routing.name | default (printf "%s-routing" (include "polypod.name" .)) -}}
+{{- end }}
+
+{{/* Labels: call with (list . "operator"). */}}
+{{- define "polypod.selector" -}}
+app.kubernetes.io/name: polypod-{{ index . 1 }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+{{- end }}
+
+{{- define "polypod.meta" -}}
+labels:
+  {{- include "polypod.selector" . | nindent 2 }}
+  app.kubernetes.io/part-of: polypod
+  app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
+  app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
+  helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Version }}
+  {{- with (index . 0).Values.extraLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with (index . 0).Values.extraAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* An image of ours: call with (list . .Values.operator.image). */}}
+{{- define "polypod.image" -}}
+{{- $values := (index . 0).Values -}}
+{{- if $values.registry }}{{ trimSuffix "/" $values.registry }}/{{ end }}{{ (index . 1).repository }}:{{ (index . 1).tag | default $values.tag | default (index . 0).Chart.AppVersion }}
+{{- end }}
+
+{{- define "polypod.executionApiUrl" -}}
+{{- if eq .Values.executionApi.mode "airflow" -}}
+{{- required "executionApi.airflow.url is needed with executionApi.mode airflow" .Values.executionApi.airflow.url -}}
+{{- else -}}
+http://{{ include "polypod.name" . }}-api.{{ .Release.Namespace }}.svc:8080/execution/
+{{- end -}}
+{{- end }}
+
+{{- define "polypod.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Where a pod may run, and with what images: call with (list . .Values.operator). */}}
+{{- define "polypod.placement" -}}
+{{- with (index . 0).Values.imagePullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with (index . 1).priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with (index . 1).nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with (index . 1).tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with (index . 1).affinity }}
+affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,40 @@
+{{/* What the operator does with TaskRuns and pods, in each namespace that it serves. */}}
+{{- define "polypod.operatorRules" }}
+rules:
+  - apiGroups: [polypod.dev]
+    resources: [taskruns]
+    verbs:
+      - get      # one whose write met another's, or that a list has left out
+      - list     # all, at the start and every ten minutes
+      - watch
+      - delete   # spec.ttlSecondsAfterFinished
+  - apiGroups: [polypod.dev]
+    resources: [taskruns/status]
+    verbs: [patch]     # the status is all that is written to a TaskRun
+  - apiGroups: [polypod.dev]
+    resources: [taskruns/finalizers]
+    verbs: [update]    # asked for by clusters that check blockOwnerDeletion: pods are owned by their TaskRun
+  - apiGroups: [""]
+    resources: [pods]
+    verbs:
+      - get      # one that is there already, or that a list has left out
+      - list
+      - watch
+      - create   # an attempt
+      - delete   # cancel, suspend, timeouts
+  - apiGroups: [""]
+    resources: [events]
+    verbs:
+      - create   # what a person should know
+      - list     # why a pod does not start: its volume cannot be mounted
+{{- end }}
+{{/* The Execution API: from a pod's token to the TaskRun that it may act for. */}}
+{{- define "polypod.apiRules" }}
+rules:
+  - apiGroups: [""]
+    resources: [pods]
+    verbs: [get]
+  - apiGroups: [polypod.dev]
+    resources: [taskruns]
+    verbs: [get]
+{{- end }}

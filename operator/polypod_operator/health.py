@@ -1,0 +1,52 @@
+"""Whether the operator is alive and of use: `GET /healthz` and `GET /readyz`. That one is answered, the loop turns."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from polypod_operator.watch import Watch
+
+STALE = 300.0
+"""Seconds without a word after which a watch is not alive: it lists anew long before, if it can."""
+
+
+class Health:
+    """What the probes ask for.
+
+    Attributes:
+        ready: True once this operator leads and has read everything, or knows that another one leads.
+        problem: why it is not alive; empty if it is.
+    """
+
+    def __init__(self, watches: list[Watch]) -> None:
+        self._watches = watches
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ready = False
+
+    def watch_over(self, task: asyncio.Task[None]) -> None:
+        """Have the operator not alive if a task that should never end does."""
+        self._tasks.append(task)
+
+    @property
+    def problem(self) -> str:
+        now = asyncio.get_running_loop().time()
+        ended = [task.get_name() for task in self._tasks if task.done()]
+        if ended:
+            return f"{', '.join(ended)} ended"
+        silent = [watch.plural for watch in self._watches if watch.heard and now - watch.heard > STALE]
+        return f"nothing was heard of {', '.join(silent)} for {STALE:.0f} s" if silent else ""
+
+    def application(self) -> web.Application:
+        application = web.Application()
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
+        return application
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        problem = self.problem
+        return web.Response(status=503 if problem else 200, text=problem or "ok")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        return web.Response(status=200 if self.ready else 503, text="ok" if self.ready else "not yet")

@@ -1,0 +1,171 @@
+"""The chart without a cluster: what it renders, refuses and names."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from polypod_operator.metrics import Metrics
+from prometheus_client import generate_latest
+from support.paths import ROOT
+
+CHART = ROOT / "charts" / "polypod"
+HELM = Path(sys.executable).with_name("helm")
+EVERYTHING: dict[str, Any] = {
+    "registry": "registry.example/team",
+    "imagePullPolicy": "IfNotPresent",
+    "imagePullSecrets": [{"name": "pull"}],
+    "extraLabels": {"team": "data"},
+    "extraAnnotations": {"example.com/owner": "data"},
+    "operator": {
+        "replicas": 2, "podDisruptionBudget": {"enabled": True}, "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "a", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}}, "serviceAccountAnnotations": {"a": "b"},
+    },
+    "executionApi": {"replicas": 2, "postgresql": {"existingSecret": "db"}, "serviceAccountAnnotations": {"a": "b"}},
+    "routing": {
+        "coordinators": {"x": {"classpath": "a.b.C", "image": "y"}}, "queue_to_coordinator": {"q": "x"},
+        "queue_to_image": {"q": "z"}, "queue_limits": {"q": 5}, "queue_overrides": {"q": {}}, "default_coordinator": "x",
+    },
+    "networkPolicy": {"metricsFrom": [{"podSelector": {}}], "tasks": {"enabled": True, "egress": [{}]}},
+    "metrics": {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")},
+}  # fmt: skip
+SETS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "everything": EVERYTHING,
+    "namespaces": {"namespaces": ["a", "b"], "networkPolicy": {"tasks": {"enabled": True}}},
+    "airflow": {"executionApi": {"mode": "airflow", "airflow": {"url": "http://airflow.airflow.svc:8080/execution/"}}},
+    "lean": {
+        "crds": {"install": False}, "rbac": {"create": False}, "hello": {"enabled": False},
+        "networkPolicy": {"enabled": False}, "routing": {"create": False, "name": "mine"},
+        "executionApi": {"persistence": {"enabled": False}},
+    },
+}  # fmt: skip
+OTHERS = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
+"""Kinds of the Prometheus operator, whose schemas are not Kubernetes' own."""
+
+
+def helm(*arguments: str, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    command = [str(HELM), *arguments, "--namespace", "polypod-system", "-f", "-"]
+    return subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, timeout=60, check=False)
+
+
+def rendered(values: dict[str, Any], version: str = "1.36.0") -> list[dict[str, Any]]:
+    done = helm("template", "polypod", str(CHART), f"--kube-version={version}", values=values)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_lint_finds_nothing(name: str) -> None:
+    done = helm("lint", "--strict", str(CHART), values=SETS[name])
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("version", ["1.29.0", kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("name", SETS)
+def test_what_is_rendered_is_what_kubernetes_knows(name: str, version: str) -> None:
+    documents = rendered(SETS[name], version)
+    assert len(documents) > 3
+    for document in documents:
+        if document["kind"] not in OTHERS:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_an_older_kubernetes_is_refused() -> None:
+    done = helm("template", "polypod", str(CHART), "--kube-version=1.28.9", values={})
+    assert "1.29" in done.stderr
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"operator": {"replica": 2}}, "operator: Additional property replica is not allowed"),
+        ({"operater": {}}, "Additional property operater is not allowed"),
+        ({"operator": {"replicas": "two"}}, "operator.replicas"),
+        ({"executionApi": {"mode": "both"}}, "executionApi.mode"),
+        ({"executionApi": {"mode": "airflow"}}, "executionApi.airflow.url is needed"),
+        ({"executionApi": {"replicas": 2}}, "needs PostgreSQL"),
+        ({"namespaces": "a"}, "namespaces"),
+    ],
+)
+def test_a_mistake_in_the_values_is_refused(values: dict[str, Any], said: str) -> None:
+    done = helm("template", "polypod", str(CHART), values=values)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    sys.path.insert(0, str(ROOT / "charts"))
+    import generate
+
+    for path, text in generate.generated().items():
+        assert path.read_text() == text, f"{path} differs: run `make generated`"
+
+
+def test_every_pod_of_ours_is_restricted_and_every_object_has_its_labels() -> None:
+    for document in rendered(EVERYTHING):
+        kind, metadata = document["kind"], document["metadata"]
+        hook = "helm.sh/hook" in (metadata.get("annotations") or {})
+        if (
+            kind not in {"CustomResourceDefinition", *OTHERS}
+            and not hook
+            and not metadata["name"].endswith("dashboard")
+        ):
+            assert metadata["labels"]["team"] == "data", (kind, metadata["name"])
+            assert metadata["annotations"]["example.com/owner"] == "data"
+        if kind in ("Deployment", "Job", "Pod"):
+            spec = document["spec"] if kind == "Pod" else document["spec"]["template"]["spec"]
+            assert spec["securityContext"]["runAsNonRoot"] is True
+            assert spec["imagePullSecrets"] == [{"name": "pull"}]
+            for container in spec["containers"]:
+                assert container["image"].startswith("registry.example/team/polypod-")
+                assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_with_namespaces_nothing_is_for_the_whole_cluster() -> None:
+    documents = rendered(SETS["namespaces"])
+    kinds = [document["kind"] for document in documents]
+    assert not {"ClusterRole", "ClusterRoleBinding"} & set(kinds)
+    assert {document["metadata"]["namespace"] for document in documents if document["kind"] == "Role"} == {
+        "a", "b", "polypod-system",
+    }  # fmt: skip
+    [operator] = [document for document in documents if document["metadata"]["name"] == "polypod-operator"
+                  and document["kind"] == "Deployment"]  # fmt: skip
+    arguments = operator["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert [item for item in arguments if item.startswith("--namespace=")] == ["--namespace=a", "--namespace=b"]
+
+
+def test_the_crd_stays_when_the_chart_goes() -> None:
+    [crd] = [document for document in rendered({}) if document["kind"] == "CustomResourceDefinition"]
+    assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    original = yaml.safe_load((ROOT / "crds/taskruns.yaml").read_text())
+    assert crd["spec"] == original["spec"]
+
+
+def test_every_metric_that_a_page_or_an_alert_names_is_one_that_the_operator_has() -> None:
+    metrics = Metrics()
+    metrics.places.put(("n", "a"), "q", (0.0, ("n", "a")), "holds")
+    scrape = generate_latest(metrics.registry).decode()
+    known = set(re.findall(r"(?m)^# TYPE (\S+)", scrape))
+    # a histogram's name, and those of its series
+    known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
+    named: set[str] = set()
+    for page in ("files/alerts.yaml", "files/dashboard.json"):
+        found = set(re.findall(r"\b(?:polypod|process)_[a-z_]+", (CHART / page).read_text()))
+        assert len(found) > 5
+        named |= found
+    assert named <= known, named - known
+    # and nothing that the operator counts is left out of sight
+    assert {
+        name for name in known if name.startswith("polypod_") and not name.endswith(("_bucket", "_sum", "_count"))
+    } <= {re.sub(r"_bucket$", "", name) for name in named}
