@@ -63,7 +63,7 @@ class Leader:
 
         Args:
             lease: its namespace and name.
-            identity: who we are: no other process ever has the same.
+            identity: who we are: no other process has the same at the same time.
             lost: called when we lead no more; it must end what we do at once.
         """
         self._api, self._namespace, self._name = api, *lease

@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     controller = Controller(KubernetesApi(connection, metrics.called), settings, options.namespace, metrics)
     registry = kopf.OperatorRegistry()
     addresses = Addresses(options.outcome_address, options.metrics_address, options.health_address)
-    # a container that is started anew has the same host name, and is another process all the same
-    identity = f"{socket.gethostname()}_{secrets.token_hex(4)}"
+    # in a pod, what was there before us under this name has ended, and we may lead at once
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{secrets.token_hex(4)}"
     operator = Operator(controller, (options.routing_namespace, options.routing_name), options.lease, identity)
     register(registry, operator, addresses)
 

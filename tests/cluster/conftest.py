@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from cluster.lab import Lab, Namespace
+from cluster.lab import Lab, Namespace, claim
 from cluster.node import Node
+from cluster.record import Record
 
 
 def may_run() -> bool:
     """Tell whether pods can run here; with CI=true they must."""
     return os.geteuid() == 0 or bool(os.environ.get("POLYPOD_TEST_KUBECONFIG")) or os.environ.get("CI") == "true"
+
+
+def need_own_node() -> None:
+    """Skip where no node of our own can be had; under CI it must be."""
+    if os.environ.get("CI") == "true":
+        assert not os.environ.get("POLYPOD_TEST_KUBECONFIG"), (
+            "with CI=true the tests make their own node: unset POLYPOD_TEST_KUBECONFIG"
+        )
+    elif os.environ.get("POLYPOD_TEST_KUBECONFIG") or os.geteuid() != 0:
+        pytest.skip("needs root and a node of our own")
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +44,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def node(lab: Lab) -> Node:
     """The node itself, for what reaches behind the API: processes, its disk, its network namespace."""
-    if lab.node is None:
-        assert os.environ.get("CI") != "true", (
-            "with CI=true the tests make their own node: unset POLYPOD_TEST_KUBECONFIG"
-        )
-        pytest.skip("needs a node of our own; POLYPOD_TEST_KUBECONFIG names another cluster")
+    need_own_node()
+    assert lab.node is not None
     return lab.node
 
 
@@ -45,3 +54,13 @@ def namespace(lab: Lab) -> Iterator[Namespace]:
     made = Namespace(lab)
     yield made
     made.delete()
+
+
+@pytest.fixture
+def record(lab: Lab, node: Node, namespace: Namespace) -> Iterator[Record]:
+    """An outside record that the tasks of a test write into."""
+    file, volume = lab.record(namespace.name)
+    lab.kubectl("apply", "-f", "-", stdin=json.dumps(volume))
+    namespace.apply(claim("record", f"record-{namespace.name}", "ReadWriteMany"))
+    yield Record(file, namespace)
+    lab.kubectl("delete", "persistentvolume", f"record-{namespace.name}", "--wait=false")

@@ -95,17 +95,21 @@ class Lab:
         else:
             self.node = Node(secrets.token_hex(3))
 
-    def up(self) -> None:
+    def start(self) -> None:
+        """Bring the cluster up, without Polypod, and push all images."""
         built = {**polypod.own_images(), **conformance_images(self.folder)}
         if self.node is not None:
             sweep()
             self.node.up(owner=os.getpid())
             self._kubectl = [str(self.node.bin / "kubectl"), f"--kubeconfig={self.node.kubeconfig}"]
             self.helm = polypod.Helm(self.node.kubeconfig)
-        self.images = names = self.push(built)
+        self.images = self.push(built)
+
+    def up(self) -> None:
+        self.start()
         self.kubectl("apply", "-f", "-", stdin=json.dumps(POLYPOD_NAMESPACE))
         self.values = {
-            **polypod.image_values(names),
+            **polypod.image_values(self.images),
             # the routing is ours, and there is nobody here who makes volumes
             "routing": {"create": False},
         }
@@ -177,13 +181,15 @@ class Lab:
         folder = self.node.folder / f"volume-{name}"
         folder.mkdir(mode=0o755)
         shutil.copy2(GO_ROOT / "conformance", folder / "conformance")
-        spec = {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadOnlyMany"],
-            "hostPath": {"path": str(folder)},
-            "storageClassName": "",
-        }
-        return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+        return _volume(name, folder, "ReadOnlyMany")
+
+    def disk(self, name: str) -> Raw:
+        """Return an empty volume on the node's disk, for whoever claims one first."""
+        assert self.node is not None
+        folder = self.node.folder / f"disk-{name}"
+        folder.mkdir()
+        folder.chmod(0o777)
+        return _volume(name, folder, "ReadWriteOnce")
 
     def record(self, name: str) -> tuple[Path, Raw]:
         """Return a file on the node's disk that tasks write into, and the volume that it is in."""
@@ -191,15 +197,12 @@ class Lab:
         folder = self.node.folder / f"record-{name}"
         folder.mkdir(mode=0o777)
         folder.chmod(0o777)
-        spec = {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadWriteMany"],
-            "hostPath": {"path": str(folder)},
-            "storageClassName": "",
-        }
-        return folder / "runs", {
-            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"record-{name}"}, "spec": spec,
-        }  # fmt: skip
+        return folder / "runs", _volume(f"record-{name}", folder, "ReadWriteMany")
+
+    def pod_ready(self, name: str) -> bool:
+        """Tell whether one of Polypod's own pods is ready."""
+        conditions = self.get("-n", polypod.NAMESPACE, "pod", name)["status"]["conditions"]
+        return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
     def operator_pod(self) -> str | None:
         """Return the name of the operator's pod that runs, None if none does."""
@@ -215,6 +218,27 @@ class Lab:
 
     def operator_logs(self) -> str:
         return self.kubectl("-n", "polypod-system", "logs", "deployment/polypod-operator", "--tail=-1").stdout
+
+
+def _volume(name: str, folder: Path, mode: str) -> Raw:
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": [mode],
+        "hostPath": {"path": str(folder)},
+        "storageClassName": "",
+    }
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+
+
+def claim(name: str, volume: str, mode: str) -> Raw:
+    """Return the claim of a volume."""
+    spec = {
+        "accessModes": [mode],
+        "storageClassName": "",
+        "volumeName": volume,
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
 
 
 class Namespace:

@@ -11,67 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cluster.lab import Lab, Namespace, rogue_env, task_run
+from cluster.lab import Lab, Namespace, task_run
 from cluster.node import NODE_NAME, Node
-
-
-@dataclass(frozen=True)
-class Record:
-    """What tasks themselves have written down, on the node's disk."""
-
-    file: Path
-    namespace: Namespace
-
-    def task_run(self, name: str, seconds: float, **spec: Any) -> dict[str, Any]:
-        """Return a TaskRun whose task notes its begin and its end, that many seconds later."""
-        template = rogue_env("recorded", ROGUE_NAME=name, ROGUE_RECORD="/record/runs", ROGUE_SECONDS=str(seconds))
-        [container] = template["spec"]["containers"]
-        container["volumeMounts"] = [{"name": "record", "mountPath": "/record"}]
-        template["spec"]["volumes"] = [{"name": "record", "persistentVolumeClaim": {"claimName": "record"}}]
-        return task_run(name, "rogue", "rogue", podTemplate=template, **spec)
-
-    def lines(self) -> list[tuple[float, str, str, str]]:
-        if not self.file.exists():
-            return []
-        rows = (line.split() for line in self.file.read_text().splitlines())
-        return [(float(when), what, name, run) for when, what, name, run in rows]
-
-    def begun(self) -> set[str]:
-        return {name for _, what, name, _ in self.lines() if what == "begin"}
-
-    def most_at_once(self) -> int:
-        running, most = 0, 0
-        for _, what, _, _ in sorted(self.lines()):
-            running += 1 if what == "begin" else -1
-            most = max(most, running)
-        return most
-
-
-@pytest.fixture
-def record(lab: Lab, node: Node, namespace: Namespace) -> Iterator[Record]:
-    """An outside record that the tasks of a test write into."""
-    file, volume = lab.record(namespace.name)
-    lab.kubectl("apply", "-f", "-", stdin=json.dumps(volume))
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "record"},
-        "spec": {
-            "accessModes": ["ReadWriteMany"],
-            "storageClassName": "",
-            "volumeName": f"record-{namespace.name}",
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    namespace.apply(claim)
-    yield Record(file, namespace)
-    lab.kubectl("delete", "persistentvolume", f"record-{namespace.name}", "--wait=false")
+from cluster.record import Record
 
 
 @pytest.fixture
@@ -98,6 +44,8 @@ def kill_operator(lab: Lab, node: Node) -> bool:
     if pids:
         assert pod is not None
         lab.kubectl("-n", "polypod-system", "delete", "pod", pod, "--force", "--grace-period=0", check=False)
+        # we know that it is dead; the next one need not wait until that is certain
+        lab.kubectl("-n", "polypod-system", "delete", "lease", "polypod-operator", "--ignore-not-found", check=False)
     return bool(pids)
 
 

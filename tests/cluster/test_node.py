@@ -10,18 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
-from cluster.conftest import may_run
+from cluster.conftest import need_own_node
 from cluster.node import Node, sweep
 
 UP = "import os, sys; from cluster.node import Node; Node(sys.argv[1]).up(owner=os.getpid())"
 
 
 def test_what_a_killed_run_has_left_is_swept_away() -> None:
-    elsewhere = os.environ.get("POLYPOD_TEST_KUBECONFIG") and os.environ.get("CI") != "true"
-    if elsewhere or not may_run():
-        pytest.skip("needs root and a node of our own")
+    need_own_node()
     node = Node(secrets.token_hex(3))
     tests = Path(__file__).resolve().parents[1]
     process = subprocess.Popen([sys.executable, "-c", UP, node.name], cwd=tests, start_new_session=True)

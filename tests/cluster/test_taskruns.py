@@ -12,7 +12,7 @@ import yaml
 from support.misbehaviours import MISBEHAVIOURS
 
 from cluster import polypod
-from cluster.lab import Lab, Namespace, rogue_env, task_run
+from cluster.lab import Lab, Namespace, claim, rogue_env, task_run
 from cluster.node import Node
 
 SECRETS: list[dict[str, Any]] = [
@@ -386,18 +386,7 @@ def test_artifacts_from_another_image(lab: Lab, namespace: Namespace) -> None:
 
 def test_artifacts_from_a_volume_claim(lab: Lab, node: Node, namespace: Namespace) -> None:
     node.kubectl("apply", "-f", "-", stdin=json.dumps(lab.volume(namespace.name)))
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "bundles"},
-        "spec": {
-            "accessModes": ["ReadOnlyMany"],
-            "storageClassName": "",
-            "volumeName": namespace.name,
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
-    namespace.apply(claim)
+    namespace.apply(claim("bundles", namespace.name, "ReadOnlyMany"))
     source = {"persistentVolumeClaim": "bundles", "mountPath": "/opt/app/bin"}
     template = {"spec": {"containers": [{"name": "task", "image": lab.images["empty"]}]}}
     namespace.run("claimed", "success", artifacts=source, podTemplate=template)

@@ -1,0 +1,88 @@
+"""The chart on a cluster of its own: installed with its defaults, used, upgraded while tasks run, rolled back, removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cluster import polypod
+from cluster.conftest import need_own_node
+from cluster.lab import POLYPOD_NAMESPACE, Lab, Namespace, task_run
+
+OWNED = "-l=app.kubernetes.io/instance=polypod"
+KINDS = "deployments,services,configmaps,serviceaccounts,roles,rolebindings,persistentvolumeclaims,networkpolicies,pods,jobs"
+
+
+@pytest.fixture
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A cluster with nothing on it; the images are those of the other."""
+    need_own_node()
+    made = Lab(tmp_path_factory.mktemp("fresh"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.down()
+
+
+def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
+    values = polypod.image_values(fresh.images)
+    fresh.kubectl("apply", "-f", "-", stdin=json.dumps(POLYPOD_NAMESPACE))
+    # the chart asks for a volume, and nobody here makes them
+    fresh.kubectl("apply", "-f", "-", stdin=json.dumps(fresh.disk("database")))
+    fresh.helm.install(values)
+    assert "Phase:          Succeeded" in fresh.helm("test", "polypod", "--timeout=240s")
+
+    # three languages, by routing from the values
+    routed: dict[str, Any] = {**values, "routing": fresh.make_routing()}
+    fresh.helm.install(routed)
+    namespace = Namespace(fresh)
+    names = [namespace.run(queue, "success", queue) for queue in ("golang", "jvm", "typescript")]
+    assert {status["state"] for status in namespace.finish_all(names).values()} == {"success"}
+
+    # an upgrade that starts both programs anew while twenty tasks run
+    data = {"AIRFLOW_VAR_CONFORMANCE_IN": "value"}
+    namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "variables"}, "data": data})
+    variables = [{"configMapRef": {"name": "variables"}}]
+    names = [f"run-{number:02d}" for number in range(20)]
+    namespace.apply(*(task_run(name, "slow", params={"seconds": 20}, variablesFrom=variables) for name in names))
+    namespace.wait(
+        lambda: sum(raw.get("status", {}).get("phase") == "Running" for raw in namespace.taskruns().values()) == 20
+    )
+    before = pods_of_ours(fresh)
+    fresh.helm.install({**routed, "extraAnnotations": {"example.com/upgraded": "yes"}})
+    assert not before & pods_of_ours(fresh), "nothing was started anew"
+    running = [raw["status"]["phase"] for raw in namespace.taskruns().values()]
+    assert "Running" in running, "the upgrade has outlived the tasks; nothing was shown"
+    found = namespace.finish_all(names)
+    assert {(status["state"], status["tries"], len(status["attempts"])) for status in found.values()} == {
+        ("success", 1, 1)
+    }
+
+    fresh.helm("rollback", "polypod", "--wait", "--timeout=240s")
+    assert "Phase:          Succeeded" in fresh.helm("test", "polypod", "--timeout=240s")
+
+    # its database was on the volume all the time
+    mine = f"--namespace={namespace.name}"
+    said = fresh.kubectl("-n", polypod.NAMESPACE, "exec", "deployment/polypod-api", "--", "python3", "-m",
+                         "polypod_execution_api.main", "xcoms", mine, "--dag-id=conformance",
+                         f"--run-id={namespace.taskrun('jvm')['spec']['runId']}").stdout  # fmt: skip
+    assert "return_value" in said
+
+    fresh.helm("uninstall", "polypod", "--wait")
+    assert len(namespace.taskruns()) == 23
+    left = fresh.kubectl("get", KINDS, "--all-namespaces", OWNED, "-o", "name").stdout.split()
+    left += fresh.kubectl("get", "clusterroles,clusterrolebindings", OWNED, "-o", "name").stdout.split()
+    assert left == []
+    assert fresh.kubectl("get", "crd", "taskruns.polypod.dev", "-o", "name").stdout.strip()
+    # and it comes back to what is there
+    fresh.helm.install({**values, "executionApi": {**values["executionApi"], "persistence": {"enabled": False}}})
+    assert "Phase:          Succeeded" in fresh.helm("test", "polypod", "--timeout=240s")
+
+
+def pods_of_ours(lab: Lab) -> set[str]:
+    items = lab.get("-n", polypod.NAMESPACE, "pods", OWNED)["items"]
+    return {item["metadata"]["name"] for item in items if "deletionTimestamp" not in item["metadata"]}
