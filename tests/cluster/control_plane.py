@@ -115,7 +115,7 @@ class ControlPlane:
         (self.folder / "audit.yaml").write_text(
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n"
             '- {level: Metadata, users: ["system:serviceaccount:polypod-system:polypod-operator", '
-            '"system:serviceaccount:polypod-system:polypod-execution-api"]}\n'
+            '"system:serviceaccount:polypod-system:polypod-api"]}\n'
             # when a TaskRun and its pod were made, for bench/burst
             '- {level: Metadata, verbs: [create], resources: [{group: "", resources: [pods]}, '
             "{group: polypod.dev, resources: [taskruns]}]}\n- {level: None}\n"

@@ -1,0 +1,125 @@
+"""What the chart lets our two programs do is what they do, by the API server's audit log: nothing missing or unused."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import polypod
+from cluster.lab import Lab, Namespace, task_run
+from cluster.node import Node
+
+Right = tuple[str, str, str, str]
+"""Who, the API group, the resource (with its subresource), the verb."""
+ACCOUNT = f"system:serviceaccount:{polypod.NAMESPACE}:polypod-"
+NEVER_CALLED = {("operator", "polypod.dev", "taskruns/finalizers", "update")}
+"""Asked of the authorizer by an admission plugin (OwnerReferencesPermissionEnforcement) when a pod is made."""
+
+
+def granted(values: dict[str, Any]) -> set[Right]:
+    """Return what the rendered roles grant, to whom."""
+    helm = Path(sys.executable).with_name("helm")
+    command = [str(helm), "template", "polypod", str(polypod.CHART), "--namespace", polypod.NAMESPACE, "-f", "-"]
+    text = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True).stdout
+    found: set[Right] = set()
+    for document in yaml.safe_load_all(text):
+        if document and document["kind"] in ("Role", "ClusterRole") and not document["metadata"].get("annotations"):
+            who = document["metadata"]["name"].removeprefix("polypod-").removesuffix("-own")
+            found |= {
+                (who, group, resource, verb)
+                for rule in document["rules"]
+                for group in rule["apiGroups"]
+                for resource in rule["resources"]
+                for verb in rule["verbs"]
+            }
+    return found
+
+
+def used(node: Node) -> tuple[set[Right], list[dict[str, Any]]]:
+    """Return what our programs have done, and what they were refused."""
+    found: set[Right] = set()
+    refused = []
+    with open(node.api.audit_log, encoding="utf-8") as lines:
+        for line in lines:
+            event = json.loads(line)
+            user = event["user"]["username"]
+            if not user.startswith(ACCOUNT) or "resource" not in event.get("objectRef", {}):
+                continue
+            about = event["objectRef"]
+            resource = "/".join(part for part in (about["resource"], about.get("subresource", "")) if part)
+            who = user.removeprefix(ACCOUNT)
+            found.add((who, about.get("apiGroup", ""), resource, event["verb"]))
+            ended = about.get("namespace", "") in gone(event)
+            if event["responseStatus"]["code"] == 403 and not ended:
+                refused.append(event)
+    return found, refused
+
+
+def gone(event: dict[str, Any]) -> set[str]:
+    """Return the namespace of a call that is refused because that is being deleted, which is no missing right."""
+    message = event["responseStatus"].get("message", "")
+    return {event["objectRef"].get("namespace", "")} if "being terminated" in message else set()
+
+
+@pytest.fixture
+def routing(lab: Lab) -> Iterator[None]:
+    yield
+    lab.put_routing(lab.routing)
+
+
+def test_each_right_is_used_and_none_is_missing(lab: Lab, node: Node, namespace: Namespace, routing: None) -> None:
+    # a start, an end, and what follows on it
+    namespace.run("short", "success", ttlSecondsAfterFinished=1)
+    namespace.wait(lambda: "short" not in namespace.taskruns())
+    # a pod that does not start for a reason that only Events tell; then it is cancelled
+    missing = [{"secretRef": {"name": "none"}}]
+    namespace.run("stuck", "success", connectionsFrom=missing)
+    namespace.until("stuck", reason="MountFailed")
+    namespace.patch("stuck", cancel=True)
+    assert namespace.finish("stuck")["reason"] == "Cancelled"
+    # an attempt whose pod went while nobody looked
+    namespace.run("lost", "wait")
+    pod = namespace.running("lost")
+    scale(lab, 0)
+    namespace.kubectl("delete", "pod", pod, "--force", "--grace-period=0")
+    scale(lab, 1)
+    namespace.until("lost", reason="Running", phase="Running")
+    namespace.patch("lost", cancel=True)
+    # a routing that is not valid
+    lab.put_routing({**lab.routing, "coordinators": "["})
+    namespace.wait(lambda: lab.metrics().get("polypod_routing_valid") == 0)
+    lab.put_routing(lab.routing)
+    namespace.wait(lambda: lab.metrics().get("polypod_routing_valid") == 1)
+    # a status that somebody has changed meanwhile: until that has happened
+    conflict = ("operator", "polypod.dev", "taskruns", "get")
+    for _ in range(30):
+        if conflict in used(node)[0]:
+            break
+        name = f"edited-{secrets.token_hex(3)}"
+        namespace.apply(task_run(name, "success"))
+        while namespace.status(name).get("phase") not in ("Succeeded", "Failed"):
+            namespace.kubectl("annotate", "taskrun", name, f"edited={secrets.token_hex(4)}", "--overwrite")
+
+    done, refused = used(node)
+    assert refused == [], [(event["user"]["username"], event["requestURI"]) for event in refused]
+    wanted = granted(lab.values) - NEVER_CALLED
+    assert len(wanted) > 15
+    assert wanted - done == set(), "these are granted and were not used"
+    assert done - wanted == set(), "these were used by another role's leave"
+
+
+def scale(lab: Lab, replicas: int) -> None:
+    lab.kubectl("-n", polypod.NAMESPACE, "scale", "deployment/polypod-operator", f"--replicas={replicas}")
+    if replicas:
+        lab.kubectl("-n", polypod.NAMESPACE, "rollout", "status", "deployment/polypod-operator", "--timeout=120s")
+    else:
+        pods = ("pod", "-l", "app.kubernetes.io/name=polypod-operator")
+        lab.kubectl("-n", polypod.NAMESPACE, "wait", *pods, "--for=delete", "--timeout=120s")
