@@ -16,7 +16,7 @@ from polypod_coordinators.supervisor.reasons import Reason
 
 
 class ExecutionApiConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Where the Execution API is; times in seconds."""
+    """Where the Execution API is; times in seconds. `authority`: the only certificates to be trusted, PEM."""
 
     url: str
     timeout: float = 10.0
@@ -27,6 +27,7 @@ class ExecutionApiConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     public_cas: bool = True
     client_cert: str | None = None
     client_key: str | None = None
+    authority: str = ""
 
 
 class ArtifactSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +104,7 @@ class PodConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         workload_file: one of Airflow's ExecuteTask workloads, mounted from a Secret.
         token_names_task: the task instance's id is the subject of the token.
         outcome_url: where the outcome is sent to, besides the termination message; empty if it is not.
+        outcome_authority: the only certificates to be trusted there, PEM; empty for public ones.
         pod_token_file: the file with the pod's own token, which is shown there.
     """
 
@@ -112,6 +114,7 @@ class PodConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     workload_file: str | None = None
     token_names_task: bool = False
     outcome_url: str = ""
+    outcome_authority: str = ""
     pod_token_file: str = ""
 
 

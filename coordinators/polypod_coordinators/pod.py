@@ -166,7 +166,11 @@ def _send(outcome: Outcome, pod: PodConfig) -> None:
     import urllib3
 
     give_up = time.monotonic() + SENT_WITHIN
-    pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=1.0, read=2.0))
+    from polypod_coordinators.api.client import trusting
+
+    context = trusting(pod.outcome_authority) if pod.outcome_authority else None
+    timeout = urllib3.Timeout(connect=1.0, read=2.0)
+    pool = urllib3.PoolManager(retries=False, timeout=timeout, ssl_context=context)
     problem = ""
     while time.monotonic() < give_up:
         try:

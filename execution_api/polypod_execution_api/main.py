@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import ssl
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from sqlalchemy import Engine
 
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
 from polypod_execution_api.tokens import MIN_SECRET, TokenSigner
+
+_CERTIFICATES_EVERY = 10.0
+"""Seconds between two looks at the certificate's files."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +94,7 @@ def _serve(options: argparse.Namespace, signer: TokenSigner, engine: Engine) -> 
     from polypod_execution_api.app import create_app
     from polypod_execution_api.cluster import ClusterAccess
 
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(engine, signer, ClusterAccess() if options.pods else None),
         host=options.host,
         port=options.port,
@@ -97,6 +103,32 @@ def _serve(options: argparse.Namespace, signer: TokenSigner, engine: Engine) -> 
         lifespan="off",
         access_log=False,
     )
+    config.load()
+    if config.ssl is not None:
+        threading.Thread(
+            target=_follow, args=(config.ssl, options.tls_cert, options.tls_key), name="certificates", daemon=True
+        ).start()
+    uvicorn.Server(config).run()
+
+
+def _follow(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Have new connections see a certificate that was renewed: the kubelet replaces the files below us."""
+    seen = _stamp(certificate, key)
+    while True:
+        time.sleep(_CERTIFICATES_EVERY)
+        now = _stamp(certificate, key)
+        if now == seen:
+            continue
+        try:
+            context.load_cert_chain(certificate, key)
+            seen = now
+        except (OSError, ssl.SSLError) as error:
+            # a moment between two files, or not a certificate: the last one stays in use
+            print(f"polypod-execution-api: {certificate} cannot be used: {error}", file=sys.stderr)
+
+
+def _stamp(*paths: str) -> list[float]:
+    return [os.stat(path).st_mtime if os.path.exists(path) else 0.0 for path in paths]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -165,6 +166,10 @@ class Controller:
     def _wake(self, keys: list[Key]) -> None:
         for key in keys:
             self.queue.add(key, first=True)
+
+    def trust(self, authority: str) -> None:
+        """Have the pods that are made from now on trust these certificates, PEM."""
+        self.settings = replace(self.settings, authority=authority)
 
     async def start(self, routing: tuple[str, str]) -> None:
         """Read the routing and everything else before the first decision.

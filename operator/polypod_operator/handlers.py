@@ -17,6 +17,7 @@ from polypod_operator.controller import WORKERS, Controller
 from polypod_operator.health import Health
 from polypod_operator.leader import Leader
 from polypod_operator.outcomes import Outcomes, serve
+from polypod_operator.tls import Tls, TlsSettings
 
 log = logging.getLogger("polypod.operator")
 RETRY_START = 3.0
@@ -35,7 +36,12 @@ class Operator:
     """An operator's life: it stands by until it leads, then works until it ends."""
 
     def __init__(
-        self, controller: Controller, routing: tuple[str, str], lease: tuple[str, str] | None, identity: str
+        self,
+        controller: Controller,
+        routing: tuple[str, str],
+        lease: tuple[str, str] | None,
+        identity: str,
+        tls: TlsSettings | None = None,
     ) -> None:
         """Prepare.
 
@@ -43,12 +49,14 @@ class Operator:
             routing: the namespace and name of the routing ConfigMap.
             lease: the namespace and name of the Lease of whom leads; None if there is no other operator.
             identity: who we are, for the lease.
+            tls: how our services are reached; None for plain HTTP.
         """
         self.controller, self.routing = controller, routing
         self.health = Health(controller.watches)
         self.outcomes = Outcomes(controller.api, controller.told)
         # what is under way must not reach the API server any more: nothing is tidied up
         self.leader = Leader(controller.api, lease, identity, lost=lambda: os._exit(1)) if lease is not None else None
+        self.tls = Tls(controller.api, tls, self.leads, controller.trust) if tls is not None else None
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[web.AppRunner] = []
 
@@ -58,11 +66,23 @@ class Operator:
         for application, address in (
             (self.health.application(), addresses.health),
             (self.controller.metrics.application(), addresses.metrics),
-            (self.outcomes.application(), addresses.outcomes),
         ):
             if address:
                 self._servers.append(await serve(application, address))
+        if self.tls is not None:
+            self._keep("the certificates", self.tls.keep())
+        if addresses.outcomes:
+            self._tasks.append(asyncio.create_task(self._serve_outcomes(addresses.outcomes)))
         self._keep("the operator's work", self._live())
+
+    async def _serve_outcomes(self, address: str) -> None:
+        if self.tls is not None:
+            await self.tls.ready.wait()
+        context = self.tls.context if self.tls is not None else None
+        self._servers.append(await serve(self.outcomes.application(), address, context))
+
+    def leads(self) -> bool:
+        return self.leader is None or self.leader.leading
 
     def _keep(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -77,6 +97,8 @@ class Operator:
             await self.leader.acquire()
             self.health.ready = False
             self._keep("the lease", self.leader.keep())
+        if self.tls is not None:
+            await self._have_certificates(self.tls)
         while True:
             try:
                 await self.controller.start(self.routing)
@@ -92,6 +114,20 @@ class Operator:
         self.controller.metrics.leading.set(1)
         self.health.ready = True
         await asyncio.gather(*workers, *watches)
+
+    async def _have_certificates(self, tls: Tls) -> None:
+        """Wait for certificates: pods that are made without them could not trust anybody."""
+        said = False
+        while not tls.ready.is_set():
+            try:
+                await tls.look()
+            except ApiError as error:
+                log.error("the certificates' Secrets cannot be used: %s", error)
+            if not tls.ready.is_set():
+                if not said:
+                    log.info("waiting for certificates")
+                    said = True
+                await asyncio.sleep(1.0)
 
     async def end(self) -> None:
         """Stop; another operator may lead as soon as nothing of ours is under way."""
@@ -124,8 +160,7 @@ def register(registry: kopf.OperatorRegistry, operator: Operator, addresses: Add
 
     @kopf.on.event("", "v1", "configmaps", registry=registry)
     async def config_map(event: kopf.RawEvent, namespace: str | None, name: str | None, **_: Any) -> None:
-        leads = operator.leader is None or operator.leader.leading
-        if (namespace, name) == operator.routing and leads:
+        if (namespace, name) == operator.routing and operator.leads():
             # a standby reads it when it begins to lead
             raw = None if event["type"] == "DELETED" else event["object"]
             await operator.controller.saw_routing(raw, "/".join(operator.routing))

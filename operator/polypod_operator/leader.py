@@ -62,7 +62,7 @@ class Leader:
         """Prepare.
 
         Args:
-            lease: its namespace and name.
+            lease: its namespace and name; it is there already.
             identity: who we are: no other process has the same at the same time.
             lost: called when we lead no more; it must end what we do at once.
         """
@@ -94,15 +94,10 @@ class Leader:
         try:
             raw = await self._api.once("GET", f"{self._path}/{self._name}")
         except ApiError as error:
-            if error.status != 404:
-                log.warning("the lease cannot be read: %s", error)
-                return False
-            raw = {}
-        if raw:
-            self._held = see(raw, self._held, now)
-            if not is_free(self._held, self.identity, now):
-                return False
-        return await self._write(raw, self.identity)
+            log.warning("Lease %s/%s, which the chart makes, cannot be read: %s", self._namespace, self._name, error)
+            return False
+        self._held = see(raw, self._held, now)
+        return is_free(self._held, self.identity, now) and await self._write(raw, self.identity)
 
     async def _write(self, raw: Mapping[str, Any], holder: str) -> bool:
         """Write the lease, if nobody else has since it was read."""
@@ -115,14 +110,10 @@ class Leader:
             "acquireTime": before.get("acquireTime", when) if before.get("holderIdentity") == holder else when,
             "leaseTransitions": before.get("leaseTransitions", 0) + (before.get("holderIdentity") != holder),
         }
-        base = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": spec}
+        kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+        body = {**kind, "metadata": raw["metadata"], "spec": spec}
         try:
-            if raw:
-                body = {**base, "metadata": raw["metadata"]}
-                self._raw = await self._api.once("PUT", f"{self._path}/{self._name}", body)
-            else:
-                body = {**base, "metadata": {"namespace": self._namespace, "name": self._name}}
-                self._raw = await self._api.once("POST", self._path, body)
+            self._raw = await self._api.once("PUT", f"{self._path}/{self._name}", body)
         except ApiError as error:
             if error.status != 409:
                 log.warning("the lease cannot be written: %s", error)

@@ -20,6 +20,7 @@ from polypod_operator.controller import Controller
 from polypod_operator.handlers import Addresses, Operator, register
 from polypod_operator.metrics import Metrics
 from polypod_operator.pod import Settings
+from polypod_operator.tls import TlsSettings
 
 OLDEST = 29
 """Kubernetes 1.29 is the first whose native sidecars are on by default."""
@@ -59,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     controller = Controller(KubernetesApi(connection, metrics.called), settings, options.namespace, metrics)
     registry = kopf.OperatorRegistry()
     addresses = Addresses(options.outcome_address, options.metrics_address, options.health_address)
+    tls = _tls(options)
     # in a pod, what was there before us under this name has ended, and we may lead at once
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{secrets.token_hex(4)}"
-    operator = Operator(controller, (options.routing_namespace, options.routing_name), options.lease, identity)
+    operator = Operator(controller, (options.routing_namespace, options.routing_name), options.lease, identity, tls)
     register(registry, operator, addresses)
 
     @kopf.on.login(registry=registry)
@@ -96,6 +98,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--task-log-level", default="INFO", help="what runtimes are told to log")
     add("--task-log-format", choices=["json", "console"], default="json", help="of the bridge's log in the pod")
     add("--lease", type=_lease, help="NAMESPACE/NAME of the Lease by which one of several operators leads")
+    add("--tls-secret", help="Secret beside the routing with the certificate of our services; without it, plain HTTP")
+    add(
+        "--tls-authority",
+        default="",
+        help="Secret with our own authority; else somebody else makes certificates",
+    )
+    add("--tls-name", action="append", default=[], help="DNS name of one of our services; may be given several times")
     add("--log-format", choices=["json", "plain"], default="json", help="of the operator's own log")
     add("--log-level", default="INFO", help="of the operator's own log")
     add("--outcome-url", default="", help="where bridges send their outcomes to: the URL of --outcome-address")
@@ -103,6 +112,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--metrics-address", default="", help="HOST:PORT that answers /metrics")
     add("--health-address", default="", help="HOST:PORT that answers /healthz and /readyz")
     return parser.parse_args(arguments)
+
+
+def _tls(options: argparse.Namespace) -> TlsSettings | None:
+    if not options.tls_secret:
+        return None
+    return TlsSettings(options.routing_namespace, options.tls_secret, options.tls_authority, tuple(options.tls_name))
 
 
 def _lease(text: str) -> tuple[str, str]:

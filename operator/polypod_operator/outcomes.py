@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable
 
@@ -92,10 +93,10 @@ class Outcomes:
         self._keys_read = time.monotonic()
 
 
-async def serve(application: web.Application, address: str) -> web.AppRunner:
-    """Serve an application at HOST:PORT; the caller cleans the runner up."""
+async def serve(application: web.Application, address: str, context: ssl.SSLContext | None = None) -> web.AppRunner:
+    """Serve an application at HOST:PORT, with TLS if there is a context; the caller cleans the runner up."""
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     host, _, port = address.rpartition(":")
-    await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+    await web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=context).start()
     return runner

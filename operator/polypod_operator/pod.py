@@ -59,6 +59,7 @@ class Settings:
         log_format: of the bridge's own log: json or console.
         bridge_pull_policy: when the sidecar's image is pulled, None for Kubernetes' own rule.
         outcome_url: where bridges send their outcomes to; empty if they are not to.
+        authority: what the bridge trusts for both, PEM; empty for plain HTTP, or public authorities.
     """
 
     bridge_image: str
@@ -68,6 +69,7 @@ class Settings:
     log_format: str = "json"
     bridge_pull_policy: str | None = None
     outcome_url: str = ""
+    authority: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +286,9 @@ def bridge_config(run: TaskRunObject, number: int, try_number: int, route: Route
             queue=spec.queue,
         ),
         bundle_info=BundleInfo(name="polypod"),
-        execution_api=ExecutionApiConfig(
-            url=spec.execution_api.url if spec.execution_api is not None else settings.execution_api
-        ),
+        execution_api=ExecutionApiConfig(url=settings.execution_api, authority=settings.authority)
+        if spec.execution_api is None
+        else ExecutionApiConfig(url=spec.execution_api.url),
         coordinator_name=route.name,
         coordinator=CoordinatorSpec(classpath=route.spec.classpath, kwargs=route.spec.kwargs),
         timeouts=BridgeTimeouts(
@@ -304,6 +306,7 @@ def bridge_config(run: TaskRunObject, number: int, try_number: int, route: Route
             workload_file=f"{SECRETS}/workload/workload.json" if workload else None,
             token_names_task=own_token,
             outcome_url=settings.outcome_url,
+            outcome_authority=settings.authority if settings.outcome_url else "",
             pod_token_file=f"{SECRETS}/{'pod-token' if workload or own_token else 'token'}/token",
         ),
     )

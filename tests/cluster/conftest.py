@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from polypod_crds import crd
 
+from cluster.api import Api
+from cluster.control_plane import ControlPlane
 from cluster.lab import Lab, Namespace, claim
 from cluster.node import Node
 from cluster.record import Record
@@ -64,3 +67,16 @@ def record(lab: Lab, node: Node, namespace: Namespace) -> Iterator[Record]:
     namespace.apply(claim("record", f"record-{namespace.name}", "ReadWriteMany"))
     yield Record(file, namespace)
     lab.kubectl("delete", "persistentvolume", f"record-{namespace.name}", "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    plane = ControlPlane(tmp_path_factory.mktemp("api-server"))
+    try:
+        plane.start()
+        made = Api(plane)
+        assert made.kubectl("apply", "--server-side", "-f", str(crd.PAGE)).returncode == 0
+        made.wait(lambda: made.kubectl("get", "taskruns").returncode == 0)
+        yield made
+    finally:
+        plane.stop()

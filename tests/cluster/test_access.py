@@ -15,7 +15,9 @@ from cluster.lab import Lab, Namespace
 from cluster.node import ADDRESS, Node
 
 PROBE = """
-import json, sys, urllib.request, urllib.error
+import json, os, ssl, sys, urllib.request, urllib.error
+authority = json.loads(os.environ["POLYPOD_CONFIG"])["execution_api"]["authority"]
+trusting = ssl.create_default_context(cadata=authority)
 own, other, url = sys.argv[1:]
 token = open("/var/run/polypod/token/token").read()
 def ask(token, ti):
@@ -24,14 +26,14 @@ def ask(token, ti):
         headers={"authorization": "Bearer " + token, "content-type": "application/json",
                  "airflow-api-version": "2026-06-30"})
     try:
-        return urllib.request.urlopen(request, timeout=20).status
+        return urllib.request.urlopen(request, timeout=20, context=trusting).status
     except urllib.error.HTTPError as error:
         return error.code
 header, payload, signature = token.split(".")
 forged = ".".join((header, payload, signature[:-8] + "AAAAAAAA"))
 print(json.dumps({"own": ask(token, own), "other": ask(token, other), "forged": ask(forged, own), "none": ask("", own)}))
 """
-URL = "http://polypod-api.polypod-system.svc.cluster.local:8080/execution/"
+URL = "https://polypod-api.polypod-system.svc.cluster.local:8080/execution/"
 
 
 def test_a_pods_token_reaches_its_own_task_instance_only(lab: Lab, namespace: Namespace) -> None:

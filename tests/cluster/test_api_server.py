@@ -25,47 +25,9 @@ from polypod_operator.api import KubernetesApi
 from polypod_operator.objects import Raw
 from polypod_operator.watch import Sink, Watch
 
+from cluster.api import Api
 from cluster.control_plane import ControlPlane
 from cluster.lab import task_run
-
-
-class Api:
-    """An API server with our CRD."""
-
-    def __init__(self, plane: ControlPlane) -> None:
-        self.plane = plane
-
-    def kubectl(self, *arguments: str, stdin: Any = None) -> subprocess.CompletedProcess[str]:
-        command = [str(self.plane.bin / "kubectl"), f"--kubeconfig={self.plane.kubeconfig}", *arguments]
-        text = None if stdin is None else json.dumps(stdin)
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
-
-    def create(self, document: Any, namespace: str = "default") -> subprocess.CompletedProcess[str]:
-        return self.kubectl("-n", namespace, "create", "-f", "-", stdin=document)
-
-    def items(self, *arguments: str) -> list[Any]:
-        found: list[Any] = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)["items"]
-        return found
-
-    def wait(self, ready: Callable[[], Any]) -> Any:
-        give_up = time.monotonic() + 120
-        while not (found := ready()):
-            assert time.monotonic() < give_up
-            time.sleep(0.1)
-        return found
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    plane = ControlPlane(tmp_path_factory.mktemp("api-server"))
-    try:
-        plane.start()
-        made = Api(plane)
-        assert made.kubectl("apply", "--server-side", "-f", str(crd.PAGE)).returncode == 0
-        made.wait(lambda: made.kubectl("get", "taskruns").returncode == 0)
-        yield made
-    finally:
-        plane.stop()
 
 
 def broken(**changes: Any) -> dict[str, Any]:
@@ -261,14 +223,6 @@ def test_a_hundred_namespaces_are_served_by_one_operator(api: Api, serve: Callab
         api.wait(lambda name=name: api.items("pods", "-n", name))  # type: ignore[misc]
 
 
-def connection(api: Api) -> kopf.ConnectionInfo:
-    config = json.loads(api.plane.kubeconfig.read_text())
-    cluster = config["clusters"][0]["cluster"]
-    return kopf.ConnectionInfo(
-        server=cluster["server"], ca_path=cluster["certificate-authority"], token=config["users"][0]["user"]["token"]
-    )
-
-
 def test_an_api_server_that_is_busy_is_asked_again_when_it_says_so(api: Api) -> None:
     """With API priority and fairness, which turns this user's POSTs of pods down for a while."""
     name = "busy"
@@ -303,7 +257,7 @@ def test_an_api_server_that_is_busy_is_asked_again_when_it_says_so(api: Api) -> 
     codes: list[int] = []
 
     async def create() -> None:
-        admin = connection(api)
+        admin = api.connection()
         user = kopf.ConnectionInfo(server=admin.server, ca_path=admin.ca_path, token=token)
         kubernetes = KubernetesApi(user, lambda method, path, code: codes.append(code))
         await kubernetes.open()
@@ -353,7 +307,7 @@ def test_a_watch_goes_on_after_any_break_and_what_was_deleted_meanwhile_is_told(
             await asyncio.sleep(0.05)
 
     async def follow() -> None:
-        kubernetes = KubernetesApi(connection(api))
+        kubernetes = KubernetesApi(api.connection())
         await kubernetes.open()
         sink = Sink(lambda meta: False, seen.saw, seen.listed)
         watch = Watch(kubernetes, "/apis/polypod.dev/v1alpha1", "taskruns", sink, "watched",

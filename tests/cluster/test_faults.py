@@ -45,7 +45,10 @@ def kill_operator(lab: Lab, node: Node) -> bool:
         assert pod is not None
         lab.kubectl("-n", "polypod-system", "delete", "pod", pod, "--force", "--grace-period=0", check=False)
         # we know that it is dead; the next one need not wait until that is certain
-        lab.kubectl("-n", "polypod-system", "delete", "lease", "polypod-operator", "--ignore-not-found", check=False)
+        free = json.dumps({"spec": {"holderIdentity": ""}})
+        lab.kubectl(
+            "-n", "polypod-system", "patch", "lease", "polypod-operator", "--type=merge", "-p", free, check=False
+        )
     return bool(pids)
 
 
@@ -196,7 +199,7 @@ def test_an_outcome_is_taken_from_its_own_pod_only_and_either_way_is_enough(
     try:
         seen = namespace.finish(namespace.run("seen", "success"))["attempts"][0]
     finally:
-        lab.set_operator_option("--outcome-url=http://polypod-operator.polypod-system.svc.cluster.local:8080/outcomes")
+        lab.set_operator_option("--outcome-url=https://polypod-operator.polypod-system.svc:8080/outcomes")
     same = ("state", "reason", "message", "exitCode", "coordinator", "image", "nodeName")
     assert {key: told.get(key) for key in same} == {key: seen.get(key) for key in same}
     assert told.keys() == seen.keys()

@@ -76,7 +76,8 @@ def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     assert len(namespace.taskruns()) == 23
     left = fresh.kubectl("get", KINDS, "--all-namespaces", OWNED, "-o", "name").stdout.split()
     left += fresh.kubectl("get", "clusterroles,clusterrolebindings", OWNED, "-o", "name").stdout.split()
-    assert left == []
+    left += fresh.kubectl("-n", polypod.NAMESPACE, "get", "leases,secrets,configmaps", "-o", "name").stdout.split()
+    assert left == ["configmap/kube-root-ca.crt"]
     assert fresh.kubectl("get", "crd", "taskruns.polypod.dev", "-o", "name").stdout.strip()
     # and it comes back to what is there
     fresh.helm.install({**values, "executionApi": {**values["executionApi"], "persistence": {"enabled": False}}})

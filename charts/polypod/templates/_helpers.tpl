@@ -39,8 +39,15 @@ annotations:
 {{- if eq .Values.executionApi.mode "airflow" -}}
 {{- required "executionApi.airflow.url is needed with executionApi.mode airflow" .Values.executionApi.airflow.url -}}
 {{- else -}}
-http://{{ include "polypod.name" . }}-api.{{ .Release.Namespace }}.svc:8080/execution/
+http{{ if .Values.tls.enabled }}s{{ end }}://{{ include "polypod.name" . }}-api.{{ .Release.Namespace }}.svc:8080/execution/
 {{- end -}}
+{{- end }}
+
+{{- define "polypod.tlsNames" -}}
+{{- range $part := list "operator" "api" }}
+- {{ include "polypod.name" $ }}-{{ $part }}.{{ $.Release.Namespace }}.svc
+- {{ include "polypod.name" $ }}-{{ $part }}.{{ $.Release.Namespace }}.svc.cluster.local
+{{- end }}
 {{- end }}
 
 {{- define "polypod.containerSecurity" -}}

@@ -150,9 +150,25 @@ class ExecutionApiClient:
         self._closing.set()
 
 
+def trusting(authority: str) -> Any:
+    """Return a TLS context that trusts these certificates, PEM, and no others.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    import ssl
+
+    try:
+        return ssl.create_default_context(cadata=authority)
+    except (ssl.SSLError, ValueError) as error:
+        raise UserError(Reason.INVALID_CONFIG, f"the certificates to be trusted cannot be read: {error}") from None
+
+
 def _tls(config: ExecutionApiConfig) -> Any:
     import ssl
 
+    if config.authority:
+        return trusting(config.authority)
     try:
         context = ssl.create_default_context(cafile=config.ca_file)
         if config.ca_file and config.public_cas:

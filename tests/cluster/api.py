@@ -1,0 +1,48 @@
+"""An API server with our CRD, and no pods."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from cluster.control_plane import ControlPlane
+
+
+class Api:
+    """An API server with our CRD."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+
+    def kubectl(self, *arguments: str, stdin: Any = None) -> subprocess.CompletedProcess[str]:
+        command = [str(self.plane.bin / "kubectl"), f"--kubeconfig={self.plane.kubeconfig}", *arguments]
+        text = None if stdin is None else json.dumps(stdin)
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120, check=False)
+
+    def create(self, document: Any, namespace: str = "default") -> subprocess.CompletedProcess[str]:
+        return self.kubectl("-n", namespace, "create", "-f", "-", stdin=document)
+
+    def items(self, *arguments: str) -> list[Any]:
+        found: list[Any] = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)["items"]
+        return found
+
+    def wait(self, ready: Callable[[], Any]) -> Any:
+        give_up = time.monotonic() + 120
+        while not (found := ready()):
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        return found
+
+    def connection(self) -> kopf.ConnectionInfo:
+        config = json.loads(self.plane.kubeconfig.read_text())
+        cluster = config["clusters"][0]["cluster"]
+        return kopf.ConnectionInfo(
+            server=cluster["server"],
+            ca_path=cluster["certificate-authority"],
+            token=config["users"][0]["user"]["token"],
+        )

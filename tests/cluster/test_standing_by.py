@@ -1,0 +1,154 @@
+"""leader.py and tls.py with a real API server: who leads, and the certificates that operators share."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from aiohttp import web
+from polypod_operator import leader as leader_module
+from polypod_operator.api import KubernetesApi
+from polypod_operator.leader import Leader
+from polypod_operator.outcomes import serve
+from polypod_operator.tls import Tls, TlsSettings
+
+from cluster.api import Api
+
+
+def play(api: Api, scenario: Callable[[KubernetesApi], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        session = KubernetesApi(api.connection())
+        await session.open()
+        try:
+            await asyncio.wait_for(scenario(session), 120)
+        finally:
+            await session.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def lease(api: Api) -> tuple[str, str]:
+    name = f"lease-{secrets.token_hex(3)}"
+    document = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}}
+    assert api.create(document).returncode == 0
+    return "default", name
+
+
+async def until(ready: Callable[[], Any]) -> None:
+    while not ready():
+        await asyncio.sleep(0.05)
+
+
+def test_one_leads_and_hands_over_when_it_ends(api: Api, lease: tuple[str, str]) -> None:
+    async def scenario(session: KubernetesApi) -> None:
+        first, second = (Leader(session, lease, name, lambda: None) for name in ("first", "second"))
+        await first.acquire()
+        waiting = asyncio.create_task(second.acquire())
+        keeping = asyncio.create_task(first.keep())
+        # for longer than a lease that is not renewed
+        await asyncio.sleep(leader_module.DURATION + 3)
+        assert (first.leading, second.leading) == (True, False)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await first.release()
+        await asyncio.wait_for(waiting, 5)
+        assert (first.leading, second.leading) == (False, True)
+
+    play(api, scenario)
+
+
+def test_a_leader_that_is_silent_is_replaced_and_ends_before_that(api: Api, lease: tuple[str, str]) -> None:
+    async def scenario(session: KubernetesApi) -> None:
+        loop = asyncio.get_running_loop()
+        lost: list[float] = []
+        broken = KubernetesApi(api.connection())
+        await broken.open()
+        first = Leader(broken, lease, "first", lambda: lost.append(loop.time()))
+        second = Leader(session, lease, "second", lambda: None)
+        await first.acquire()
+        keeping = asyncio.create_task(first.keep())
+        waiting = asyncio.create_task(second.acquire())
+        await asyncio.sleep(3)
+        # cut off from the API server
+        broken._server = "https://127.0.0.1:1"
+        cut = loop.time()
+        await asyncio.wait_for(waiting, 60)
+        taken = loop.time()
+        assert lost, "it went on when another one led"
+        assert lost[0] < taken
+        assert taken - cut < 15
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await broken.close()
+
+    play(api, scenario)
+
+
+def test_a_leader_whose_lease_was_taken_ends_at_once(api: Api, lease: tuple[str, str]) -> None:
+    async def scenario(session: KubernetesApi) -> None:
+        lost = asyncio.Event()
+        first = Leader(session, lease, "first", lost.set)
+        await first.acquire()
+        keeping = asyncio.create_task(first.keep())
+        change = '{"spec": {"holderIdentity": "somebody"}}'
+        done = await asyncio.to_thread(api.kubectl, "patch", "lease", lease[1], "--type=merge", "-p", change)
+        assert done.returncode == 0
+        await asyncio.wait_for(lost.wait(), 10)
+        await keeping
+
+    play(api, scenario)
+
+
+def test_certificates_are_made_shared_and_taken_over_while_connections_come(api: Api) -> None:
+    mark = secrets.token_hex(3)
+    for name in (f"tls-{mark}", f"authority-{mark}"):
+        document = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
+        assert api.create(document).returncode == 0
+
+    async def scenario(session: KubernetesApi) -> None:
+        trusted: list[str] = []
+        seen: list[str] = []
+        names = ("polypod-operator.default.svc",)
+        settings = TlsSettings("default", f"tls-{mark}", f"authority-{mark}", names)
+        leads = Tls(session, settings, lambda: True, trusted.append)
+        stands_by = Tls(session, settings, lambda: False, seen.append)
+        await stands_by.look()
+        assert not stands_by.ready.is_set(), "there is nothing yet"
+        await leads.look()
+        await stands_by.look()
+        assert leads.ready.is_set()
+        assert trusted == seen != []
+        version = await versions(session)
+        await leads.look()
+        assert await versions(session) == version, "what is good was written anew"
+        assert len(trusted) == 1
+
+        application = web.Application()
+        server = await serve(application, "127.0.0.1:0", stands_by.context)
+        port = server.addresses[0][1]
+        client = ssl.create_default_context(cadata=seen[0])
+        first = await shown(port, client, names[0])
+        # another name: a new certificate by the same authority, which running servers take over
+        more = TlsSettings("default", f"tls-{mark}", f"authority-{mark}", (*names, "more.default.svc"))
+        await Tls(session, more, lambda: True, lambda _: None).look()
+        await stands_by.look()
+        second = await shown(port, client, "more.default.svc")
+        assert first != second
+        await server.cleanup()
+
+    async def versions(session: KubernetesApi) -> list[str]:
+        paths = [f"/api/v1/namespaces/default/secrets/{name}-{mark}" for name in ("tls", "authority")]
+        return [(await session.call("GET", path))["metadata"]["resourceVersion"] for path in paths]
+
+    async def shown(port: int, client: ssl.SSLContext, name: str) -> bytes:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname=name)
+        found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return found
+
+    play(api, scenario)
