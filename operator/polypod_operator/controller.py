@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -69,7 +69,13 @@ class Controller:
         self.watches = self._make_watches()
         self._failures: dict[Key, int] = {}
         metrics.work_depth.set_function(lambda: len(self.queue))
-        metrics.task_runs.set_function(lambda: len(self.store))
+        metrics.active = self._active
+
+    def _active(self) -> Iterator[tuple[str, str, str]]:
+        for run in self.store.runs():
+            last = run.status.attempts[-1] if run.status.attempts else None
+            queue = run.spec.queue if run.spec is not None else ""
+            yield run.status.phase or "Pending", queue, (last.coordinator if last is not None else None) or ""
 
     # What is seen.
 
@@ -359,12 +365,22 @@ class Controller:
             log.info("TaskRun finished", extra=_about(run))
 
     def _count(self, run: TaskRunObject, decision: Decision) -> None:
-        """Count the attempts that a status write has closed."""
+        """Count the attempts that a status write has closed, and the TaskRun if it has finished."""
         open_before = {item.number for item in run.status.attempts if item.state in ("queued", "running")}
         known = {item.number for item in run.status.attempts} - open_before
         for attempt in decision.status.attempts:
             if attempt.number not in known and attempt.state not in ("queued", "running"):
-                self.metrics.attempts.labels(attempt.state, attempt.reason, attempt.coordinator or "").inc()
+                coordinator = attempt.coordinator or ""
+                self.metrics.attempts.labels(attempt.state, attempt.reason, coordinator).inc()
+                begun, started, ended = attempt.create_time, attempt.start_time, attempt.finish_time
+                if begun is not None and started is not None:
+                    self.metrics.start_wait.labels(coordinator).observe(_seconds(begun, started))
+                if started is not None and ended is not None:
+                    self.metrics.task_time.labels(coordinator).observe(_seconds(started, ended))
+        status, queue = decision.status, run.spec.queue if run.spec is not None else ""
+        if status.phase != run.status.phase and status.phase in ("Succeeded", "Failed"):
+            ended = status.finish_time or self.clock()
+            self.metrics.whole_time.labels(queue, status.phase).observe(_seconds(run.created, ended))
 
     async def _not_written(self, run: TaskRunObject, error: ApiError) -> None:
         if error.status == 404:
@@ -386,6 +402,8 @@ class Controller:
         match action:
             case CreatePod(manifest):
                 if await self._create(run, manifest, now):
+                    if not run.status.attempts and run.spec is not None:
+                        self.metrics.pod_wait.labels(run.spec.queue).observe(_seconds(run.created, self.clock()))
                     # the watch tells the rest; should it have nothing to tell, we do
                     self.queue.add_after(run.key, LOOK_AFTER.total_seconds())
                 else:
@@ -410,6 +428,11 @@ def _orphan(pod: PodObject) -> Key:
     return pod.namespace, f"pod/{pod.uid}"
 
 
+def _seconds(begin: datetime, end: datetime) -> float:
+    # clocks of different machines need not agree
+    return max(0.0, (end - begin).total_seconds())
+
+
 def _dump(status: TaskRunStatus) -> dict[str, Any]:
     """Return a status as a merge patch: what is not set is null, which takes it away."""
     dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -423,6 +446,8 @@ def _about(run: TaskRunObject) -> dict[str, Any]:
         "dag_id": spec.dag_id if spec is not None else None,
         "task_id": spec.task_id if spec is not None else None,
         "run_id": spec.run_id if spec is not None else None,
+        "queue": spec.queue if spec is not None else None,
+        "pod": status.attempts[-1].pod_name if status.attempts else None,
         "state": status.state,
         "reason": status.reason,
         "try_number": status.tries,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter as Counting
+from collections.abc import Callable, Iterable, Iterator
 
 from aiohttp import web
 from prometheus_client import (
@@ -67,7 +68,25 @@ class Metrics:
             "polypod_routing_reloads", "Changes of the routing ConfigMap.", ["result"], registry=own
         )
         self.routing_valid = Gauge("polypod_routing_valid", "1 if the routing ConfigMap is valid.", registry=own)
-        self.task_runs = Gauge("polypod_taskruns_active", "TaskRuns that have not finished.", registry=own)
+        self.pod_wait = Histogram(
+            "polypod_taskrun_to_pod_seconds", "From a TaskRun's creation to its first pod, time in its queue included.",
+            ["queue"], buckets=_SLOW, registry=own,
+        )  # fmt: skip
+        self.start_wait = Histogram(
+            "polypod_attempt_to_start_seconds", "From an attempt's creation to its task's start.",
+            ["coordinator"], buckets=_SLOW, registry=own,
+        )  # fmt: skip
+        self.task_time = Histogram(
+            "polypod_attempt_run_seconds", "From a task's start to its end.", ["coordinator"],
+            buckets=_SLOW, registry=own,
+        )  # fmt: skip
+        self.whole_time = Histogram(
+            "polypod_taskrun_seconds", "From a TaskRun's creation to its end, retries included.", ["queue", "phase"],
+            buckets=_SLOW, registry=own,
+        )  # fmt: skip
+        self.active: Callable[[], Iterable[tuple[str, str, str]]] = lambda: ()
+        """Yields phase, queue and coordinator of each TaskRun that has not finished."""
+        self.registry.register(_Active(self))
         self.leading = Gauge("polypod_leading", "1 if this operator leads.", registry=own)
         self.outcomes = Counter(
             "polypod_outcomes_received", "Outcomes that bridges have sent.", ["result"], registry=own
@@ -89,6 +108,21 @@ class Metrics:
 
     async def _get(self, request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class _Active(Collector):
+    """The TaskRuns that have not finished, as they are when they are asked for."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        found = GaugeMetricFamily(
+            "polypod_taskruns_active", "TaskRuns that have not finished.", labels=["phase", "queue", "coordinator"]
+        )
+        for labels, number in Counting(self._metrics.active()).items():
+            found.add_metric(labels, number)
+        yield found
 
 
 class _Places(Collector):

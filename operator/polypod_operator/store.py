@@ -38,6 +38,9 @@ class Store:
     def task_runs(self) -> list[Key]:
         return list(self._runs)
 
+    def runs(self) -> list[TaskRunObject]:
+        return list(self._runs.values())
+
     def without_attempt(self) -> list[Key]:
         """Return the TaskRuns that have no pod, so that a new routing may matter to them."""
         return [key for key, run in self._runs.items() if run.uid not in self._pods]

@@ -8,12 +8,15 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from polypod_execution_api import tokens
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
 from polypod_execution_api.models import Base
 from polypod_execution_api.tokens import InvalidToken, TokenSigner
+from polypod_operator import certificates
 from support.api import SECRET, Store, make_store
 from support.bridge import COORDINATORS, Bridge
 from support.paths import AIRFLOW_VENV, ROOT
@@ -229,6 +233,51 @@ def test_the_page_describes_the_api(store: Store) -> None:
     page = json.loads(urllib3.PoolManager().request("GET", store.url.removesuffix("execution/") + "openapi.json").data)
     assert page["info"]["title"] == "Polypod Execution API"
     assert "/execution/task-instances/{task_instance_id}/run" in page["paths"]
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(tmp_path: Path) -> None:
+    certificate, key, secret = tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "secret"
+    secret.write_bytes(SECRET)
+
+    def renew() -> None:
+        known = certificates.renewed(certificates.Certificates(), ["localhost"], datetime.now(UTC))
+        assert known.server is not None
+        for path, text in ((certificate, known.server.certificate), (key, known.server.key)):
+            # replaced whole, as the kubelet does it
+            (tmp_path / "new").write_text(text)
+            (tmp_path / "new").rename(path)
+
+    def shown() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", port))
+
+    renew()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "polypod_execution_api.main", "serve", f"--port={port}", f"--secret-file={secret}",
+         f"--database-url=sqlite:///{tmp_path}/x.db", f"--tls-cert={certificate}", f"--tls-key={key}"],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        give_up = time.monotonic() + 60
+        before = ""
+        while not before:
+            assert time.monotonic() < give_up
+            assert server.poll() is None
+            try:
+                before = shown()
+            except OSError:
+                time.sleep(0.05)
+        assert before.split() == certificate.read_text().split()
+        renew()
+        while shown() == before:
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+        assert shown().split() == certificate.read_text().split()
+    finally:
+        server.terminate()
+        server.wait()
 
 
 @pytest.fixture

@@ -51,6 +51,48 @@ def test_a_pods_token_reaches_its_own_task_instance_only(lab: Lab, namespace: Na
     namespace.finish_all(["mine", "theirs"])
 
 
+ASK = """
+import json, os, ssl, sys, urllib.request, urllib.error
+authority = json.loads(os.environ["POLYPOD_CONFIG"])["execution_api"]["authority"]
+trusting = ssl.create_default_context(cadata=authority)
+token = open("/var/run/polypod/token/token").read()
+found = {}
+for path in sys.argv[2:]:
+    request = urllib.request.Request(sys.argv[1] + path, headers={"authorization": "Bearer " + token})
+    try:
+        found[path] = urllib.request.urlopen(request, timeout=20, context=trusting).status
+    except urllib.error.HTTPError as error:
+        found[path] = error.code
+print(json.dumps(found))
+"""
+
+
+def test_a_namespace_reaches_nothing_of_another(lab: Lab, namespace: Namespace) -> None:
+    """The same Dag and run in two namespaces: real pods, real tokens."""
+    other = Namespace(lab)
+    try:
+        namespace.run("success", "success", runId="nightly")
+        assert namespace.finish("success")["state"] == "success"
+        paths = ["xcoms/conformance/nightly/success/return_value", "dag-runs/conformance/nightly",
+                 "task-instances/breadcrumbs?dag_id=conformance&run_id=nightly"]  # fmt: skip
+        seen = {}
+        for who in (namespace, other):
+            who.run("asks", "wait", runId="nightly")
+            pod = who.running("asks")
+            done = who.kubectl("exec", "-i", pod, "-c", "bridge", "--", "python3", "-", URL, *paths, stdin=ASK)
+            seen[who.name] = list(json.loads(done.stdout).values())
+            # nor could it read the other's Secrets: it has no token for the cluster at all
+            mounted = who.kubectl("exec", pod, "-c", "bridge", "--", "python3", "-c",
+                                  "import os; print(os.path.exists('/var/run/secrets/kubernetes.io'))")  # fmt: skip
+            assert mounted.stdout.strip() == "False"
+            who.patch("asks", cancel=True)
+            who.finish("asks")
+        # its own run is there, with nothing in it
+        assert seen == {namespace.name: [200, 200, 200], other.name: [404, 200, 200]}
+    finally:
+        other.delete()
+
+
 def _config(namespace: Namespace, pod: str) -> Any:
     raw = namespace.lab.get("-n", namespace.name, "pod", pod)
     [bridge] = raw["spec"]["initContainers"]
