@@ -1,4 +1,4 @@
-"""Run every test, in two processes side by side: the cluster's, which mostly wait, and all others."""
+"""Run every test, in several processes side by side: those of a cluster mostly wait."""
 
 from __future__ import annotations
 
@@ -9,23 +9,46 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 COMMAND = [sys.executable, "-m", "pytest"]
+CLUSTER = HERE / "cluster"
+ALONE = [CLUSTER / f"test_{name}.py" for name in ("api_server", "lifecycle", "node", "standing_by")]
+"""Tests that make what they need themselves."""
+FAULTS = [CLUSTER / f"test_{name}.py" for name in ("faults", "postgresql", "replicas")]
+
+
+def groups() -> list[list[str]]:
+    """Return what each process is to run: together every test, and none twice."""
+    apart = [*ALONE, *FAULTS]
+    assert all(path.exists() for path in apart)
+    return [
+        [f"--ignore={CLUSTER}", str(HERE)],
+        [*(f"--ignore={path}" for path in apart), str(CLUSTER)],
+        [str(path) for path in FAULTS],
+        [str(path) for path in ALONE],
+    ]
 
 
 def main() -> int:
-    with tempfile.TemporaryFile() as said:
-        cluster = subprocess.Popen([*COMMAND, str(HERE / "cluster")], stdout=said, stderr=subprocess.STDOUT)
+    first, *others = groups()
+    with tempfile.TemporaryDirectory() as folder:
+        running = []
+        for number, arguments in enumerate(others):
+            # each has a folder of its own, as pytest removes old ones of others
+            said = Path(folder) / str(number)
+            command = [*COMMAND, f"--basetemp={folder}/base-{number}", *arguments]
+            with said.open("wb") as file:
+                running.append((subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT), said, arguments))
         try:
-            others = subprocess.run([*COMMAND, f"--ignore={HERE / 'cluster'}"], check=False).returncode
-            cluster.wait()
+            codes = [subprocess.run([*COMMAND, *first], check=False).returncode]
         except KeyboardInterrupt:
-            # both were told by the terminal; what they have started, they end
-            others = 2
-            cluster.wait()
-        said.seek(0)
-        print("\ntests/cluster:", flush=True)
-        sys.stdout.buffer.write(said.read())
-        sys.stdout.buffer.flush()
-    return others or cluster.returncode
+            # all were told by the terminal; what they have started, they end
+            codes = [2]
+        for process, said, arguments in running:
+            codes.append(process.wait())
+            named = [Path(item).stem for item in arguments if not item.startswith("-")]
+            print(f"\n{', '.join(named)}:", flush=True)
+            sys.stdout.buffer.write(said.read_bytes())
+            sys.stdout.buffer.flush()
+    return next((code for code in codes if code), 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: `polypod run`, `validate` and `bundle`."""
+"""The command line: `polypod run`, `validate` and `bundle`; what is for a cluster is in remote.py."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 from polypod_coordinators.config import read_routing
 from polypod_coordinators.errors import UserError
+
+from polypod_cli import remote
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -25,11 +27,12 @@ def cli() -> None:
       polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml
       polypod validate -f my-taskrun.yaml --routing my-routing.yaml
       polypod bundle inspect path/to/artifact
+      polypod submit -f my-taskrun.yaml --wait
 
     A TaskRun says what is to run; the routing says which coordinator runs a queue's tasks and where its artifacts
     are. The same two files work here and with kubectl apply.
 
-    Exit codes: 0 all succeeded, 1 a task failed, 2 something you gave is wrong, 130 interrupted.
+    Exit codes: 0 all succeeded, 1 a task failed, 2 something you gave is wrong, 3 not in time, 130 interrupted.
     """
 
 
@@ -98,11 +101,19 @@ def _colors() -> bool:
 @cli.command()
 @click.option("-f", "--filename", "files", type=FILES, multiple=True, required=True, help="A file to check.")
 @click.option("--routing", type=FILES, help="Also check that an artifact is there for each TaskRun.")
-def validate(files: tuple[Path, ...], routing: Path | None) -> None:
+@click.option("--server", is_flag=True, help="Also have the cluster check them, as if they were applied.")
+@remote.on_cluster
+def validate(
+    files: tuple[Path, ...], routing: Path | None, server: bool, context: str | None, namespace: str | None
+) -> None:
     """Check TaskRuns, and say what is wrong with file and line."""
     from polypod_cli import manifests, plan
 
-    loaded = manifests.load(files)
+    loaded = manifests.load(files, whole=not server)
+    if server:
+        cluster = remote.connect(context, namespace)
+        for document in loaded.documents:
+            cluster.apply(document.value, dry_run=True)
     if routing is not None:
         for planned in plan.plan(loaded, read_routing(str(routing))):
             name = planned.item.task_run.metadata.name
@@ -147,6 +158,18 @@ def pack(executable: Path, manifest: Path, source: Path | None, output: Path) ->
     from polypod_cli import bundles
 
     bundles.pack(executable, manifest, source, output)
+
+
+for _command in (
+    remote.submit,
+    remote.logs,
+    remote.wait,
+    remote.cancel,
+    remote.describe,
+    remote.top,
+    remote.completion,
+):
+    cli.add_command(_command)
 
 
 def main() -> None:

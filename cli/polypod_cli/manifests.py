@@ -65,10 +65,14 @@ class Manifests:
     task_runs: list[Item] = field(default_factory=list)
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
+    documents: list[Document] = field(default_factory=list)
 
 
-def load(paths: Sequence[Path]) -> Manifests:
+def load(paths: Sequence[Path], *, whole: bool = True) -> Manifests:
     """Read and check manifests.
+
+    Args:
+        whole: whether what TaskRuns refer to must be in the files, too; else it may be on the cluster already.
 
     Raises:
         UserError: one message for everything that is wrong, a line each.
@@ -78,11 +82,12 @@ def load(paths: Sequence[Path]) -> Manifests:
     for path in paths:
         for document in _documents(path):
             problems += _add(manifests, document)
+            manifests.documents.append(document)
     if not problems and not manifests.task_runs:
         problems.append(f"{', '.join(map(str, paths))}: no TaskRun in there")
     if problems:
         raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
-    problems = list(_unresolved(manifests))
+    problems = list(_unresolved(manifests)) if whole else []
     if problems:
         raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
     return manifests

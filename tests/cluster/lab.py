@@ -199,6 +199,14 @@ class Lab:
         folder.chmod(0o777)
         return folder / "runs", _volume(f"record-{name}", folder, "ReadWriteMany")
 
+    @property
+    def kubectl_path(self) -> str:
+        return self._kubectl[0]
+
+    @property
+    def kubeconfig(self) -> Path:
+        return Path(self._kubectl[1].partition("=")[2])
+
     def pod_ready(self, name: str) -> bool:
         """Tell whether one of Polypod's own pods is ready."""
         conditions = self.get("-n", polypod.NAMESPACE, "pod", name)["status"]["conditions"]

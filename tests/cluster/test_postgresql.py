@@ -82,7 +82,7 @@ def stored(lab: Lab, postgres: Postgres) -> Iterator[Postgres]:
 
 
 def test_a_restart_of_the_database_loses_nothing(lab: Lab, namespace: Namespace, stored: Postgres) -> None:
-    names = [namespace.run(queue, "xcom", queue) for queue in ("golang", "jvm", "typescript")]
+    names = [namespace.run(queue, "success", queue) for queue in ("golang", "jvm", "typescript")]
     assert {status["state"] for status in namespace.finish_all(names).values()} == {"success"}
 
     data = {"AIRFLOW_VAR_CONFORMANCE_IN": "value"}

@@ -1,0 +1,315 @@
+"""The commands for TaskRuns on a cluster, also as `kubectl polypod …`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from polypod_coordinators.errors import UserError
+from polypod_coordinators.supervisor.reasons import Reason
+
+if TYPE_CHECKING:
+    from polypod_cli.cluster import Cluster
+
+Raw = dict[str, Any]
+EXIT_FAILED, EXIT_TIMEOUT = 1, 3
+FILES = click.Path(path_type=Path, dir_okay=False)
+_EVERY = 0.5
+
+
+def on_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say which cluster and namespace."""
+    for option in (
+        click.option("--context", help="Of the kubeconfig; by default its current one."),
+        click.option("-n", "--namespace", help="By default the context's."),
+    ):
+        command = option(command)
+    return command
+
+
+def output(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text",
+                        show_default=True, help="For people, or for programs.")(command)  # fmt: skip
+
+
+def connect(context: str | None, namespace: str | None) -> Cluster:
+    # imported late: it takes a quarter of a second, which `polypod run` does not need
+    from polypod_cli.cluster import Cluster
+
+    return Cluster(context, namespace)
+
+
+@click.command()
+@click.option(
+    "-f", "--filename", "files", type=FILES, multiple=True, required=True, help="TaskRuns, and what they use."
+)
+@click.option("--wait", "waits", is_flag=True, help="Wait for the end of all; exit code 1 if one did not succeed.")
+@click.option("--timeout", type=float, help="With --wait: seconds, exit code 3.")
+@output
+@on_cluster
+def submit(
+    files: tuple[Path, ...], waits: bool, timeout: float | None, output: str, context: str | None, namespace: str | None
+) -> None:
+    """Check TaskRuns and apply them, with the Secrets and ConfigMaps in the same files."""
+    from polypod_cli import manifests
+
+    loaded = manifests.load(files, whole=False)
+    cluster = connect(context, namespace)
+    # what TaskRuns use goes before them
+    documents = sorted(loaded.documents, key=lambda item: bool(item.value["kind"] == "TaskRun"))
+    made = [cluster.apply(document.value) for document in documents]
+    runs = [item for item in made if item["kind"] == "TaskRun"]
+    if waits:
+        names = [item.task_run.metadata.name for item in loaded.task_runs]
+        sys.exit(_wait(cluster, names, timeout, output))
+    _print([_said(item, "submitted") for item in runs], runs, output)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--timeout", type=float, help="Seconds, exit code 3.")
+@output
+@on_cluster
+def wait(
+    names: tuple[str, ...], timeout: float | None, output: str, context: str | None, namespace: str | None
+) -> None:
+    """Wait for the end of TaskRuns; exit code 1 if one did not succeed."""
+    sys.exit(_wait(connect(context, namespace), names, timeout, output))
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@on_cluster
+def cancel(names: tuple[str, ...], context: str | None, namespace: str | None) -> None:
+    """Have TaskRuns end: their tasks are told, and end for good."""
+    cluster = connect(context, namespace)
+    for name in names:
+        cluster.cancel(name)
+        click.echo(f"{cluster.namespace}/{name} is being cancelled")
+
+
+@click.command()
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="Go on to the end, over all attempts.")
+@click.option("--attempt", type=int, help="By default the last one.")
+@click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True)
+@click.option("--printed", is_flag=True, help="What the task has printed itself, in place of its log.")
+@on_cluster
+def logs(
+    name: str, follow: bool, attempt: int | None, log_format: str, printed: bool, context: str | None,
+    namespace: str | None,
+) -> None:  # fmt: skip
+    """Show a task's log."""
+    cluster = connect(context, namespace)
+    show = _renderer(log_format, printed)
+    container = "task" if printed else "bridge"
+    shown = 0
+    while True:
+        run = cluster.get(name)
+        attempts = (run.get("status") or {}).get("attempts") or []
+        chosen = _choose(attempts, attempt, shown, follow)
+        if chosen is not None:
+            if follow and not _begun(cluster.pod(chosen["podName"]), container):
+                time.sleep(_EVERY)
+                continue
+            _show(cluster, chosen, container, follow, show)
+            shown = chosen["number"]
+            if not follow or attempt is not None:
+                return
+        elif not follow:
+            where = f"TaskRun {cluster.namespace}/{name}"
+            seen = ", ".join(str(item["number"]) for item in attempts) or "none"
+            raise UserError(Reason.INVALID_CONFIG, f"{where} has no attempt {attempt or ''} yet; it has {seen}")
+        if _finished(run) and (chosen is None or chosen is attempts[-1]):
+            return
+        time.sleep(_EVERY)
+
+
+def _choose(attempts: Sequence[Raw], wanted: int | None, shown: int, follow: bool) -> Raw | None:
+    if wanted is not None:
+        return next((item for item in attempts if item["number"] == wanted), None)
+    new = [item for item in attempts if item["number"] > shown and item.get("podName")]
+    if not new:
+        return None
+    return new[0] if follow and shown else new[-1]
+
+
+def _begun(pod: Raw | None, container: str) -> bool:
+    """Tell whether a container has a log, or will never have one."""
+    if pod is None or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return True
+    status = pod.get("status") or {}
+    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return any(item["name"] == container and "waiting" not in (item.get("state") or {"waiting": {}}) for item in every)
+
+
+def _show(cluster: Cluster, attempt: Raw, container: str, follow: bool, show: Callable[[bytes], bytes]) -> None:
+    if cluster.pod(attempt["podName"]) is None:
+        raise UserError(
+            Reason.INVALID_CONFIG,
+            f"the pod of attempt {attempt['number']}, {attempt['podName']}, is gone, and its log with it",
+        )
+    for line in cluster.log(attempt["podName"], container, follow=follow):
+        sys.stdout.buffer.write(show(line))
+        sys.stdout.buffer.flush()
+
+
+def _renderer(log_format: str, printed: bool) -> Callable[[bytes], bytes]:
+    if printed or log_format == "json":
+        return lambda line: line + b"\n"
+    from polypod_coordinators.logs.render import console
+
+    render = console(sys.stdout.isatty())
+
+    def show(line: bytes) -> bytes:
+        try:
+            event = msgspec.json.decode(line)
+            return render({**event, "timestamp": datetime.fromisoformat(event["timestamp"])})
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
+            # not the log's: what the sidecar itself had to say
+            return line + b"\n"
+
+    return show
+
+
+@click.command()
+@click.argument("name")
+@output
+@on_cluster
+def describe(name: str, output: str, context: str | None, namespace: str | None) -> None:
+    """Show what has happened to a TaskRun, and how long each part took."""
+    from polypod_cli import timeline
+
+    cluster = connect(context, namespace)
+    run = cluster.get(name)
+    status = run.get("status") or {}
+    names = [item["podName"] for item in status.get("attempts") or () if item.get("podName")]
+    pods = {pod["metadata"]["name"]: pod for pod in map(cluster.pod, names) if pod is not None}
+    head = [
+        f"{cluster.namespace}/{name}: {_phase(run)}" + (f", {status['reason']}" if status.get("reason") else ""),
+        f"Dag {run['spec']['dagId']}, task {run['spec']['taskId']}, run {run['spec']['runId']}",
+        *([status["message"]] if status.get("message") else []),
+        "",
+    ]
+    _print([*head, timeline.as_text(timeline.moments(run, pods))], [run], output)
+
+
+@click.command()
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True)
+@click.option("--all", "finished", is_flag=True, help="Those that have finished, too.")
+@output
+@on_cluster
+def top(everywhere: bool, finished: bool, output: str, context: str | None, namespace: str | None) -> None:
+    """Show what runs and what waits: live on a terminal, once in a pipe."""
+    cluster = connect(context, namespace)
+    live = output == "text" and sys.stdout.isatty()
+    while True:
+        items = [item for item in cluster.list(everywhere=everywhere) if finished or not _finished(item)]
+        items.sort(key=lambda item: (_phase(item) != "Running", item["metadata"]["creationTimestamp"]))
+        if live:
+            click.clear()
+        _print(_rows(items, datetime.now(UTC)), items, output)
+        if not live:
+            return
+        try:
+            time.sleep(2)
+        except KeyboardInterrupt:
+            return
+
+
+COLUMNS = ("NAMESPACE", "NAME", "PHASE", "TASK", "QUEUE", "ATTEMPT", "AGE", "RUNS FOR", "REASON", "POD")
+
+
+def _rows(items: Sequence[Raw], now: datetime) -> list[str]:
+    rows = [COLUMNS]
+    for item in items:
+        status, spec, metadata = item.get("status") or {}, item["spec"], item["metadata"]
+        last = (status.get("attempts") or [{}])[-1]
+        rows.append((
+            metadata["namespace"], metadata["name"], _phase(item), f"{spec['dagId']}.{spec['taskId']}", spec["queue"],
+            str(last.get("number", "-")), _age(metadata["creationTimestamp"], now),
+            _age(last["startTime"], now) if last.get("startTime") and not last.get("finishTime") else "-",
+            status.get("reason") or "-", last.get("podName") or "-",
+        ))  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _age(since: str, now: datetime) -> str:
+    seconds = max(0, int((now - datetime.fromisoformat(since)).total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _wait(cluster: Cluster, names: Sequence[str], timeout: float | None, output: str) -> int:
+    """Wait, telling each change; return the exit code."""
+    give_up = time.monotonic() + timeout if timeout is not None else None
+    told: dict[str, str] = {}
+    runs: dict[str, Raw] = {}
+    while True:
+        for name in names:
+            if name in runs and _finished(runs[name]):
+                continue
+            runs[name] = run = cluster.get(name)
+            said = _said(run, _phase(run))
+            if output == "text" and told.get(name) != said:
+                click.echo(said)
+            told[name] = said
+        if all(_finished(run) for run in runs.values()):
+            _print([], list(runs.values()), output)
+            return 0 if all(_phase(run) == "Succeeded" for run in runs.values()) else EXIT_FAILED
+        if give_up is not None and time.monotonic() > give_up:
+            left = ", ".join(name for name, run in runs.items() if not _finished(run))
+            click.echo(f"not finished within {timeout:g} s: {left}", err=True)
+            return EXIT_TIMEOUT
+        time.sleep(_EVERY)
+
+
+def _phase(run: Raw) -> str:
+    return str((run.get("status") or {}).get("phase") or "Pending")
+
+
+def _finished(run: Raw) -> bool:
+    return _phase(run) in ("Succeeded", "Failed")
+
+
+def _said(run: Raw, what: str) -> str:
+    status, metadata = run.get("status") or {}, run["metadata"]
+    why = ": ".join(part for part in (status.get("reason"), status.get("message")) if part)
+    return f"{metadata['namespace']}/{metadata['name']} {what}" + (f" ({why})" if why and what != "submitted" else "")
+
+
+def _print(text: Sequence[str], items: Sequence[Raw], output: str) -> None:
+    if output == "text":
+        for line in text:
+            click.echo(line)
+        return
+    shown = items[0] if len(items) == 1 else {"apiVersion": "v1", "kind": "List", "items": list(items)}
+    if output == "json":
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        import yaml
+
+        click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion for a shell, such as: source <(polypod completion bash)."""
+    from click.shell_completion import get_completion_class
+
+    from polypod_cli.main import cli
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(cli, {}, "polypod", "_POLYPOD_COMPLETE").source())

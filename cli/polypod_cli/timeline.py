@@ -1,0 +1,83 @@
+"""What has happened to a TaskRun, in its order: from it and its pods. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Moment:
+    """Something that happened."""
+
+    when: datetime
+    what: str
+    detail: str = ""
+
+
+def moments(run: Raw, pods: Mapping[str, Raw]) -> list[Moment]:
+    """Return what happened, earliest first; `pods` by name, as far as they are still there."""
+    status = run.get("status") or {}
+    found = [Moment(_time(run["metadata"]["creationTimestamp"]), "created", f"queue {run['spec'].get('queue')}")]
+    for attempt in status.get("attempts") or ():
+        found += _of_attempt(attempt, pods.get(attempt.get("podName") or ""))
+    if status.get("finishTime"):
+        found.append(Moment(_time(status["finishTime"]), status["phase"].lower(), status.get("reason") or ""))
+    # the clocks of nodes have seconds only: what is written first came first
+    return sorted(found, key=lambda moment: moment.when.replace(microsecond=0))
+
+
+def _of_attempt(attempt: Raw, pod: Raw | None) -> Iterator[Moment]:
+    number = attempt["number"]
+    if attempt.get("createTime"):
+        route = f", coordinator {attempt['coordinator']}" if attempt.get("coordinator") else ""
+        yield Moment(_time(attempt["createTime"]), f"attempt {number}: pod made", f"{attempt.get('podName')}{route}")
+    if pod is not None:
+        yield from _of_pod(number, pod)
+    if attempt.get("startTime"):
+        yield Moment(_time(attempt["startTime"]), f"attempt {number}: task started")
+    if attempt.get("finishTime"):
+        said = ": ".join(part for part in (attempt.get("reason"), attempt.get("message")) if part)
+        yield Moment(_time(attempt["finishTime"]), f"attempt {number}: {attempt['state']}", said)
+
+
+def _of_pod(number: int, pod: Raw) -> Iterator[Moment]:
+    status = pod.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "True":
+            node = (pod.get("spec") or {}).get("nodeName", "")
+            yield Moment(_time(condition["lastTransitionTime"]), f"attempt {number}: scheduled", node)
+    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    for item in every:
+        state = item.get("state") or {}
+        started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
+        if started:
+            yield Moment(_time(started), f"attempt {number}: container {item['name']} started", item.get("image", ""))
+        elif state.get("waiting"):
+            waiting = state["waiting"]
+            said = ": ".join(part for part in (waiting.get("reason"), waiting.get("message")) if part)
+            yield Moment(datetime.max.replace(tzinfo=UTC), f"attempt {number}: container {item['name']} waits", said)
+
+
+def as_text(found: Iterable[Moment]) -> str:
+    """Return moments as lines, each with the time since the first and since the one before."""
+    lines = []
+    first = before = None
+    for moment in found:
+        if moment.when.year == datetime.max.year:
+            lines.append(f"{'now':>9}  {'':>8}  {moment.what:<40}  {moment.detail}".rstrip())
+            continue
+        first, before = first or moment.when, before or moment.when
+        since = max(0.0, (moment.when - first).total_seconds())
+        step = max(0.0, (moment.when - before).total_seconds())
+        lines.append(f"{since:8.1f}s  {f'+{step:.1f}s':>8}  {moment.what:<40}  {moment.detail}".rstrip())
+        before = max(before, moment.when)
+    return "\n".join(lines)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

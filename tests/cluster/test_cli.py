@@ -1,0 +1,139 @@
+"""The commands for a cluster: the real program, as a person and as a script would use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.lab import Lab, Namespace, task_run
+
+POLYPOD = Path(sys.executable).with_name("polypod")
+
+
+class Cli:
+    """`polypod`, or `kubectl polypod`, in one namespace."""
+
+    def __init__(self, lab: Lab, namespace: Namespace) -> None:
+        self.lab, self.namespace = lab, namespace
+        kubeconfig = lab.kubeconfig
+        self.environ = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": f"{POLYPOD.parent}:{os.environ['PATH']}"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [str(POLYPOD), *arguments, "-n", self.namespace.name]
+        return subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        process = self.start(*arguments)
+        said, problem = process.communicate(timeout=200)
+        assert process.returncode == code, (arguments, said, problem)
+        return said if code == 0 else said + problem
+
+
+@pytest.fixture
+def cli(lab: Lab, namespace: Namespace) -> Cli:
+    return Cli(lab, namespace)
+
+
+def test_from_submit_to_the_log(cli: Cli, namespace: Namespace, tmp_path: Path) -> None:
+    data = {"AIRFLOW_VAR_CONFORMANCE_IN": "value"}
+    variables = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "variables"}, "data": data}
+    run = task_run("run", "slow", variablesFrom=[{"configMapRef": {"name": "variables"}}])
+    file = tmp_path / "run.yaml"
+    # what a TaskRun uses may stand below it
+    file.write_text(yaml.safe_dump_all([run, variables]))
+    assert "run.yaml:1: run: ok" in cli("validate", "-f", str(file), "--server")
+    assert namespace.taskruns() == {}
+    said = cli("submit", "-f", str(file), "--wait", "--timeout=120").splitlines()
+    assert said[0].startswith(f"{namespace.name}/run Pending")
+    assert said[-1] == f"{namespace.name}/run Succeeded (TaskSucceeded)"
+    # the same file again changes nothing
+    assert "submitted" in cli("submit", "-f", str(file))
+    log = cli("logs", "run")
+    assert "[info" in log
+    assert "waiting" in log
+    assert json.loads(cli("logs", "run", "--log-format=json").splitlines()[0])["event"]
+    timeline = cli("describe", "run")
+    steps = ["created", "pod made", "scheduled", "container bridge started", "container task started", "task started",
+             "attempt 1: success", "succeeded"]  # fmt: skip
+    places = [timeline.index(step) for step in steps]
+    assert places == sorted(places), timeline
+    assert json.loads(cli("describe", "run", "-o", "json"))["status"]["phase"] == "Succeeded"
+    assert yaml.safe_load(cli("describe", "run", "-o", "yaml"))["metadata"]["name"] == "run"
+    assert cli("wait", "run").strip() == f"{namespace.name}/run Succeeded (TaskSucceeded)"
+
+
+def test_a_log_is_followed_over_all_attempts(cli: Cli, namespace: Namespace) -> None:
+    namespace.run("twice", "fail", retries={"limit": 1, "delay": "1s"})
+    log = cli("logs", "-f", "twice", "--log-format=json")
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    # what the runtime of each attempt has said
+    status = namespace.finish("twice")
+    assert status["tries"] == 2
+    for attempt in status["attempts"]:
+        alone = cli("logs", "twice", f"--attempt={attempt['number']}", "--log-format=json")
+        assert alone.strip()
+        assert alone.splitlines()[0] in log
+    assert len(lines) >= 2
+    assert cli("wait", "twice", code=1)
+
+
+def test_what_runs_is_shown_and_cancelled(cli: Cli, namespace: Namespace) -> None:
+    namespace.run("long", "wait")
+    namespace.running("long")
+    follower = cli.start("logs", "-f", "long")
+    rows = cli("top").splitlines()
+    assert rows[0].split()[:4] == ["NAMESPACE", "NAME", "PHASE", "TASK"]
+    assert rows[1].split()[:4] == [namespace.name, "long", "Running", "conformance.wait"]
+    assert "not finished within 1 s: long" in cli("wait", "long", "--timeout=1", code=3)
+    cli("cancel", "long")
+    assert "Failed (Cancelled" in cli("wait", "long", code=1)
+    # it ends with the task
+    said, _ = follower.communicate(timeout=120)
+    assert follower.returncode == 0
+    assert "waiting" in said
+    assert len(cli("top").splitlines()) == 1
+    assert len(cli("top", "--all").splitlines()) == 2
+
+
+def test_mistakes_are_explained(cli: Cli, namespace: Namespace, tmp_path: Path) -> None:
+    namespace.run("there", "success")
+    said = cli("describe", "thre", code=2)
+    assert "did you mean 'there'" in said
+    assert "Traceback" not in said
+    namespace.finish("there")
+    assert "has no attempt 7" in cli("logs", "there", "--attempt=7", code=2)
+    bad = task_run("bad", "success", queue="golang")
+    bad["spec"]["timeouts"] = {"execution": "soon"}
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(bad))
+    assert "timeouts.execution" in cli("submit", "-f", str(tmp_path / "bad.yaml"), code=2)
+    [pod] = namespace.pods()
+    namespace.kubectl("delete", "pod", pod["metadata"]["name"])
+    assert "is gone, and its log with it" in cli("logs", "there", code=2)
+    nowhere = {**cli.environ, "KUBECONFIG": str(tmp_path / "none")}
+    done = subprocess.run([str(POLYPOD), "top"], env=nowhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "set KUBECONFIG" in done.stderr
+
+
+def test_it_is_a_plugin_of_kubectl(cli: Cli, lab: Lab, namespace: Namespace) -> None:
+    namespace.run("run", "success")
+    kubectl = lab.kubectl_path
+    command = [kubectl, "polypod", "wait", "run", "-n", namespace.name]
+    done = subprocess.run(command, env=cli.environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Succeeded" in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_for_each_shell(shell: str) -> None:
+    said = subprocess.run([str(POLYPOD), "completion", shell], capture_output=True, text=True, check=True).stdout
+    assert "_POLYPOD_COMPLETE" in said
+    if shell == "bash" and shutil.which("bash"):
+        subprocess.run(["bash", "-n"], input=said, text=True, check=True)
