@@ -133,9 +133,13 @@ bench-burst: setup ## measure 500 and 5,000 TaskRuns at once on a bare API serve
 bench-soak: setup ## measure the operator's memory over 2,000 TaskRuns
 	PYTHONPATH=tests:bench $(BIN)/python bench/soak.py
 
+docs: setup ## build the documentation into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 generated: setup ## write anew what is generated
 	$(BIN)/python sdks/generate_table.py
 	$(BIN)/python docs/generate_reasons.py
+	$(BIN)/python docs/generate_reference.py
 	$(BIN)/python -m polypod_crds.crd
 	$(BIN)/python charts/generate.py
 
@@ -174,4 +178,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: cluster-programs bench-pods bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files
+.PHONY: docs cluster-programs bench-pods bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files

@@ -105,6 +105,26 @@ def test_the_page_of_reasons_is_what_the_code_says() -> None:
     assert (ROOT / "docs/reasons.md").read_text() == rendered(), "run `make generated`"
 
 
+def test_the_taskruns_reference_is_what_the_crd_says() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    from generate_reference import rendered
+
+    assert (ROOT / "docs/taskrun.md").read_text() == rendered(), "run `make generated`"
+
+
+def test_the_site_is_built_without_a_broken_link_and_fetches_nothing(tmp_path: Path) -> None:
+    run([str(Path(sys.executable).with_name("mkdocs")), "build", "--strict", "--site-dir", str(tmp_path)], ROOT)
+    pages = sorted(tmp_path.rglob("*.html"))
+    sources = {page.stem for page in PAGES[1:]} | {"results", "chart"}
+    assert sources <= {page.stem for page in pages}
+    for page in pages:
+        text = page.read_text()
+        loaded = re.findall(r"<(?:script|img|iframe)[^>]+src=\"([^\"]+)\"|<link[^>]+href=\"([^\"]+)\"", text)
+        for target in ("".join(pair) for pair in loaded):
+            assert not target.startswith(("http:", "https:", "//")), f"{page.name} fetches {target}"
+            assert (page.parent / target.partition("?")[0]).exists() or target.startswith("data:"), (page.name, target)
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
