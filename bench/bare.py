@@ -22,7 +22,7 @@ import aiohttp
 import msgspec
 import yaml
 from cluster import programs
-from cluster.control_plane import ControlPlane
+from cluster.control_plane import ControlPlane, Reached
 from polypod_crds import crd
 
 START_MS, RUN_MS = 2000, 5000
@@ -154,13 +154,12 @@ class Bare:
 
     def session(self) -> aiohttp.ClientSession:
         """Return a session with the API server, for the driver."""
-        config = json.loads(self.plane.kubeconfig.read_text())
-        cluster = config["clusters"][0]["cluster"]
-        context = ssl.create_default_context(cafile=cluster["certificate-authority"])
+        reached = Reached.by(self.plane.kubeconfig)
+        context = ssl.create_default_context(cafile=reached.authority)
         return aiohttp.ClientSession(
-            base_url=cluster["server"],
+            base_url=reached.server,
             connector=aiohttp.TCPConnector(ssl=context, limit=0),
-            headers={"authorization": f"Bearer {config['users'][0]['user']['token']}"},
+            headers={"authorization": f"Bearer {reached.token}"},
             timeout=aiohttp.ClientTimeout(total=None),
             read_bufsize=1 << 22,
         )

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+from cluster.control_plane import Reached
 from cluster.lab import Lab, Namespace, task_run
 from page import put
 from support.paths import ROOT
@@ -75,11 +76,10 @@ class Api:
 
     def __init__(self, lab: Lab) -> None:
         assert lab.node is not None
-        config = json.loads(lab.node.kubeconfig.read_text())
-        cluster = config["clusters"][0]["cluster"]
-        self._server = cluster["server"]
-        self._headers = {"authorization": f"Bearer {config['users'][0]['user']['token']}"}
-        self._pool = urllib3.PoolManager(ca_certs=cluster["certificate-authority"])
+        reached = Reached.by(lab.node.kubeconfig)
+        self._server = reached.server
+        self._headers = {"authorization": f"Bearer {reached.token}"}
+        self._pool = urllib3.PoolManager(ca_certs=reached.authority)
 
     def send(self, method: str, path: str, body: Any = None) -> Any:
         answer = self._pool.request(method, self._server + path, json=body, headers=self._headers)

@@ -10,7 +10,7 @@ from typing import Any
 
 import kopf
 
-from cluster.control_plane import ControlPlane
+from cluster.control_plane import ControlPlane, Reached
 
 
 class Api:
@@ -39,10 +39,5 @@ class Api:
         return found
 
     def connection(self) -> kopf.ConnectionInfo:
-        config = json.loads(self.plane.kubeconfig.read_text())
-        cluster = config["clusters"][0]["cluster"]
-        return kopf.ConnectionInfo(
-            server=cluster["server"],
-            ca_path=cluster["certificate-authority"],
-            token=config["users"][0]["user"]["token"],
-        )
+        reached = Reached.by(self.plane.kubeconfig)
+        return kopf.ConnectionInfo(server=reached.server, ca_path=reached.authority, token=reached.token)

@@ -10,10 +10,28 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import programs
 from cluster.services import Services
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Where an API server is, and how to be its administrator."""
+
+    server: str
+    authority: str
+    token: str
+
+    @classmethod
+    def by(cls, kubeconfig: Path) -> Reached:
+        """Read one of our own kubeconfigs."""
+        config = json.loads(kubeconfig.read_text())
+        cluster = config["clusters"][0]["cluster"]
+        return cls(cluster["server"], cluster["certificate-authority"], config["users"][0]["user"]["token"])
+
 
 SERVICE_RANGE = "10.96.0.0/16"
 SERVICE_IP = "10.96.0.1"
@@ -84,9 +102,11 @@ class ControlPlane:
 
     def ready(self) -> bool:
         """Tell whether the API server answers."""
-        context = ssl.create_default_context(cafile=str(self.folder / "pki" / "server.crt"))
-        url = json.loads(self.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
-        request = urllib.request.Request(f"{url}/readyz", headers={"Authorization": f"Bearer {self._token}"})
+        reached = Reached.by(self.kubeconfig)
+        context = ssl.create_default_context(cafile=reached.authority)
+        request = urllib.request.Request(
+            f"{reached.server}/readyz", headers={"Authorization": f"Bearer {reached.token}"}
+        )
         try:
             with urllib.request.urlopen(request, timeout=5, context=context) as answer:
                 return bool(answer.status == 200)

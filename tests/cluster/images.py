@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster import programs
@@ -33,9 +35,24 @@ def build(name: str, containerfile: str, files: Mapping[str, Path], *, target: s
     """
     key = _key(containerfile, files, target, base)
     layout = STORE / f"{name}-{key}"
-    if layout.exists():
-        return layout
+    if not layout.exists():
+        with _alone():
+            if not layout.exists():
+                _build(layout, containerfile, files, target, base)
+    return layout
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let one process build at a time: two of the same image would take away each other's."""
     STORE.mkdir(parents=True, exist_ok=True)
+    with open(STORE / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(layout: Path, containerfile: str, files: Mapping[str, Path], target: str, base: str) -> None:
+    name, _, key = layout.name.rpartition("-")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="polypod-image-") as context:
         for path, source in files.items():
@@ -50,23 +67,22 @@ def build(name: str, containerfile: str, files: Mapping[str, Path], *, target: s
     _run(*_BUILDAH, "push", "--quiet", tag, f"oci:{temporary}:{key}")
     _run(*_BUILDAH, "rmi", "--force", tag)
     size = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file()) / (1 << 20)
-    try:
-        temporary.rename(layout)
-    except OSError:
-        # another run was faster
-        shutil.rmtree(temporary)
+    temporary.rename(layout)
     print(f"image {name}: {size:.0f} MiB compressed, built in {time.monotonic() - started:.0f} s",
           file=sys.stderr, flush=True)  # fmt: skip
-    return layout
 
 
 def python_base() -> str:
     """Make the base image of our own images, once; return its name."""
+    with _alone():
+        return _python_base()
+
+
+def _python_base() -> str:
     if subprocess.run(
         [*_BUILDAH, "inspect", "--type", "image", PYTHON_BASE], capture_output=True, check=False
     ).returncode:
         print("making a base image of Debian and Python …", file=sys.stderr, flush=True)
-        STORE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="polypod-image-") as context:
             root = Path(context) / "root.tar"
             certificates = (
