@@ -40,6 +40,14 @@ postgres:
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; } >/dev/null 2>&1 || { \
 	  echo "PostgreSQL is missing; install it (Debian: apt install postgresql)" >&2; exit 2; }; }
 
+promtool: $(CACHE)/promtool/usr/bin/promtool
+
+# unpacked and not installed: the package would start a Prometheus
+$(CACHE)/promtool/usr/bin/promtool:
+	@echo "fetching promtool"; rm -rf $(CACHE)/promtool && mkdir -p $(CACHE)/promtool && cd $(CACHE)/promtool && \
+	  { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } >/dev/null 2>&1 && \
+	  dpkg-deb -x prometheus_*.deb . || { echo "promtool is missing: Debian's package 'prometheus' has it" >&2; exit 2; }
+
 examples: toolchains examples/hello/go/dist/hello examples/sales/go/dist/sales examples/sales/jvm/target/.built examples/sales/typescript/dist/bundle.mjs ## build the examples
 
 conformance: toolchains sdks/conformance/go/dist/.built sdks/conformance/java/target/.built sdks/conformance/typescript/dist/bundle.mjs
@@ -116,7 +124,7 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/hello/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
 	cd launcher && go vet ./...
 
-test: setup examples conformance launcher image-files airflow postgres cluster-programs ## run every test
+test: setup examples conformance launcher image-files airflow postgres promtool cluster-programs ## run every test
 	cd sdks/go && go test ./...
 	cd launcher && go test ./...
 	$(BIN)/python tests/run_all.py
@@ -178,4 +186,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: docs cluster-programs bench-pods bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres examples conformance launcher airflow demo lint test bench generated lock clean image-files
+.PHONY: docs cluster-programs bench-pods bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test bench generated lock clean image-files

@@ -68,6 +68,7 @@ class Controller:
         self.places = metrics.places
         self.watches = self._make_watches()
         self._failures: dict[Key, int] = {}
+        self._closing = False
         metrics.work_depth.set_function(lambda: len(self.queue))
         metrics.active = self._active
 
@@ -246,12 +247,26 @@ class Controller:
     # What is done.
 
     async def work(self) -> None:
-        """Work for ever: one of several workers."""
-        while True:
+        """Work until we are told to rest: one of several workers."""
+        while not self._closing:
             key = await self.queue.get()
+            if self._closing:
+                self.queue.done(key)
+                return
             # a thousand keys with nothing to do must not keep the watches waiting
             await asyncio.sleep(0)
             await self.turn(key)
+
+    async def rest(self, limit: float) -> None:
+        """Begin nothing new, and wait for what is under way: it should not meet what another operator does next.
+
+        Args:
+            limit: seconds to wait, at most.
+        """
+        self._closing = True
+        give_up = asyncio.get_running_loop().time() + limit
+        while self.queue.busy and asyncio.get_running_loop().time() < give_up:
+            await asyncio.sleep(0.02)
 
     async def turn(self, key: Key) -> None:
         """Look at one TaskRun; should that fail, it is looked at again later."""

@@ -21,6 +21,8 @@ from polypod_operator.tls import Tls, TlsSettings
 
 log = logging.getLogger("polypod.operator")
 RETRY_START = 3.0
+_REST = 5.0
+"""Seconds that calls under way may take when we end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class Operator:
 
     async def end(self) -> None:
         """Stop; another operator may lead as soon as nothing of ours is under way."""
+        await self.controller.rest(_REST)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

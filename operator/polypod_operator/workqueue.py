@@ -117,6 +117,11 @@ class WorkQueue(Generic[K]):
         self._admit()
 
     @property
+    def busy(self) -> int:
+        """How many keys are worked on."""
+        return len(self._working)
+
+    @property
     def ready(self) -> int:
         """How many keys `get` has without waiting."""
         return len(self._first) + len(self._let_in)

@@ -12,11 +12,13 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
+from cluster.programs import CACHE
 from polypod_operator.metrics import Metrics
 from prometheus_client import generate_latest
 from support.paths import ROOT
 
 CHART = ROOT / "charts" / "polypod"
+PROMTOOL = str(CACHE / "promtool/usr/bin/promtool")
 HELM = Path(sys.executable).with_name("helm")
 EVERYTHING: dict[str, Any] = {
     "registry": "registry.example/team",
@@ -150,6 +152,99 @@ def test_the_crd_stays_when_the_chart_goes() -> None:
     assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     original = yaml.safe_load((ROOT / "crds/taskruns.yaml").read_text())
     assert crd["spec"] == original["spec"]
+
+
+def promtool(folder: Path, rules: dict[str, Any]) -> None:
+    """Have Prometheus itself read rules."""
+    file = folder / "rules.yaml"
+    file.write_text(yaml.safe_dump(rules))
+    done = subprocess.run([PROMTOOL, "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCESS" in done.stdout
+
+
+def test_prometheus_takes_the_alerts(tmp_path: Path) -> None:
+    [rule] = [document for document in rendered(EVERYTHING) if document["kind"] == "PrometheusRule"]
+    alerts = rule["spec"]["groups"][0]["rules"]
+    assert len(alerts) >= 7
+    promtool(tmp_path, rule["spec"])
+    # each is explained to whoever is woken by it
+    page = (ROOT / "docs/operations.md").read_text()
+    assert {alert["alert"] for alert in alerts} == set(re.findall(r"(?m)^\| (Polypod\w+) \|", page))
+
+
+def test_an_alert_is_raised_when_it_should_be_and_only_then(tmp_path: Path) -> None:
+    [rule] = [document for document in rendered(EVERYTHING) if document["kind"] == "PrometheusRule"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
+
+    def case(series: dict[str, str], raised: dict[str, dict[str, str]]) -> dict[str, Any]:
+        names = [alert["alert"] for alert in rule["spec"]["groups"][0]["rules"]]
+        severity = {alert["alert"]: alert["labels"] for alert in rule["spec"]["groups"][0]["rules"]}
+        said = {alert["alert"]: alert["annotations"] for alert in rule["spec"]["groups"][0]["rules"]}
+        expected = []
+        for name in names:
+            firing = []
+            if name in raised:
+                labels = {**severity[name], **raised[name]}
+                summary = said[name]["summary"].replace("{{ $labels.resource }}", raised[name].get("resource", ""))
+                firing = [{"exp_labels": labels, "exp_annotations": {"summary": summary}}]
+            expected.append({"eval_time": "60m", "alertname": name, "exp_alerts": firing})
+        values = [{"series": key, "values": value} for key, value in series.items()]
+        return {"interval": "1m", "input_series": values, "alert_rule_test": expected}
+
+    fine = {
+        'polypod_leading{pod="a"}': "1x60", 'polypod_leading{pod="b"}': "0x60", "polypod_routing_valid": "1x60",
+        "polypod_reconcile_errors_total": "0x60",
+        'polypod_api_requests_total{verb="create",resource="pods",code="201"}': "0+60x60",
+        'polypod_watch_restarts_total{resource="pods",why="closed"}': "0+1x60",
+        'polypod_attempts_total{state="success",reason="TaskSucceeded",coordinator="c"}': "0+600x60",
+    }  # fmt: skip
+    cases = [
+        case(fine, {}),
+        case({**fine, 'polypod_leading{pod="a"}': "1x20 0x40"}, {"PolypodOperatorDown": {}}),
+        case({**fine, "polypod_routing_valid": "1x20 0x40"}, {"PolypodRoutingInvalid": {}}),
+        case({**fine, "polypod_reconcile_errors_total": "0+60x60"}, {"PolypodReconcileErrors": {}}),
+        case(
+            {**fine, 'polypod_api_requests_total{verb="create",resource="pods",code="403"}': "0+1x60"},
+            {"PolypodApiRefuses": {"resource": "pods", "code": "403"}},
+        ),
+        case(
+            {**fine, 'polypod_watch_restarts_total{resource="pods",why="failed"}': "0+10x60"},
+            {"PolypodWatchesFail": {"resource": "pods"}},
+        ),
+        case(
+            {**fine, 'polypod_attempts_total{state="up_for_retry",reason="NodeLost",coordinator="c"}': "0+10x60"},
+            {"PolypodInfrastructureLosses": {"reason": "NodeLost"}},
+        ),
+        case(
+            {**fine, 'polypod_queue_wait_seconds_bucket{queue="q",le="900"}': "0x60",
+             'polypod_queue_wait_seconds_bucket{queue="q",le="3600"}': "0+5x60",
+             'polypod_queue_wait_seconds_bucket{queue="q",le="+Inf"}': "0+5x60"},
+            {"PolypodQueueWaitsLong": {"queue": "q"}},
+        ),
+    ]  # fmt: skip
+    (tmp_path / "tests.yaml").write_text(
+        yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": cases})
+    )
+    done = subprocess.run([PROMTOOL, "test", "rules", "tests.yaml"], cwd=tmp_path, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_can_read_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    page = json.loads((CHART / "files/dashboard.json").read_text())
+    queries = [target["expr"] for panel in page["panels"] for target in panel["targets"]]
+    assert len(queries) > 15
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "5m")}
+        for number, query in enumerate(queries)
+    ]
+    promtool(tmp_path, {"groups": [{"name": "panels", "rules": rules}]})
+    # what Grafana needs to show a page
+    assert page["uid"]
+    assert len({panel["id"] for panel in page["panels"]}) == len(queries)
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in page["panels"]}
+    assert len(places) == len(queries)
 
 
 def test_every_metric_that_a_page_or_an_alert_names_is_one_that_the_operator_has() -> None:

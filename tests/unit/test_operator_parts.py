@@ -6,7 +6,7 @@ import asyncio
 import random
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -15,9 +15,12 @@ from polypod_crds.durations import seconds
 from polypod_crds.rules import Rule
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator import conditions, objects
+from polypod_operator.api import KubernetesApi
+from polypod_operator.controller import Controller
 from polypod_operator.metrics import Metrics
+from polypod_operator.pod import Settings
 from polypod_operator.routing import RoutingState
-from polypod_operator.store import Store
+from polypod_operator.store import Key, Store
 from polypod_operator.workqueue import WorkQueue
 from support.objects import EXECUTABLE, NOW, pod, task_run
 from support.paths import ROOT
@@ -216,6 +219,29 @@ def test_a_key_that_is_held_back_may_become_urgent() -> None:
     queue.done("b")
     assert taken(queue) == ["c"]
     assert len(queue) == 0
+
+
+def test_what_is_under_way_is_waited_for_and_nothing_new_is_begun() -> None:
+    async def scenario() -> tuple[list[Key], int]:
+        controller = Controller(cast(KubernetesApi, None), Settings("bridge:1", "http://api/"), [], Metrics())
+        done: list[Key] = []
+
+        async def turn(key: Key) -> None:
+            await asyncio.sleep(0.2)
+            done.append(key)
+            controller.queue.done(key)
+
+        controller.turn = turn  # type: ignore[method-assign]
+        for number in range(5):
+            controller.queue.add(("n", str(number)), first=True)
+        workers = [asyncio.create_task(controller.work()) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        await controller.rest(30)
+        await asyncio.wait_for(asyncio.gather(*workers), 30)
+        return done, len(controller.queue)
+
+    done, left = asyncio.run(scenario())
+    assert (len(done), left) == (2, 3)
 
 
 def test_every_metric_of_the_docs_exists_and_the_other_way_round() -> None:
