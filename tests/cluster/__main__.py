@@ -6,10 +6,12 @@ import argparse
 import hashlib
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from cluster import polypod, programs
+from cluster.lab import conformance_images
 from cluster.node import Node, check_machine
 from cluster.services import NotReady
 
@@ -29,6 +31,8 @@ def build() -> None:
     programs.build(programs.NODE)
     polypod.own_images()
     polypod.sales_images()
+    with tempfile.TemporaryDirectory(prefix="polypod-images-") as folder:
+        conformance_images(Path(folder))
 
 
 def main() -> int:

@@ -36,14 +36,14 @@ def build(name: str, containerfile: str, files: Mapping[str, Path], *, target: s
     key = _key(containerfile, files, target, base)
     layout = STORE / f"{name}-{key}"
     if not layout.exists():
-        with _alone():
+        with alone():
             if not layout.exists():
                 _build(layout, containerfile, files, target, base)
     return layout
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Let one process build at a time: two of the same image would take away each other's."""
     STORE.mkdir(parents=True, exist_ok=True)
     with open(STORE / ".lock", "w") as file:
@@ -74,7 +74,7 @@ def _build(layout: Path, containerfile: str, files: Mapping[str, Path], target: 
 
 def python_base() -> str:
     """Make the base image of our own images, once; return its name."""
-    with _alone():
+    with alone():
         return _python_base()
 
 

@@ -63,8 +63,9 @@ def jre() -> Path:
     assert java is not None
     home = _jdk_with_modules()
     made = images.STORE / f"jre-{home.name}"
-    if not made.exists():
-        images.STORE.mkdir(parents=True, exist_ok=True)
+    with images.alone():
+        if made.exists():
+            return made
         with tempfile.TemporaryDirectory(dir=images.STORE) as folder:
             target = Path(folder) / "root"
             modules = "java.base,java.logging,java.sql,java.naming,java.management,java.net.http,jdk.unsupported"
@@ -94,8 +95,9 @@ def _jdk_with_modules() -> Path:
 def node_root(binary: Path) -> Path:
     """Return a folder with Node and the libraries that it needs."""
     made = images.STORE / f"node-{binary.stat().st_size}-{int(binary.stat().st_mtime)}"
-    if not made.exists():
-        images.STORE.mkdir(parents=True, exist_ok=True)
+    with images.alone():
+        if made.exists():
+            return made
         with tempfile.TemporaryDirectory(dir=images.STORE) as folder:
             target = Path(folder) / "root"
             (target / "usr/bin").mkdir(parents=True)
