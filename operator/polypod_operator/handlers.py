@@ -100,7 +100,8 @@ class Operator:
             self.health.ready = False
             self._keep("the lease", self.leader.keep())
         if self.tls is not None:
-            await self._have_certificates(self.tls)
+            # pods that are made without certificates could not trust anybody
+            await self.tls.ready.wait()
         while True:
             try:
                 await self.controller.start(self.routing)
@@ -116,20 +117,6 @@ class Operator:
         self.controller.metrics.leading.set(1)
         self.health.ready = True
         await asyncio.gather(*workers, *watches)
-
-    async def _have_certificates(self, tls: Tls) -> None:
-        """Wait for certificates: pods that are made without them could not trust anybody."""
-        said = False
-        while not tls.ready.is_set():
-            try:
-                await tls.look()
-            except ApiError as error:
-                log.error("the certificates' Secrets cannot be used: %s", error)
-            if not tls.ready.is_set():
-                if not said:
-                    log.info("waiting for certificates")
-                    said = True
-                await asyncio.sleep(1.0)
 
     async def end(self) -> None:
         """Stop; another operator may lead as soon as nothing of ours is under way."""
