@@ -111,19 +111,7 @@ class KubernetesApi:
         Raises:
             ApiError: the answer was an error, or there was none.
         """
-        data = None if body is None else msgspec.json.encode(body)
-        try:
-            async with self._request(method, path, data, None, "application/json", _SHORT) as answer:
-                raw = await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self._counted(method, path, 0)
-            raise ApiError(0, "Unreachable", str(error) or type(error).__name__) from None
-        self._counted(method, path, answer.status)
-        if answer.status >= 400:
-            if answer.status == 401:
-                self._token_read = 0.0
-            raise _error(answer.status, raw)
-        found: dict[str, Any] = msgspec.json.decode(raw)
+        found: dict[str, Any] = msgspec.json.decode(await self.send(method, path, body, attempts=1, timeout=_SHORT))
         return found
 
     async def send(
@@ -134,6 +122,8 @@ class KubernetesApi:
         *,
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
+        attempts: int = _ATTEMPTS,
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
     ) -> bytes:
         """Send one call and return the answer, unread.
 
@@ -142,11 +132,11 @@ class KubernetesApi:
         """
         data = None if body is None else msgspec.json.encode(body)
         last = ApiError(0, "Unreachable", "")
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(attempts):
             if attempt:
                 await asyncio.sleep(min(8.0, 0.2 * 2**attempt) * random.uniform(1.0, 1.5))  # noqa: S311 - jitter
             try:
-                async with self._request(method, path, data, params, content_type) as answer:
+                async with self._request(method, path, data, params, content_type, timeout) as answer:
                     raw = await answer.read()
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self._counted(method, path, 0)
@@ -160,7 +150,8 @@ class KubernetesApi:
                 self._token_read = 0.0
             elif answer.status not in (429, 500, 502, 503, 504):
                 raise last
-            await asyncio.sleep(_retry_after(answer.headers))
+            if attempt + 1 < attempts:
+                await asyncio.sleep(_retry_after(answer.headers))
         raise last
 
     def _request(
