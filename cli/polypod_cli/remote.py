@@ -123,7 +123,7 @@ def logs(
             shown = chosen["number"]
             if not follow or attempt is not None:
                 return
-        elif not follow:
+        elif not follow or (attempt is not None and _finished(run)):
             where = f"TaskRun {cluster.namespace}/{name}"
             seen = ", ".join(str(item["number"]) for item in attempts) or "none"
             raise UserError(Reason.INVALID_CONFIG, f"{where} has no attempt {attempt or ''} yet; it has {seen}")
