@@ -90,7 +90,7 @@ class Controller:
                 self._lost(known)
         elif known is not None or not self._is_finished(raw):
             run = objects.task_run(raw, known)
-            self.store.put_run(run)
+            self._put_run(run)
             self._seat(run)
             self.queue.add(key, first=not run.status.attempts and not self.store.has_pods(run.uid))
 
@@ -123,6 +123,13 @@ class Controller:
             self.queue.add(key)
         elif pod.over:
             self._wake(self.places.forget(_orphan(pod)))
+
+    def _put_run(self, run: TaskRunObject) -> None:
+        """Take a TaskRun over; one of its name that was there before is lost."""
+        known = self.store.run(run.key)
+        if known is not None and known.uid != run.uid:
+            self._lost(known)
+        self.store.put_run(run)
 
     def _lost(self, run: TaskRunObject) -> None:
         """Let a TaskRun go that was deleted; a pod of it that still runs holds its place until it has ended."""
@@ -219,7 +226,7 @@ class Controller:
             if run is None or run.uid in uids or namespace not in ("", run.namespace):
                 continue
             try:
-                self.store.put_run(objects.task_run(await self.api.get_task_run(*key)))
+                self._put_run(objects.task_run(await self.api.get_task_run(*key)))
                 self.queue.add(key)
             except ApiError as error:
                 if error.status != 404:
@@ -403,7 +410,7 @@ class Controller:
         elif error.status == 409:
             # somebody was faster: look at what is there now
             try:
-                self.store.put_run(objects.task_run(await self.api.get_task_run(run.namespace, run.name)))
+                self._put_run(objects.task_run(await self.api.get_task_run(run.namespace, run.name)))
             except ApiError as gone:
                 if gone.status != 404:
                     raise

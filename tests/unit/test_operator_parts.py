@@ -244,6 +244,34 @@ def test_what_is_under_way_is_waited_for_and_nothing_new_is_begun() -> None:
     assert (len(done), left) == (2, 3)
 
 
+def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
+    """Nothing was seen of the deletion: the watch was broken."""
+
+    def raw(uid: str) -> dict[str, Any]:
+        metadata = {
+            "namespace": "n", "name": "run", "uid": uid, "generation": 1, "resourceVersion": "1" if uid == "old" else "9",
+            "creationTimestamp": "2026-11-21T00:00:00Z",
+        }  # fmt: skip
+        return {"metadata": metadata, "spec": {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r"}}
+
+    def pod_of(phase: str) -> dict[str, Any]:
+        labels = {objects.UID_LABEL: "old", objects.ATTEMPT_LABEL: "1"}
+        metadata = {
+            "namespace": "n", "name": "run-1", "uid": "pod", "labels": labels, "resourceVersion": "2",
+            "annotations": {"polypod.dev/queue": "q"}, "creationTimestamp": "2026-11-21T00:00:00Z",
+        }  # fmt: skip
+        return {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
+
+    controller = Controller(cast(KubernetesApi, None), Settings("bridge:1", "http://api/"), [], Metrics())
+    controller.saw_pod(pod_of("Running"), False)
+    controller.saw_run(raw("old"), False)
+    assert controller.places.depths() == {"q": (1, 0)}
+    controller.saw_run(raw("new"), False)
+    assert controller.places.depths() == {"q": (1, 1)}, "its pod runs still"
+    controller.saw_pod(pod_of("Succeeded"), False)
+    assert controller.places.depths() == {"q": (0, 1)}
+
+
 def test_every_metric_of_the_docs_exists_and_the_other_way_round() -> None:
     found = {metric.name for metric in Metrics().registry.collect() if metric.name.startswith("polypod_")}
     page = (ROOT / "docs/cluster.md").read_text()
