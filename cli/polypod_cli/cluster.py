@@ -126,6 +126,25 @@ class Cluster:
         except _NotFound:
             return None
 
+    def create_pod(self, manifest: Raw) -> Raw:
+        """Make a pod; return what is there then.
+
+        Raises:
+            UserError: the API server refuses it.
+        """
+        with self._errors(f"a pod in namespace {self.namespace}"):
+            answer = self._core.create_namespaced_pod(self.namespace, manifest, _preload_content=False)
+            found: Raw = json.loads(answer.data)
+            return found
+
+    def delete_pod(self, name: str) -> None:
+        """Delete a pod, if it is there."""
+        try:
+            with self._errors(f"pod {self.namespace}/{name}"):
+                self._core.delete_namespaced_pod(name, self.namespace, _preload_content=False)
+        except _NotFound:
+            pass
+
     def log(self, pod: str, container: str, *, follow: bool) -> Iterator[bytes]:
         """Yield the lines of a container's log, without their ends.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,10 +116,17 @@ def logs(
         attempts = (run.get("status") or {}).get("attempts") or []
         chosen = _choose(attempts, attempt, shown, follow)
         if chosen is not None:
-            if follow and not _begun(cluster.pod(chosen["podName"]), container):
+            pod = cluster.pod(chosen["podName"])
+            if follow and not _begun(pod, container):
                 time.sleep(_EVERY)
                 continue
-            _show(cluster, chosen, container, follow, show)
+            if pod is not None:
+                lines = cluster.log(chosen["podName"], container, follow=follow)
+            else:
+                lines = _of_a_pod_that_is_gone(cluster, run, chosen, printed, goes_on=follow and attempt is None)
+            for line in lines:
+                sys.stdout.buffer.write(show(line))
+                sys.stdout.buffer.flush()
             shown = chosen["number"]
             if not follow or attempt is not None:
                 return
@@ -150,15 +157,21 @@ def _begun(pod: Raw | None, container: str) -> bool:
     return any(item["name"] == container and "waiting" not in (item.get("state") or {"waiting": {}}) for item in every)
 
 
-def _show(cluster: Cluster, attempt: Raw, container: str, follow: bool, show: Callable[[bytes], bytes]) -> None:
-    if cluster.pod(attempt["podName"]) is None:
-        raise UserError(
-            Reason.INVALID_CONFIG,
-            f"the pod of attempt {attempt['number']}, {attempt['podName']}, is gone, and its log with it",
-        )
-    for line in cluster.log(attempt["podName"], container, follow=follow):
-        sys.stdout.buffer.write(show(line))
-        sys.stdout.buffer.flush()
+def _of_a_pod_that_is_gone(
+    cluster: Cluster, run: Raw, attempt: Raw, printed: bool, *, goes_on: bool
+) -> Iterator[bytes]:
+    from polypod_cli import stored_log
+
+    if attempt.get("log") and not printed:
+        yield from stored_log.read(cluster, run, attempt)
+        return
+    lost = "what it printed" if printed else "its log"
+    message = f"the pod of attempt {attempt['number']}, {attempt['podName']}, is gone, and {lost} with it"
+    if not printed:
+        message += "; the chart's value `logs` has logs kept"
+    if not goes_on:
+        raise UserError(Reason.INVALID_CONFIG, message)
+    click.echo(message, err=True)
 
 
 def _renderer(log_format: str, printed: bool) -> Callable[[bytes], bytes]:

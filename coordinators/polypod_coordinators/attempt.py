@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +22,17 @@ from polypod_coordinators.termination import Outcome
 if TYPE_CHECKING:
     from polypod_coordinators.api.client import ExecutionApiClient
     from polypod_coordinators.logs.masking import Masker
-    from polypod_coordinators.logs.pipeline import TaskLog
+    from polypod_coordinators.logs.pipeline import Destination, TaskLog
+    from polypod_coordinators.logs.stored import StoredLog
 
 PASSED = frozenset({"success", "skipped", "removed", "deferred", "up_for_reschedule", "awaiting_input"})
 """The final states that are no failure."""
 
 
-def run_attempt(config: BridgeConfig, host: Host) -> Outcome:
+def run_attempt(config: BridgeConfig, host: Host, stored: Callable[[], StoredLog | None] | None = None) -> Outcome:
     """Run the attempt that `config` describes, on `host`; always returns.
 
-    The log goes to standard error and to the configured file.
+    The log goes to standard error, to the configured file, and to what `stored` opens, which the caller finishes.
     """
     from polypod_coordinators.supervisor.listeners import Listeners
 
@@ -52,7 +53,7 @@ def run_attempt(config: BridgeConfig, host: Host) -> Outcome:
         process = host.spawn([*command.argv, *listeners.arguments()], _environment(config))
     except UserError as error:
         failure = error
-    log, masker = _open_log(config)
+    log, masker = _open_log(config, stored() if stored is not None else None)
     try:
         if failure is not None or process is None or command is None:
             listeners.close()
@@ -82,12 +83,12 @@ def _environment(config: BridgeConfig) -> Mapping[str, str]:
     }
 
 
-def _open_log(config: BridgeConfig) -> tuple[TaskLog, Masker]:
+def _open_log(config: BridgeConfig, stored: StoredLog | None) -> tuple[TaskLog, Masker]:
     from polypod_coordinators.logs.masking import Masker
     from polypod_coordinators.logs.pipeline import LEVELS, Output, TaskLog
     from polypod_coordinators.logs.render import console, json_line
 
-    outputs = []
+    outputs: list[Destination] = []
     problem: OSError | None = None
     if config.log_file is not None:
         try:
@@ -103,11 +104,15 @@ def _open_log(config: BridgeConfig) -> tuple[TaskLog, Masker]:
             outputs.append(Output(sys.stderr.fileno(), console(config.colors), "standard error", minimum))
         else:
             outputs.append(Output(sys.stderr.fileno(), json_line, "standard error"))
+    if stored is not None:
+        outputs.append(stored)
     masker = Masker(config.sensitive_names)
     masker.add(config.token)
     if config.token_file is not None:
         masker.add(_read_token(config.token_file))
     log = TaskLog(masker, outputs, config.logging_level)
+    if stored is not None:
+        stored.report_to(log.event)
     if problem is not None:
         log.event("error", "the log file cannot be opened; the task goes on", path=config.log_file, error=str(problem))
     return log, masker

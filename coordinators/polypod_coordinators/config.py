@@ -94,6 +94,26 @@ class Timeouts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     socket_cleanup: float = 60.0
 
 
+class LogStorage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Where the log goes to besides the pod's own.
+
+    Attributes:
+        base: the URL that all logs are below.
+        path: this log's, in Airflow's layout; a workload has its own.
+        pod: the pod's name, which its part of the log begins with.
+        options_dir: a folder with the storage's options, a file each; empty if there are none.
+        spool_dir: a folder that outlives the container, but not the pod.
+        stored_within: seconds in which the rest must be stored when the task has ended; less than a pod's grace period.
+    """
+
+    base: str
+    path: str
+    pod: str
+    options_dir: str = ""
+    spool_dir: str = "/var/lib/polypod-log"
+    stored_within: float = 30.0
+
+
 class PodConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What the bridge needs to know of its pod.
 
@@ -106,6 +126,7 @@ class PodConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         outcome_url: where the outcome is sent to, besides the termination message; empty if it is not.
         outcome_authority: the only certificates to be trusted there, PEM; empty for public ones.
         pod_token_file: the file with the pod's own token, which is shown there.
+        log: where the log goes to besides; None if it ends with the pod.
     """
 
     socket: str = "/polypod/bridge.sock"
@@ -116,6 +137,7 @@ class PodConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     outcome_url: str = ""
     outcome_authority: str = ""
     pod_token_file: str = ""
+    log: LogStorage | None = None
 
 
 class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

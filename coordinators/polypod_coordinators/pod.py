@@ -20,6 +20,7 @@ import msgspec
 from polypod_coordinators.attempt import run_attempt
 from polypod_coordinators.config import BridgeConfig, PodConfig, Workload
 from polypod_coordinators.errors import UserError
+from polypod_coordinators.pod_log import PodLog
 from polypod_coordinators.process.launcher import LauncherHost, LauncherLost
 from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.termination import Outcome, decode, encode
@@ -39,9 +40,10 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: None)
     outcome = _earlier(pod)
+    log = PodLog(pod.log)
     if outcome is None:
         host = LauncherHost(pod.socket)
-        outcome = _attempt(config, pod, host, wake_r)
+        outcome = _attempt(config, pod, host, wake_r, log)
         _keep(outcome, pod)
         _tell(outcome, pod)
         # the pod begins to end when the launcher does
@@ -50,7 +52,9 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
         patience: float | None = TOLD_WITHIN
     else:
         _tell(outcome, pod)
+        _go_on(log, config, pod, outcome)
         patience = None
+    log.finish()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: None)
     # to exit untold has the kubelet start us again
@@ -58,20 +62,24 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
     return 0
 
 
-def _attempt(config: BridgeConfig, pod: PodConfig, host: LauncherHost, wake: int) -> Outcome:
+def _attempt(config: BridgeConfig, pod: PodConfig, host: LauncherHost, wake: int, log: PodLog) -> Outcome:
     started = datetime.now(UTC)
     try:
         if not host.wait(wake):
             message = "told to end before the language container had started"
             return Outcome(state="failed", reason=Reason.TERMINATED, message=message, finish_time=datetime.now(UTC))
         _write(f"{pod.state_dir}/begun", b"")
-        return run_attempt(_complete(config, pod), host)
+        complete = _complete(config, pod, log)
+        outcome = run_attempt(complete, host, log.open)
+        outcome.log_url = log.own_url
+        return outcome
     except UserError as error:
-        print(f"polypod-bridge: {error.message}", file=sys.stderr)
+        log.say(error.message)
         return Outcome(state="failed", reason=error.reason, message=error.message, start_time=started,
                        finish_time=datetime.now(UTC), user_error=True)  # fmt: skip
     except LauncherLost as error:
         message = f"the language container ended before its runtime was started: {error}"
+        log.say(message)
         return Outcome(state="failed", reason=Reason.LAUNCHER_LOST, message=message, start_time=started,
                        finish_time=datetime.now(UTC))  # fmt: skip
     except Exception as error:
@@ -80,11 +88,12 @@ def _attempt(config: BridgeConfig, pod: PodConfig, host: LauncherHost, wake: int
 
         traceback.print_exc()
         message = f"the bridge failed: {type(error).__name__}: {error}"
+        log.say(message)
         return Outcome(state="failed", reason=Reason.BRIDGE_FAILED, message=message, start_time=started,
                        finish_time=datetime.now(UTC))  # fmt: skip
 
 
-def _complete(config: BridgeConfig, pod: PodConfig) -> BridgeConfig:
+def _complete(config: BridgeConfig, pod: PodConfig, log: PodLog) -> BridgeConfig:
     """Return the configuration with what only the pod's volumes know: Airflow's workload, or whom a token is for.
 
     Raises:
@@ -99,6 +108,7 @@ def _complete(config: BridgeConfig, pod: PodConfig) -> BridgeConfig:
             raise UserError(
                 Reason.INVALID_CONFIG, f"the workload Secret holds no ExecuteTask workload: {error}"
             ) from None
+        log.at(workload.log_path)
         return msgspec.structs.replace(
             config,
             ti=workload.ti,
@@ -112,6 +122,19 @@ def _complete(config: BridgeConfig, pod: PodConfig) -> BridgeConfig:
         subject = _subject(config.token_file)
         return msgspec.structs.replace(config, ti=msgspec.structs.replace(config.ti, id=subject))
     return config
+
+
+def _go_on(log: PodLog, config: BridgeConfig, pod: PodConfig, outcome: Outcome) -> None:
+    """Go on with the log of an earlier start, which may not have stored it all."""
+    if outcome.reason != Reason.BRIDGE_LOST:
+        log.open()
+        return
+    try:
+        _complete(config, pod, log)
+    except UserError:
+        # it has begun once; a workload that is gone by now only means the usual place
+        pass
+    log.say(outcome.message)
 
 
 def _subject(path: str) -> str:

@@ -25,11 +25,17 @@ from polypod_coordinators.termination import Outcome, encode
 
 EXIT_PASSED, EXIT_FAILED, EXIT_USER_ERROR = 0, 1, 2
 
+_OPTIONS = {"config", "workload", "execution-api-url", "routing", "log-file", "log-format", "stored-log", "pod",
+            "options-dir"}  # fmt: skip
 USAGE = """usage: polypod-bridge --config FILE
        polypod-bridge            in a pod: the configuration is in $POLYPOD_CONFIG
+       polypod-bridge --stored-log URL --pod NAME [--options-dir FOLDER]
        polypod-bridge --workload FILE --execution-api-url URL --routing FILE [--log-file FILE] [--log-format FORMAT]
 
   --config FILE             the attempt to run, as JSON (see BridgeConfig); "-" reads standard input
+  --stored-log URL          print what a pod has written to a log that is kept, as JSON lines
+  --pod NAME                that pod
+  --options-dir FOLDER      the storage's options, a file each
   --workload FILE           one of Airflow's ExecuteTask workloads, as JSON
   --execution-api-url URL   Airflow's Execution API, such as http://airflow:8080/execution/
   --routing FILE            the routing (queue to coordinator), as YAML
@@ -41,7 +47,10 @@ USAGE = """usage: polypod-bridge --config FILE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one attempt; return the exit code."""
     try:
-        config = _configure(list(sys.argv[1:] if arguments is None else arguments))
+        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        if "stored-log" in options:
+            return _print_stored_log(options)
+        config = _configure(options)
     except UserError as error:
         print(f"polypod-bridge: {error.message}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -86,8 +95,21 @@ def write_outcome(path: str | None, outcome: Outcome) -> None:
         print(f"polypod-bridge: the outcome cannot be written to {path}: {error.strerror}", file=sys.stderr)
 
 
-def _configure(arguments: list[str]) -> BridgeConfig:
-    options = _parse(arguments)
+def _print_stored_log(options: dict[str, str]) -> int:
+    from polypod_coordinators.logs.storage import StorageError, of_pod, read, read_options
+
+    try:
+        lines = read(options["stored-log"], read_options(options.get("options-dir", "")))
+        for line in of_pod(lines, options.get("pod", "")):
+            sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+    except StorageError as error:
+        print(f"polypod-bridge: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_PASSED
+
+
+def _configure(options: dict[str, str]) -> BridgeConfig:
     variable = os.environ.get("POLYPOD_CONFIG")
     if "config" in options or (not options and variable):
         raw = _read(options["config"]) if options else str(variable).encode()
@@ -151,7 +173,6 @@ def workload_config(
 
 def _parse(arguments: list[str]) -> dict[str, str]:
     # not argparse: its import costs more than this whole file
-    known = {"config", "workload", "execution-api-url", "routing", "log-file", "log-format"}
     options: dict[str, str] = {}
     rest = list(arguments)
     while rest:
@@ -160,7 +181,7 @@ def _parse(arguments: list[str]) -> dict[str, str]:
             print(USAGE, end="")
             raise SystemExit(EXIT_PASSED)
         name, equals, value = flag.removeprefix("--").partition("=")
-        if not flag.startswith("--") or name not in known or not (equals or rest):
+        if not flag.startswith("--") or name not in _OPTIONS or not (equals or rest):
             raise UserError(Reason.INVALID_CONFIG, f"cannot use {flag!r}\n{USAGE}")
         options[name] = value if equals else rest.pop(0)
     return options

@@ -231,6 +231,23 @@ class Observed(Model):
     model_config = ConfigDict(extra="ignore")
 
 
+class StoredLog(Observed):
+    """Where an attempt's log is kept, and what it takes to read it there."""
+
+    url: str = Field(description="The log; a long one goes on in objects whose names begin so.")
+    secret_name: str | None = Field(
+        default=None, description="The Secret with the storage's options, in the TaskRun's namespace."
+    )
+    persistent_volume_claim: str | None = Field(
+        default=None, description="The claim whose volume the log is on, in the TaskRun's namespace."
+    )
+    service_account_name: str | None = Field(
+        default=None, description="The service account of the attempt's pod, if it was not the default one."
+    )
+    image_pull_secrets: list[str] = Field(default=[], description="The Secrets to pull that image with.")
+    reader_image: str = Field(description="The image that can read it: the sidecar's.")
+
+
 class Attempt(Observed):
     """One attempt: one pod."""
 
@@ -250,6 +267,7 @@ class Attempt(Observed):
     finish_time: datetime | None = Field(default=None, description="When it ended.")
     peak_memory_bytes: int | None = Field(default=None, description="Largest resident set of the runtime, in bytes.")
     cpu_seconds: float | None = Field(default=None, description="CPU time of the runtime, in seconds.")
+    log: StoredLog | None = Field(default=None, description="Its log, if logs are kept when their pod is gone.")
 
 
 class Condition(Observed):

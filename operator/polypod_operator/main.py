@@ -19,7 +19,7 @@ from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.controller import Controller
 from polypod_operator.handlers import Addresses, Operator, register
 from polypod_operator.metrics import Metrics
-from polypod_operator.pod import Settings
+from polypod_operator.pod import LogSettings, Settings
 from polypod_operator.tls import TlsSettings
 
 OLDEST = 29
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log_format=options.task_log_format,
         bridge_pull_policy=options.bridge_pull_policy,
         outcome_url=options.outcome_url,
+        log=_log(options),
     )
     metrics = Metrics()
     controller = Controller(KubernetesApi(connection, metrics.called), settings, options.namespace, metrics)
@@ -97,6 +98,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--image-volumes", choices=["auto", "yes", "no"], default="auto", help="mount artifact images, or copy them")
     add("--task-log-level", default="INFO", help="what runtimes are told to log")
     add("--task-log-format", choices=["json", "console"], default="json", help="of the bridge's log in the pod")
+    add("--log-url", default="", help="where the logs of tasks are kept, such as s3://bucket/logs/{namespace}")
+    add("--log-secret", help="Secret with the storage's options, in each TaskRun's namespace")
+    add("--log-claim", help="PersistentVolumeClaim for the logs, in each TaskRun's namespace")
     add("--lease", type=_lease, help="NAMESPACE/NAME of the Lease by which one of several operators leads")
     add("--tls-secret", help="Secret beside the routing with the certificate of our services; without it, plain HTTP")
     add(
@@ -111,7 +115,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--outcome-address", default="", help="HOST:PORT that takes the outcomes of bridges, at /outcomes")
     add("--metrics-address", default="", help="HOST:PORT that answers /metrics")
     add("--health-address", default="", help="HOST:PORT that answers /healthz and /readyz")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.log_claim and options.log_url:
+        parser.error("--log-url and --log-claim exclude each other")
+    return options
+
+
+def _log(options: argparse.Namespace) -> LogSettings | None:
+    if not (options.log_url or options.log_claim):
+        return None
+    return LogSettings(options.log_url, options.log_secret, options.log_claim)
 
 
 def _tls(options: argparse.Namespace) -> TlsSettings | None:

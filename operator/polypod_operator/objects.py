@@ -8,13 +8,15 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
+from polypod_crds.taskrun import StoredLog, TaskRunSpec, TaskRunStatus
 from pydantic import ValidationError
 
 TASKRUN_LABEL = "polypod.dev/taskrun"
 UID_LABEL = "polypod.dev/taskrun-uid"
 ATTEMPT_LABEL = "polypod.dev/attempt"
 TRY_LABEL = "polypod.dev/try"
+LOG_ANNOTATION = "polypod.dev/log"
+"""Where the attempt's log is kept: a StoredLog, as JSON."""
 LABELLED = UID_LABEL
 """Selects our pods."""
 TASK, BRIDGE, COPY = "task", "bridge", "copy-artifacts"
@@ -112,6 +114,7 @@ class PodObject:
     image: str | None = None
     coordinator: str | None = None
     queue: str = ""
+    log: StoredLog | None = None
     containers: Mapping[str, Container] = field(default_factory=dict)
 
     @property
@@ -220,8 +223,17 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         image=task.get("image"),
         coordinator=annotations.get("polypod.dev/coordinator"),
         queue=annotations.get("polypod.dev/queue", ""),
+        log=_stored_log(annotations.get(LOG_ANNOTATION)),
         containers={item.name: item for item in _containers(status)},
     )
+
+
+def _stored_log(text: str | None) -> StoredLog | None:
+    try:
+        return StoredLog.model_validate_json(text) if text else None
+    except ValidationError:
+        # whoever has changed it: a log that is not found must not hold up a task
+        return None
 
 
 def replace_gone(pod_seen: PodObject) -> PodObject:

@@ -197,6 +197,7 @@ class _Step:
     def _note_pod(self, attempt: Attempt, pod: PodObject) -> None:
         attempt.pod_uid, attempt.create_time = pod.uid, pod.created
         attempt.node_name, attempt.image, attempt.coordinator = pod.node, pod.image, pod.coordinator
+        attempt.log = pod.log
         self.status.start_time = self.status.start_time or pod.created
         if pod.coordinator is not None:
             self._routed(pod.coordinator)
@@ -306,6 +307,8 @@ class _Step:
 
     def _close(self, attempt: Attempt, end: Ended, spec: TaskRunSpec) -> None:
         """Write down how an attempt ended, and go on: the end, another try, or rest."""
+        if end.log_url and attempt.log is not None:
+            attempt.log = attempt.log.model_copy(update={"url": end.log_url})
         stopped = attempt.reason if self._was_stopped(attempt, spec) and not end.passed else None
         if stopped is not None:
             end = Ended("failed", stopped, attempt.message, end.exit_code, end.signal, end.start_time, end.finish_time,

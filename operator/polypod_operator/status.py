@@ -46,6 +46,7 @@ class Ended:
 
     Attributes:
         state: Airflow's name of the state.
+        log_url: where its log is kept, if the bridge says that it is not where we had it.
         lost: True if nobody reported this end, so that another try makes sense whatever the state.
         infrastructure: True if it was not the task that failed but what it ran on: none of the user's tries.
     """
@@ -60,6 +61,7 @@ class Ended:
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
     retry_delay_seconds: float | None = None
+    log_url: str = ""
     lost: bool = False
     infrastructure: bool = False
 
@@ -155,6 +157,7 @@ def _facts(pod: PodObject, outcome: Outcome | None) -> dict[str, Any]:
             "peak_memory_bytes": outcome.peak_memory_bytes,
             "cpu_seconds": outcome.cpu_seconds,
             "retry_delay_seconds": outcome.retry_delay_seconds,
+            "log_url": outcome.log_url,
         }
     return facts
 

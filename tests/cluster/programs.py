@@ -29,6 +29,8 @@ class Program:
 
 CONTROL_PLANE = (Program("kubernetes", (".",), ("kubernetes",)), Program("etcd", (".",), ("etcd",)))
 CRANE = Program("crane", ("github.com/google/go-containerregistry/cmd/crane",), ("crane",))
+S3 = Program("versitygw", ("github.com/versity/versitygw/cmd/versitygw",), ("versitygw",))
+"""An S3 server over a folder."""
 KWOK = Program("kwok", ("sigs.k8s.io/kwok/cmd/kwok",), ("kwok",))
 """A kubelet that runs nothing, for thousands of pods; for the benchmarks."""
 NODE = (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polypod_coordinators.logs.storage import of_pod, read
 from support.api import Store
 from support.bridge import COORDINATORS, Bridge
 from support.processes import alive, children
@@ -167,3 +168,83 @@ def test_told_to_end_before_the_language_container_came_there_is_an_outcome(fill
     bridge.process.terminate()
     assert bridge.process.wait(30) == 0
     assert (message(bridge)["reason"], filled.ti(ti_id).state) == ("Terminated", "queued")
+
+
+def stored(tmp_path: Path, scheme: str, **more: Any) -> dict[str, Any]:
+    """Return the settings that have the log of the pod `here` kept below tmp_path/logs."""
+    (tmp_path / "spool").mkdir()
+    log = {"base": f"{scheme}://{tmp_path}/logs", "path": "dag_id=d/attempt=1.log", "pod": "here", **more}
+    return {"log": {**log, "spool_dir": str(tmp_path / "spool")}}
+
+
+def kept(tmp_path: Path, path: str = "dag_id=d/attempt=1.log") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in of_pod(read(f"local://{tmp_path}/logs/{path}", {}), "here")]
+
+
+@pytest.mark.parametrize("scheme", ["local", "file"])
+def test_the_log_is_kept_whole_and_in_order(filled: Store, tmp_path: Path, scheme: str) -> None:
+    ti_id = filled.add("spam", queue="golang", conf={"lines": 100_000})
+    config = filled.config(ti_id, "golang", COORDINATORS)
+    result = Bridge(tmp_path, config, launched=True, pod=stored(tmp_path, scheme)).run()
+    assert len(result.log) > 100_000
+    assert kept(tmp_path) == result.log
+    assert "logUrl" not in json.loads((tmp_path / "termination-log").read_text())
+
+
+@pytest.mark.parametrize("scheme", ["local", "file"])
+def test_the_log_of_a_bridge_that_was_killed_is_kept_by_its_next_start(
+    filled: Store, tmp_path: Path, scheme: str
+) -> None:
+    config = filled.config(filled.add("spam", queue="golang", conf={"lines": 1_000_000}), "golang", COORDINATORS)
+    bridge = Bridge(tmp_path, config, launched=True, pod=stored(tmp_path, scheme)).start()
+    assert bridge.process is not None
+    assert bridge.launcher is not None
+    until(lambda: bridge.log_file.exists() and bridge.log_file.stat().st_size > 1 << 20)
+    os.kill(bridge.process.pid, signal.SIGKILL)
+    bridge.process.wait()
+    bridge.launcher.wait(30)
+    bridge.start_again()
+    assert message(bridge)["reason"] == "BridgeLost"
+    bridge.process.terminate()
+    assert bridge.process.wait(60) == 0
+    numbers = [record["number"] for record in bridge.read_log() if record["event"] == "spam"]
+    found = kept(tmp_path)
+    # each destination has its lines in order; the kill came between the two
+    assert abs(len(numbers) - len([record for record in found if record["event"] == "spam"])) < 5000
+    assert [record["number"] for record in found if record["event"] == "spam"][:1000] == list(range(1000))
+    assert "container was ended while the task ran" in found[-1]["event"]
+
+
+def test_airflow_says_itself_where_the_log_of_its_workload_is(filled: Store, tmp_path: Path) -> None:
+    config = filled.config(filled.add("success", queue="golang"), "golang", COORDINATORS)
+    (tmp_path / "workload.json").write_text(json.dumps({
+        "token": config["token"], "ti": {**config["ti"], "queue": "golang"}, "bundle_info": config["bundle_info"],
+        "dag_rel_path": "d.py", "log_path": "dag_id=airflows/attempt=7.log",
+    }))  # fmt: skip
+    pod = {**stored(tmp_path, "local"), "workload_file": str(tmp_path / "workload.json")}
+    bridge = Bridge(tmp_path, config, launched=True, pod=pod)
+    log = bridge.run().log
+    assert kept(tmp_path, "dag_id=airflows/attempt=7.log") == log
+    assert message(bridge)["logUrl"] == f"local://{tmp_path}/logs/dag_id=airflows/attempt=7.log"
+
+
+def test_a_workload_that_is_none_is_said_in_the_kept_log_too(filled: Store, tmp_path: Path) -> None:
+    config = filled.config(filled.add("success", queue="golang"), "golang", COORDINATORS)
+    pod = {**stored(tmp_path, "local"), "workload_file": str(tmp_path / "none.json")}
+    bridge = Bridge(tmp_path, config, launched=True, pod=pod)
+    bridge.run()
+    assert [record["event"] for record in kept(tmp_path)] == [
+        "the workload Secret cannot be read: No such file or directory"
+    ]
+
+
+def test_a_storage_that_does_not_work_fails_no_task_and_is_said(filled: Store, tmp_path: Path) -> None:
+    config = filled.config(filled.add("success", queue="golang"), "golang", COORDINATORS)
+    bridge = Bridge(tmp_path, config, launched=True, pod=stored(tmp_path, "no-such-scheme", stored_within=2))
+    bridge.start()
+    assert message(bridge)["state"] == "success"
+    # it gives up by itself when the pod's grace period would be over
+    assert bridge.process is not None
+    assert bridge.process.wait(120) == 0
+    assert "the log could not be stored" in (tmp_path / "stderr.txt").read_text()
+    assert "no-such-scheme" in (tmp_path / "stderr.txt").read_text()

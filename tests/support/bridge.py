@@ -58,6 +58,8 @@ class Bridge:
     """True: as in a pod, the runtime is the child of a launcher and not of the bridge."""
     launcher_comes: bool = True
 
+    pod: dict[str, Any] = field(default_factory=dict)
+    """Settings of the pod's."""
     started: ClassVar[list[subprocess.Popen[bytes]]] = []
     """Every process that a test has started, so that a test which fails leaves none behind."""
 
@@ -82,6 +84,7 @@ class Bridge:
                 "socket": str(self.folder / "bridge.sock"),
                 "state_dir": str(self.folder),
                 "termination_log": str(self.folder / "termination-log"),
+                **self.pod,
             }
         self.config_file.write_text(json.dumps(config))
         env = self._start_process()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,6 +25,21 @@ LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "
 _LEVEL_ALIASES = {"warn": "warning", "exception": "error", "fatal": "critical", "trace": "debug"}
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Destination(Protocol):
+    """Where a task's log goes to."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def lost(self) -> int:
+        """How many lines it could not take."""
+
+    def write(self, events: list[dict[str, Any]]) -> OSError | None:
+        """Write events, in order; return the error the first time that the destination fails."""
 
 
 class Output:
@@ -61,7 +76,7 @@ class Output:
 class TaskLog:
     """The log of one attempt. May be used from several threads."""
 
-    def __init__(self, masker: Masker, outputs: list[Output], level: str = "info") -> None:
+    def __init__(self, masker: Masker, outputs: Sequence[Destination], level: str = "info") -> None:
         """Write to `outputs`; of the supervisor's own events only those at `level` or above.
 
         The runtime filters its own records (language SDK conformance, §logging).
@@ -89,7 +104,7 @@ class TaskLog:
     def write(self, events: list[dict[str, Any]]) -> None:
         """Mask, stamp, render and write events, in order."""
         masked = [self._finish(event) for event in events]
-        failures: list[tuple[Output, OSError]] = []
+        failures: list[tuple[Destination, OSError]] = []
         with self._lock:
             for output in self._outputs:
                 error = output.write(masked)

@@ -1,0 +1,127 @@
+"""A log that is kept after its pod: read by a pod made for that, which has what the task's own pod had.
+
+So whoever may make pods in the namespace can read it, and nobody needs the storage's keys or its network on a laptop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from polypod_coordinators.errors import UserError
+from polypod_coordinators.supervisor.reasons import Reason
+from polypod_crds.taskrun import API_VERSION, KIND
+
+if TYPE_CHECKING:
+    from polypod_cli.cluster import Cluster
+
+Raw = Mapping[str, Any]
+CONTAINER = "reader"
+STARTS_WITHIN = 120.0
+"""Seconds in which the pod that reads must start."""
+_USER = 65532
+_OPTIONS, _VOLUME = "/var/run/polypod/log", "/var/log/polypod"
+_OURS = b"polypod-bridge: "
+
+
+def read(cluster: Cluster, run: Raw, attempt: Raw) -> Iterator[bytes]:
+    """Yield the lines of an attempt's stored log, without their ends.
+
+    Raises:
+        UserError: it cannot be read; the message says why.
+    """
+    where = f"the stored log of attempt {attempt['number']}, {attempt['log']['url']}"
+    pod = cluster.create_pod(manifest(run, attempt))
+    name = pod["metadata"]["name"]
+    try:
+        _wait_for_start(cluster, name, where)
+        problem = ""
+        for line in cluster.log(name, CONTAINER, follow=True):
+            if line.startswith(_OURS):
+                problem = line.removeprefix(_OURS).decode("utf-8", "replace")
+            else:
+                yield line
+        if problem:
+            raise UserError(Reason.INVALID_CONFIG, f"{where}: {problem}")
+    finally:
+        cluster.delete_pod(name)
+
+
+def manifest(run: Raw, attempt: Raw) -> dict[str, Any]:
+    """Return the pod that prints an attempt's stored log. It ends with its TaskRun, if nobody else ends it. Pure."""
+    log, metadata = attempt["log"], run["metadata"]
+    arguments = ["--stored-log", log["url"], "--pod", attempt["podName"]]
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    if log.get("secretName"):
+        arguments += ["--options-dir", _OPTIONS]
+        volumes.append({"name": "options", "secret": {"secretName": log["secretName"]}})
+        mounts.append({"name": "options", "mountPath": _OPTIONS, "readOnly": True})
+    if log.get("persistentVolumeClaim"):
+        claim = {"claimName": log["persistentVolumeClaim"], "readOnly": True}
+        volumes.append({"name": "volume", "persistentVolumeClaim": claim})
+        mounts.append({"name": "volume", "mountPath": _VOLUME, "readOnly": True})
+    container = {
+        "name": CONTAINER,
+        "image": log["readerImage"],
+        "args": arguments,
+        "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "256Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts,
+    }
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": 3600,
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": volumes,
+    }
+    if log.get("serviceAccountName"):
+        spec["serviceAccountName"] = log["serviceAccountName"]
+    if log.get("imagePullSecrets"):
+        spec["imagePullSecrets"] = [{"name": name} for name in log["imagePullSecrets"]]
+    owner = {"apiVersion": API_VERSION, "kind": KIND, "name": metadata["name"], "uid": metadata["uid"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": "polypod-logs-",
+            "labels": {"app.kubernetes.io/managed-by": "polypod", "app.kubernetes.io/name": "polypod-logs"},
+            "ownerReferences": [owner],
+        },
+        "spec": spec,
+    }
+
+
+def _wait_for_start(cluster: Cluster, name: str, where: str) -> None:
+    give_up = time.monotonic() + STARTS_WITHIN
+    while True:
+        pod = cluster.pod(name)
+        if pod is None:
+            raise UserError(Reason.INVALID_CONFIG, f"{where}: pod {name}, which was to read it, was deleted")
+        [state] = [item.get("state") or {} for item in pod["status"].get("containerStatuses") or ()] or [{}]
+        if "running" in state or "terminated" in state or pod["status"].get("phase") in ("Succeeded", "Failed"):
+            return
+        if time.monotonic() > give_up:
+            waiting = state.get("waiting") or {}
+            why = ": ".join(part for part in (waiting.get("reason"), waiting.get("message")) if part)
+            why = why or "it is not scheduled, or a volume of it cannot be mounted"
+            raise UserError(
+                Reason.INVALID_CONFIG,
+                f"{where}: pod {name}, which was to read it, did not start in {STARTS_WITHIN:.0f} s: {why}",
+            )
+        time.sleep(0.2)
