@@ -19,6 +19,8 @@ const (
 	answerWait   = 2 * time.Second // for the bridge to act on a signal that we were sent
 	killGrace    = 5 * time.Second
 	drainWait    = 5 * time.Second
+	againWait    = 30 * time.Second // for the kubelet to start a bridge again that was killed
+	againEvery   = 100 * time.Millisecond
 	prSubreaper  = 36
 	defaultPlace = "/polypod/bridge.sock"
 )
@@ -57,7 +59,7 @@ func run() int {
 	if place == "" {
 		place = defaultPlace
 	}
-	connection, err := connect(place)
+	connection, err := connect(place, connectWait)
 	if err != nil {
 		complain(fmt.Errorf("the bridge cannot be reached at %s: %w", place, err))
 		return exitBridge
@@ -73,12 +75,45 @@ func run() int {
 		complain(err)
 		return exitBridge
 	}
-	return s.serve(signals)
+	code := s.serve(signals)
+	if !s.done {
+		s.holdThePod(signals, place, told)
+	}
+	return code
+}
+
+// holdThePod keeps this container, and so the pod, until the next start of a bridge that was killed has told what
+// became of it and has brought the log where it is kept: a kubelet starts no sidecar again once this has ended.
+func (s *session) holdThePod(signals <-chan os.Signal, place string, told *os.File) {
+	giveUp := time.NewTimer(againWait)
+	for {
+		connection, err := connect(place, 0)
+		if err == nil {
+			s.connection = connection
+			if s.send(reply{Pid: os.Getpid()}, told) == nil {
+				// it has nothing to ask for; it lets us go when it is through
+				connection.Read(make([]byte, maxMessage))
+			}
+			return
+		}
+		select {
+		case received := <-signals:
+			if number := received.(syscall.Signal); number == syscall.SIGTERM || number == syscall.SIGINT {
+				return
+			}
+			if s.child != nil {
+				s.child.reap()
+			}
+		case <-time.After(againEvery):
+		case <-giveUp.C:
+			return
+		}
+	}
 }
 
 // connect waits for the bridge: its container was started before, but it may still be on its way.
-func connect(place string) (*net.UnixConn, error) {
-	giveUp := time.Now().Add(connectWait)
+func connect(place string, patience time.Duration) (*net.UnixConn, error) {
+	giveUp := time.Now().Add(patience)
 	for {
 		connection, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: place, Net: "unixpacket"})
 		if err == nil || time.Now().After(giveUp) {
@@ -93,6 +128,7 @@ type session struct {
 	told       *os.File
 	child      *child
 	ending     *ending
+	done       bool
 	answer     *time.Timer // runs while the bridge has not acted on a signal
 	pending    syscall.Signal
 }
@@ -181,6 +217,9 @@ func (s *session) handle(message request) error {
 		if s.child != nil {
 			s.child.endTree(s.ending != nil)
 		}
+		return nil
+	case "done":
+		s.done = true
 		return nil
 	}
 	return fmt.Errorf("the bridge asks for %q, which is not known here", message.Op)

@@ -10,7 +10,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 COMMAND = [sys.executable, "-m", "pytest"]
 CLUSTER = HERE / "cluster"
-ALONE = [CLUSTER / f"test_{name}.py" for name in ("api_server", "lifecycle", "node", "policies", "standing_by")]
+ALONE = [
+    CLUSTER / f"test_{name}.py"
+    for name in ("api_server", "lifecycle", "node", "policies", "standing_by", "stored_logs")
+]
 """Tests that make what they need themselves."""
 FAULTS = [CLUSTER / f"test_{name}.py" for name in ("faults", "postgresql", "replicas")]
 

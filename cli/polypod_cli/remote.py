@@ -145,7 +145,7 @@ def _choose(attempts: Sequence[Raw], wanted: int | None, shown: int, follow: boo
     new = [item for item in attempts if item["number"] > shown and item.get("podName")]
     if not new:
         return None
-    return new[0] if follow and shown else new[-1]
+    return new[0] if follow else new[-1]
 
 
 def _begun(pod: Raw | None, container: str) -> bool:

@@ -55,6 +55,8 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
         _go_on(log, config, pod, outcome)
         patience = None
     log.finish()
+    if patience is None:
+        _let_go(pod, wake_r)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: None)
     # to exit untold has the kubelet start us again
@@ -135,6 +137,16 @@ def _go_on(log: PodLog, config: BridgeConfig, pod: PodConfig, outcome: Outcome) 
         # it has begun once; a workload that is gone by now only means the usual place
         pass
     log.say(outcome.message)
+
+
+def _let_go(pod: PodConfig, wake: int) -> None:
+    """Let the launcher go, which holds the pod for us if an earlier start was killed."""
+    host = LauncherHost(pod.socket)
+    try:
+        if host.wait(wake):
+            host.close()
+    except LauncherLost:
+        pass
 
 
 def _subject(path: str) -> str:

@@ -63,6 +63,7 @@ class Container:
         waiting: why it waits, as the kubelet's word, and `message` in its sentence.
         started: when it started, also if it has ended.
         exit_code: set once it has ended, with `reason` and `message` (the termination message).
+        last_message: the termination message of the start before this one, and `last_reason` its reason.
         init: True for an init container, native sidecars included.
     """
 
@@ -75,6 +76,7 @@ class Container:
     finished: datetime | None = None
     restarts: int = 0
     last_message: str = ""
+    last_reason: str = ""
     init: bool = False
 
     @property
@@ -250,6 +252,7 @@ def _containers(status: Raw) -> Iterator[Container]:
         common = {
             "restarts": item.get("restartCount", 0),
             "last_message": last.get("message", ""),
+            "last_reason": last.get("reason", ""),
             "init": init,
         }
         if ended is not None:

@@ -185,7 +185,10 @@ def _as_told(outcome: Outcome, facts: dict[str, Any]) -> Ended:
 
 def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
     """Return why an attempt ended of which the bridge told nothing, or nothing sure."""
-    if pod.task.reason == "OOMKilled" or (pod.bridge.reason == "OOMKilled" and not pod.task.ended):
+    bridge_killed = pod.bridge.reason == "OOMKilled" and not pod.task.ended
+    if outcome is not None and outcome.reason == BridgeReason.BRIDGE_LOST:
+        bridge_killed = pod.bridge.last_reason == "OOMKilled"
+    if pod.task.reason == "OOMKilled" or bridge_killed:
         which = "language container" if pod.task.reason == "OOMKilled" else "bridge"
         return Reason.OUT_OF_MEMORY, (
             f"the {which} reached its memory limit and was killed; raise resources.limits.memory, or lower what the "

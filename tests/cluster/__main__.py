@@ -31,6 +31,7 @@ def build() -> None:
     programs.build(programs.NODE)
     polypod.own_images()
     polypod.sales_images()
+    polypod.s3_image()
     with tempfile.TemporaryDirectory(prefix="polypod-images-") as folder:
         conformance_images(Path(folder))
 

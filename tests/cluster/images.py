@@ -19,7 +19,7 @@ from cluster import programs
 STORE = programs.CACHE / "images"
 _BUILDAH = ("buildah", "--root", f"{programs.CACHE}/buildah/root", "--runroot", f"{programs.CACHE}/buildah/run",
             "--storage-driver", "overlay")  # fmt: skip
-PYTHON_BASE = "localhost/polypod-test-python:2"
+PYTHON_BASE = "localhost/polypod-test-python:3"
 """The base image of our own images in the tests: Debian with Python, as small as Debian makes it."""
 
 
@@ -92,7 +92,7 @@ def _python_base() -> str:
             # unpacked and not installed: no dpkg, no shell, no users; what a language image may lack, ours may too
             _run("mmdebstrap", "--quiet", "--variant=extract", "--include=python3,ca-certificates",
                  "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-                 "--dpkgopt=path-exclude=/usr/share/locale/*", f"--customize-hook={certificates}",
+                 "--dpkgopt=path-exclude=/usr/share/locale/*", f"--extract-hook={certificates}",
                  "bookworm", str(root))  # fmt: skip
             (Path(context) / "Dockerfile").write_text("FROM scratch\nADD root.tar /\n")
             _run(*_BUILDAH, "bud", "--quiet", "--isolation", "chroot", "-t", PYTHON_BASE, context)

@@ -47,6 +47,12 @@ def _only(text: str, target: str) -> str:
     return "".join(part for part in parts if not any(f" AS {name}\n" in part for name in TARGETS if name != target))
 
 
+def s3_image() -> Path:
+    """Build the image of an S3 server over a folder."""
+    binary = (programs.build((programs.S3,)) / "versitygw").resolve()
+    return language_image("versitygw", {"usr/bin/versitygw": binary}, "/usr/bin")
+
+
 def language_image(name: str, files: Mapping[str, Path], path: str = "") -> Path:
     """Build an image that holds these files and nothing else: no shell, no Python."""
     lines = ["FROM scratch", *(f"COPY {target} /{target}" for target in files)]

@@ -105,11 +105,13 @@ def test_a_bridge_that_was_killed_is_lost_and_does_not_run_the_task_again(launch
     [runtime] = children(bridge.launcher.pid)
     os.kill(bridge.process.pid, signal.SIGKILL)
     bridge.process.wait()
-    assert bridge.launcher.wait(30) == 128 + signal.SIGTERM
-    assert not alive(runtime)
+    until(lambda: not alive(runtime))
+    # it holds the pod, so that the kubelet starts the sidecar again
+    assert bridge.launcher.poll() is None
     bridge.start_again()
     outcome = message(bridge)
     assert (outcome["state"], outcome["reason"]) == ("failed", "BridgeLost")
+    assert bridge.launcher.wait(30) == 128 + signal.SIGTERM
     bridge.process.terminate()
     assert bridge.process.wait(30) == 0
 
@@ -202,9 +204,10 @@ def test_the_log_of_a_bridge_that_was_killed_is_kept_by_its_next_start(
     until(lambda: bridge.log_file.exists() and bridge.log_file.stat().st_size > 1 << 20)
     os.kill(bridge.process.pid, signal.SIGKILL)
     bridge.process.wait()
-    bridge.launcher.wait(30)
     bridge.start_again()
     assert message(bridge)["reason"] == "BridgeLost"
+    # let go when the log is where it belongs
+    bridge.launcher.wait(30)
     bridge.process.terminate()
     assert bridge.process.wait(60) == 0
     numbers = [record["number"] for record in bridge.read_log() if record["event"] == "spam"]

@@ -46,7 +46,7 @@ def spooled(tmp_path: Path, pod: str = "pod", storage: Storage | None = None, **
     spool.mkdir(exist_ok=True)
     url = f"local://{tmp_path}/logs/attempt=1.log"
     opens = (lambda: open_storage(url, {})) if storage is None else lambda: (storage, "attempt=1.log")
-    return SpooledLog(url, str(spool), opens, begins(pod), **{"every": 0.05, **settings})
+    return SpooledLog(url, str(spool), opens, begins(pod), **{"every": 0.05, "settled": 0.01, **settings})
 
 
 def texts(tmp_path: Path, pod: str = "pod") -> list[str]:

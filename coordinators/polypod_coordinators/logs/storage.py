@@ -24,7 +24,8 @@ BEGINS = "attempt begins"
 """The event that is the first line of each pod in its log: an object may hold the lines of several."""
 
 _QUERY = re.compile(r"\?[^\s)\"']+")
-_CAUSE = re.compile(r'(?:message|error): "([^"]+)"')
+_CAUSE = re.compile(r'"([^"\n]{10,})"')
+_ANSWER = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<]*)</Message>", re.DOTALL)
 _TIMING = re.compile(r" in [\d.]+(?:s|ms|µs|ns)(?:, after [^-]*)?(?= - |$)")
 _CLIENT = {"timeout": "10s", "connect_timeout": "5s"}
 
@@ -140,7 +141,8 @@ class _ObjectStore:
         import obstore
 
         with self._errors:
-            obstore.put(self._store, name, data)
+            # a log's object is small enough for one request, and the same for every store
+            obstore.put(self._store, name, data, use_multipart=False)
 
     def get(self, name: str) -> bytes:
         import obstore
@@ -196,13 +198,21 @@ class _Errors:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception):
-            # a query may be a signature
-            said = _QUERY.sub("", self._masker.text(str(error))) or type(error).__name__
-            first, *rest = said.splitlines()
-            # obstore's errors have their whole cause below, in Rust's words; its innermost part is what people need
-            causes = _CAUSE.findall("\n".join(rest))
-            first = _TIMING.sub("", first)
-            raise StorageError((f"{first} ({causes[-1]})" if causes else first)[:500]) from None
+            said = _plain(str(error)) or type(error).__name__
+            raise StorageError(self._masker.text(said)[:500]) from None
+
+
+def _plain(said: str) -> str:
+    """Return the part of a client's words that people need.
+
+    obstore's have the call, then a store's answer as XML, and below it the whole cause in Rust's words.
+    """
+    first, _, rest = said.partition("\n")
+    answer = _ANSWER.search(said)
+    causes = [answer.expand(r"\1: \2")] if answer else _CAUSE.findall(rest)[-1:]
+    # a query may be a signature
+    head = _TIMING.sub("", _QUERY.sub("", first.partition("<?xml")[0].rstrip(": ")))
+    return f"{head} ({causes[0]})" if causes else head
 
 
 def _environment() -> list[str]:

@@ -34,7 +34,9 @@ OBJECT_SIZE = 8 << 20
 SPOOL_SIZE = 256 << 20
 """Bytes that may wait for a storage. Beyond it a slow storage slows the task, and one that fails loses lines."""
 EVERY = 5.0
-"""Seconds between two looks at what is new."""
+"""Seconds between two writes of an object that grows."""
+SETTLED = 0.5
+"""Seconds after a new line, if that is later: most logs then rest for a while."""
 _LONGEST_PAUSE = 30.0
 
 Report = Callable[..., None]
@@ -126,6 +128,7 @@ class SpooledLog:
         begins: dict[str, Any],
         *,
         every: float = EVERY,
+        settled: float = SETTLED,
         object_size: int = OBJECT_SIZE,
         spool_size: int = SPOOL_SIZE,
     ) -> None:
@@ -136,13 +139,14 @@ class SpooledLog:
             spool: a folder of our own.
             opens: opens the storage; called from a thread, and again if it fails.
             begins: the event that is the first line of this pod.
-            every: seconds between two looks at what is new.
+            every: as EVERY.
+            settled: as SETTLED.
             object_size: as OBJECT_SIZE.
             spool_size: as SPOOL_SIZE.
         """
         self.name, self.lost = url, 0
         self._report: Report = lambda *_, **__: None
-        self._spool, self._opens, self._every = spool, opens, every
+        self._spool, self._opens, self._every, self._settled = spool, opens, every, settled
         self._object_size, self._spool_size = object_size, spool_size
         self._changed = threading.Condition()
         self._parts, self._next = self._left_over()
@@ -150,6 +154,7 @@ class SpooledLog:
         self._opened: tuple[Storage, str] | None = None
         self._problem = ""
         self._told = False
+        self._resting = False
         self._give_up: float | None = None
         if self._next == 0:
             self.write([begins])
@@ -226,15 +231,20 @@ class SpooledLog:
             part.full = True
             os.close(self._fd)
             self._fd = None
+        if part.full or self._resting:
             self._changed.notify_all()
 
     # The thread.
 
     def _run(self) -> None:
-        pause = self._every
+        pause = 0.0
         while True:
             with self._changed:
-                self._changed.wait_for(self._urgent, pause)
+                if not self._changed.wait_for(self._urgent, pause):
+                    self._resting = True
+                    self._changed.wait_for(self._news)
+                    self._resting = False
+                    self._changed.wait_for(self._urgent, self._settled)
                 give_up = self._give_up
             problem = ""
             try:
@@ -252,6 +262,9 @@ class SpooledLog:
 
     def _urgent(self) -> bool:
         return self._give_up is not None or (not self._problem and any(part.full for part in self._parts))
+
+    def _news(self) -> bool:
+        return self._give_up is not None or any(part.due for part in self._parts)
 
     def _bring(self) -> None:
         """Bring what is new to the storage."""

@@ -184,6 +184,7 @@ class LauncherHost:
     def close(self) -> None:
         """Let the launcher go: it ends what is left and exits as the runtime did."""
         if self._connection is not None:
+            self.tell(op="done")
             self._connection.close()
 
     def _send(self, request: dict[str, Any]) -> None:
