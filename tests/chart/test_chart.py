@@ -36,6 +36,7 @@ EVERYTHING: dict[str, Any] = {
         "coordinators": {"x": {"classpath": "a.b.C", "image": "y"}}, "queue_to_coordinator": {"q": "x"},
         "queue_to_image": {"q": "z"}, "queue_limits": {"q": 5}, "queue_overrides": {"q": {}}, "default_coordinator": "x",
     },
+    "logs": {"url": "s3://bucket/{namespace}", "existingSecret": "keys"},
     "networkPolicy": {"metricsFrom": [{"podSelector": {}}], "tasks": {"enabled": True, "egress": [{}]}},
     "metrics": {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")},
 }  # fmt: skip
@@ -79,6 +80,16 @@ def test_what_is_rendered_is_what_kubernetes_knows(name: str, version: str) -> N
     for document in documents:
         if document["kind"] not in OTHERS:
             kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_logs_go_to_one_place() -> None:
+    [operator] = [
+        item for item in rendered(EVERYTHING) if item["kind"] == "Deployment" and "operator" in item["metadata"]["name"]
+    ]
+    arguments = operator["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"--log-url=s3://bucket/{namespace}", "--log-secret=keys"} <= set(arguments)
+    done = helm("template", "polypod", str(CHART), values={"logs": {"url": "s3://b", "persistentVolumeClaim": "c"}})
+    assert "logs.url and logs.persistentVolumeClaim exclude each other" in done.stderr
 
 
 def test_an_older_kubernetes_is_refused() -> None:

@@ -63,6 +63,10 @@ def test_manifests(text: str, tmp_path: Path) -> None:
     documents = list(yaml.safe_load_all(text))
     if "coordinators" in documents[0]:
         parse_routing(documents[0], "docs")
+    elif set(documents[0]) <= set(yaml.safe_load((ROOT / "charts/polypod/values.yaml").read_text())):
+        (tmp_path / "values.yaml").write_text(text)
+        helm = str(Path(sys.executable).with_name("helm"))
+        run([helm, "template", "polypod", str(ROOT / "charts/polypod"), "-f", str(tmp_path / "values.yaml")], tmp_path)
     elif "airflow_bundle_metadata_version" in documents[0]:
         metadata.parse(text.encode())
     else:

@@ -12,7 +12,8 @@ from polypod_coordinators.config import BridgeConfig, parse_routing
 from polypod_operator import security
 from polypod_operator.errors import PodError
 from polypod_operator.merge import merge
-from polypod_operator.pod import Route, Settings, build, pod_name
+from polypod_operator.objects import pod as parse_pod
+from polypod_operator.pod import LogSettings, Route, Settings, build, pod_name
 from support.objects import EXECUTABLE, SETTINGS, routing, task_run
 
 
@@ -341,3 +342,38 @@ def test_merge_changes_neither_side() -> None:
     }
     assert json.dumps([base, over]) == before
     assert merge({"a": 1}, {"a": None}) == {}
+
+
+@pytest.mark.parametrize(
+    ("log", "base"),
+    [
+        (LogSettings("s3://bucket/{namespace}/logs/", "keys"), "s3://bucket/ns/logs"),
+        (LogSettings(claim="volume"), "file:///var/log/polypod"),
+    ],
+)
+def test_where_the_log_is_kept_only_the_bridge_sees(log: LogSettings, base: str) -> None:
+    template = {"spec": {"serviceAccountName": "writer", "imagePullSecrets": [{"name": "pull"}]}}
+    pod = make({"allow": ["serviceAccountName"]}, replace(SETTINGS, log=log), podTemplate=template)
+    given = config(pod).pod
+    assert given is not None
+    assert given.log is not None
+    assert given.log.pod == pod["metadata"]["name"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(pod, "bridge")["volumeMounts"]}
+    assert mounts["polypod-log"] == given.log.spool_dir
+    assert not [mount for mount in container(pod, "task")["volumeMounts"] if "log" in mount["name"]]
+    # what the status will say of it comes from the pod itself
+    seen = parse_pod({**pod, "metadata": {**pod["metadata"], "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}})
+    assert seen.log is not None
+    assert seen.log.url == f"{base}/{given.log.path}"
+    assert (seen.log.secret_name, seen.log.persistent_volume_claim) == (log.secret, log.claim)
+    assert (seen.log.service_account_name, seen.log.image_pull_secrets) == ("writer", ["pull"])
+    if log.secret:
+        assert mounts["polypod-log-options"] == given.log.options_dir
+    else:
+        assert base.endswith(mounts["polypod-log-volume"])
+
+
+def test_no_template_says_where_a_log_is_kept() -> None:
+    pod = make(podTemplate={"metadata": {"annotations": {"polypod.dev/log": '{"url": "x", "readerImage": "evil"}'}}})
+    assert "polypod.dev/log" not in pod["metadata"]["annotations"]
+    assert "polypod-log" not in json.dumps(pod["spec"])
