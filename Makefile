@@ -40,6 +40,11 @@ postgres:
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; } >/dev/null 2>&1 || { \
 	  echo "PostgreSQL is missing; install it (Debian: apt install postgresql)" >&2; exit 2; }; }
 
+browser:
+	@command -v chromium-headless-shell >/dev/null || { echo "installing chromium-headless-shell"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium-headless-shell; } >/dev/null 2>&1 || { \
+	  echo "a browser is missing; install it (Debian: apt install chromium-headless-shell)" >&2; exit 2; }; }
+
 promtool: $(CACHE)/promtool/usr/bin/promtool
 
 # unpacked and not installed: the package would start a Prometheus
@@ -124,7 +129,7 @@ lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/hello/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
 	cd launcher && go vet ./...
 
-test: setup examples conformance launcher image-files airflow postgres promtool cluster-programs ## run every test
+test: setup examples conformance launcher image-files airflow postgres promtool browser cluster-programs ## run every test
 	cd sdks/go && go test ./...
 	cd launcher && go test ./...
 	$(BIN)/python tests/run_all.py
@@ -186,4 +191,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: docs cluster-programs bench-pods bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test bench generated lock clean image-files
+.PHONY: docs browser cluster-programs bench-pods bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test bench generated lock clean image-files

@@ -131,6 +131,12 @@ def test_the_site_is_built_without_a_broken_link_and_fetches_nothing(tmp_path: P
             assert Path(str(place).partition("?")[0]).exists() or target.startswith("data:"), (page.name, target)
 
 
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs/decisions"
+    listed = re.findall(r"\]\((0[^)]+)\)", (folder / "README.md").read_text())
+    assert listed == sorted(page.name for page in folder.glob("0*.md"))
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
