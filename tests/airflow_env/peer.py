@@ -20,6 +20,7 @@ from airflow.models.dagrun import DagRun  # noqa: E402
 from airflow.models.taskinstance import TaskInstance  # noqa: E402
 from airflow.models.variable import Variable  # noqa: E402
 from airflow.models.xcom import XComModel  # noqa: E402
+from airflow.utils.log.log_reader import TaskLogReader  # noqa: E402
 from airflow.utils.session import create_session  # noqa: E402
 from airflow.utils.state import DagRunState, TaskInstanceState  # noqa: E402
 from airflow.utils.types import DagRunTriggeredByType, DagRunType  # noqa: E402
@@ -75,6 +76,15 @@ def state(dag_id, run_id, task_id):
         return {"state": ti.state, "try_number": ti.try_number, "xcoms": xcoms}
 
 
+def log(dag_id, run_id, task_id):
+    """Return a task's log as Airflow's UI reads it."""
+    with create_session() as session:
+        where = (TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
+        ti = session.scalar(select(TaskInstance).where(*where))
+        stream, _ = TaskLogReader().read_log_chunks(ti, ti.try_number, {})
+        return [json.loads(item.model_dump_json()) for item in stream]
+
+
 def set_state(dag_id, run_id, task_id, to):
     """Change a task instance's state behind its back."""
     with create_session() as session:
@@ -94,7 +104,7 @@ def secrets(connections, variables):
     return {}
 
 
-OPERATIONS = {"queue": queue, "state": state, "set_state": set_state, "secrets": secrets}
+OPERATIONS = {"queue": queue, "state": state, "set_state": set_state, "secrets": secrets, "log": log}
 
 print(json.dumps({"ready": True}), file=OUT, flush=True)
 for line in sys.stdin:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
@@ -35,6 +36,10 @@ class Airflow:
 
     home: Path
     port: int = field(default_factory=free_port)
+    host: str = "127.0.0.1"
+    """Where its api-server listens."""
+    enter: tuple[str, ...] = ()
+    """The command that enters the network namespace in which it does, if that is another."""
 
     def __post_init__(self) -> None:
         dags = self.home / "dags"
@@ -64,7 +69,7 @@ class Airflow:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/execution/"
+        return f"http://{self.host}:{self.port}/execution/"
 
     @property
     def python(self) -> str:
@@ -89,7 +94,7 @@ class Airflow:
 
     def start_server(self) -> None:
         airflow = str(AIRFLOW_VENV / "bin" / "airflow")
-        command = [airflow, "api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        command = [*self.enter, airflow, "api-server", "--host", self.host, "--port", str(self.port), "--workers", "1"]
         self._server = subprocess.Popen(
             [*command, "--apps", "execution"],
             env=self.env,
@@ -99,13 +104,22 @@ class Airflow:
         )
         give_up = time.monotonic() + 120
         while True:
-            try:
-                urllib.request.urlopen(self.url + "health", timeout=30)
+            if self._answers():
                 return
-            except OSError:
-                assert time.monotonic() < give_up, (self.home / "api-server.log").read_text()[-3000:]
-                assert self._server.poll() is None, (self.home / "api-server.log").read_text()[-3000:]
-                time.sleep(0.2)
+            assert time.monotonic() < give_up, (self.home / "api-server.log").read_text()[-3000:]
+            assert self._server.poll() is None, (self.home / "api-server.log").read_text()[-3000:]
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        if self.enter:
+            ask = f"import urllib.request; urllib.request.urlopen('{self.url}health', timeout=30)"
+            command = [*self.enter, sys.executable, "-c", ask]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        try:
+            urllib.request.urlopen(self.url + "health", timeout=30)
+            return True
+        except OSError:
+            return False
 
     def stop_server(self) -> None:
         assert self._server is not None
@@ -152,6 +166,11 @@ class Airflow:
     def state(self, run_id: str, task_id: str) -> dict[str, Any]:
         state: dict[str, Any] = self.ask("state", dag_id="conformance", run_id=run_id, task_id=task_id)
         return state
+
+    def shown_log(self, run_id: str, task_id: str) -> list[dict[str, Any]]:
+        """Return what Airflow's own log reader, which its UI uses, finds of a task's log."""
+        found: list[dict[str, Any]] = self.ask("log", dag_id="conformance", run_id=run_id, task_id=task_id)
+        return found
 
     def run_upstream(self, workload: dict[str, Any]) -> subprocess.CompletedProcess[bytes]:
         """Run a workload with upstream's own worker command."""
