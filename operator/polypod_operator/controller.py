@@ -27,6 +27,7 @@ from polypod_operator.decision import (
     Tell,
     VerifyPod,
 )
+from polypod_operator.logged import about
 from polypod_operator.metrics import Metrics
 from polypod_operator.objects import LABELLED, PodObject, TaskRunObject
 from polypod_operator.pod import Settings
@@ -286,8 +287,10 @@ class Controller:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             wait = min(_BACKOFF_MAX, 0.5 * 2.0 ** min(failures, 10))
             level = logging.WARNING if isinstance(error, ApiError) else logging.ERROR
+            run = self.store.run(key)
+            fields = about(run) if run is not None else {}
             log.log(level, "TaskRun %s/%s: %s; trying again in %.0f s", *key, error, wait,
-                    exc_info=not isinstance(error, ApiError))  # fmt: skip
+                    exc_info=not isinstance(error, ApiError), extra=fields)  # fmt: skip
             self.queue.add_after(key, wait)
         finally:
             self.queue.done(key)
@@ -339,6 +342,7 @@ class Controller:
         name = manifest["metadata"]["name"]
         try:
             self.store.put_pod(objects.pod(await self.api.create_pod(manifest)))
+            log.info("pod created", extra=about(run, pod=name))
             return True
         except ApiError as error:
             if error.reason == "AlreadyExists":
@@ -384,7 +388,8 @@ class Controller:
             # nothing is left to do for it; should it change, the watch brings it again
             self._forget(run.key)
         if changed and run.status.phase in ("Succeeded", "Failed"):
-            log.info("TaskRun finished", extra=_about(run))
+            ended = {"state": run.status.state, "reason": run.status.reason}
+            log.info("TaskRun finished", extra={**about(run), **ended})
 
     def _count(self, run: TaskRunObject, decision: Decision) -> None:
         """Count the attempts that a status write has closed, and the TaskRun if it has finished."""
@@ -392,6 +397,7 @@ class Controller:
         known = {item.number for item in run.status.attempts} - open_before
         for attempt in decision.status.attempts:
             if attempt.number not in known and attempt.state not in ("queued", "running"):
+                log.info("attempt ended", extra=about(run, attempt))
                 coordinator = attempt.coordinator or ""
                 self.metrics.attempts.labels(attempt.state, attempt.reason, coordinator).inc()
                 begun, started, ended = attempt.create_time, attempt.start_time, attempt.finish_time
@@ -432,6 +438,7 @@ class Controller:
                     self.queue.add(run.key)
             case DeletePod(namespace, name, uid, force):
                 await self.api.delete_pod(namespace, name, uid, force)
+                log.info("pod deleted", extra=about(run, pod=name))
             case DeleteTaskRun():
                 await self.api.delete_task_run(run.namespace, run.name, run.uid)
             case Tell(warning, reason, message) if changed:
@@ -459,18 +466,3 @@ def _dump(status: TaskRunStatus) -> dict[str, Any]:
     """Return a status as a merge patch: what is not set is null, which takes it away."""
     dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {field.alias or name: dumped.get(field.alias or name) for name, field in TaskRunStatus.model_fields.items()}
-
-
-def _about(run: TaskRunObject) -> dict[str, Any]:
-    spec, status = run.spec, run.status
-    return {
-        "taskrun": f"{run.namespace}/{run.name}",
-        "dag_id": spec.dag_id if spec is not None else None,
-        "task_id": spec.task_id if spec is not None else None,
-        "run_id": spec.run_id if spec is not None else None,
-        "queue": spec.queue if spec is not None else None,
-        "pod": status.attempts[-1].pod_name if status.attempts else None,
-        "state": status.state,
-        "reason": status.reason,
-        "try_number": status.tries,
-    }

@@ -44,6 +44,14 @@ def test_from_submit_to_the_log(cli: Cli, namespace: Namespace, tmp_path: Path) 
     assert places == sorted(places), timeline
     assert json.loads(cli("describe", "run", "-o", "json"))["status"]["phase"] == "Succeeded"
     assert yaml.safe_load(cli("describe", "run", "-o", "yaml"))["metadata"]["name"] == "run"
+    # and the operator's own log has a line for each step, with the same names on all
+    said_of_it = [line for line in map(json.loads, cli.lab.operator_logs().splitlines())
+                  if line.get("taskrun") == f"{namespace.name}/run"]  # fmt: skip
+    assert [line["message"] for line in said_of_it] == ["pod created", "attempt ended", "TaskRun finished"]
+    pod = namespace.status("run")["attempts"][0]["podName"]
+    for line in said_of_it:
+        assert (line["dag_id"], line["task_id"], line["queue"]) == ("conformance", "slow", "golang")
+        assert (line["try_number"], line["pod"], line["run_id"]) == (1, pod, namespace.taskrun("run")["spec"]["runId"])
     assert cli("wait", "run").strip() == f"{namespace.name}/run Succeeded (TaskSucceeded)"
 
 
