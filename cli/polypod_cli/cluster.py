@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -125,6 +125,18 @@ class Cluster:
                 return found
         except _NotFound:
             return None
+
+    def events(self, uid: str) -> Sequence[Raw]:
+        """Return the Events of an object; none, if we may not see them."""
+        try:
+            with self._errors("Events"):
+                answer = self._core.list_namespaced_event(
+                    self.namespace, field_selector=f"involvedObject.uid={uid}", _preload_content=False
+                )
+                found: Sequence[Raw] = json.loads(answer.data)["items"]
+                return found
+        except UserError:
+            return []
 
     def create_pod(self, manifest: Raw) -> Raw:
         """Make a pod; return what is there then.

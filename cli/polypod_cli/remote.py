@@ -205,13 +205,14 @@ def describe(name: str, output: str, context: str | None, namespace: str | None)
     status = run.get("status") or {}
     names = [item["podName"] for item in status.get("attempts") or () if item.get("podName")]
     pods = {pod["metadata"]["name"]: pod for pod in map(cluster.pod, names) if pod is not None}
+    events = [event for pod in pods.values() for event in cluster.events(pod["metadata"]["uid"])]
     head = [
         f"{cluster.namespace}/{name}: {_phase(run)}" + (f", {status['reason']}" if status.get("reason") else ""),
         f"Dag {run['spec']['dagId']}, task {run['spec']['taskId']}, run {run['spec']['runId']}",
         *([status["message"]] if status.get("message") else []),
         "",
     ]
-    _print([*head, timeline.as_text(timeline.moments(run, pods))], [run], output)
+    _print([*head, timeline.as_text(timeline.moments(run, pods, events))], [run], output)
 
 
 @click.command()

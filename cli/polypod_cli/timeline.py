@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 Raw = Mapping[str, Any]
+_PULLED = re.compile(r'Successfully pulled image "([^"]+)" in (\S+)')
+"""A kubelet's words; an image that is on the node already has others."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -19,12 +22,19 @@ class Moment:
     detail: str = ""
 
 
-def moments(run: Raw, pods: Mapping[str, Raw]) -> list[Moment]:
-    """Return what happened, earliest first; `pods` by name, as far as they are still there."""
+def moments(run: Raw, pods: Mapping[str, Raw], events: Sequence[Raw] = ()) -> list[Moment]:
+    """Return what happened, earliest first.
+
+    Args:
+        pods: by name, as far as they are still there.
+        events: of these pods, as far as they are still there: only they tell of images.
+    """
     status = run.get("status") or {}
     found = [Moment(_time(run["metadata"]["creationTimestamp"]), "created", f"queue {run['spec'].get('queue')}")]
     for attempt in status.get("attempts") or ():
-        found += _of_attempt(attempt, pods.get(attempt.get("podName") or ""))
+        name = attempt.get("podName") or ""
+        found += _of_attempt(attempt, pods.get(name))
+        found += _pulls(attempt["number"], [event for event in events if event["involvedObject"].get("name") == name])
     if status.get("finishTime"):
         found.append(Moment(_time(status["finishTime"]), status["phase"].lower(), status.get("reason") or ""))
     # the clocks of nodes have seconds only: what is written first came first
@@ -61,6 +71,14 @@ def _of_pod(number: int, pod: Raw) -> Iterator[Moment]:
             waiting = state["waiting"]
             said = ": ".join(part for part in (waiting.get("reason"), waiting.get("message")) if part)
             yield Moment(datetime.max.replace(tzinfo=UTC), f"attempt {number}: container {item['name']} waits", said)
+
+
+def _pulls(number: int, events: Iterable[Raw]) -> Iterator[Moment]:
+    for event in events:
+        pulled = _PULLED.search(event.get("message") or "")
+        if event.get("reason") == "Pulled" and pulled is not None and event.get("lastTimestamp"):
+            image, took = pulled.groups()
+            yield Moment(_time(event["lastTimestamp"]), f"attempt {number}: image pulled in {took}", image)
 
 
 def as_text(found: Iterable[Moment]) -> str:

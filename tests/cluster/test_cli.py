@@ -22,7 +22,8 @@ def cli(lab: Lab, namespace: Namespace) -> Cli:
 def test_from_submit_to_the_log(cli: Cli, namespace: Namespace, tmp_path: Path) -> None:
     data = {"AIRFLOW_VAR_CONFORMANCE_IN": "value"}
     variables = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "variables"}, "data": data}
-    run = task_run("run", "slow", variablesFrom=[{"configMapRef": {"name": "variables"}}])
+    always = {"spec": {"containers": [{"name": "task", "imagePullPolicy": "Always"}]}}
+    run = task_run("run", "slow", variablesFrom=[{"configMapRef": {"name": "variables"}}], podTemplate=always)
     file = tmp_path / "run.yaml"
     # what a TaskRun uses may stand below it
     file.write_text(yaml.safe_dump_all([run, variables]))
@@ -38,7 +39,8 @@ def test_from_submit_to_the_log(cli: Cli, namespace: Namespace, tmp_path: Path) 
     assert "waiting" in log
     assert json.loads(cli("logs", "run", "--log-format=json").splitlines()[0])["event"]
     timeline = cli("describe", "run")
-    steps = ["created", "pod made", "scheduled", "container bridge started", "container task started", "task started",
+    steps = ["created", "pod made", "scheduled", "container bridge started", "image pulled in", "container task started",
+             "task started",
              "attempt 1: success", "succeeded"]  # fmt: skip
     places = [timeline.index(step) for step in steps]
     assert places == sorted(places), timeline
