@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,11 +36,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         running = []
         for number, arguments in enumerate(others):
+            # what runs on a cluster is shown with both of the stores that there are
+            environ = {**os.environ, **({"POLYPOD_TEST_DATABASE": "postgresql"} if number == 0 else {})}
             # each has a folder of its own, as pytest removes old ones of others
             said = Path(folder) / str(number)
             command = [*COMMAND, f"--basetemp={folder}/base-{number}", *arguments]
             with said.open("wb") as file:
-                running.append((subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT), said, arguments))
+                running.append(
+                    (subprocess.Popen(command, env=environ, stdout=file, stderr=subprocess.STDOUT), said, arguments)
+                )
         try:
             codes = [subprocess.run([*COMMAND, *first], check=False).returncode]
         except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from support.rogue_runtime import MANIFEST
 
 from cluster import images, polypod, programs
 from cluster.node import Node, sweep
+from cluster.postgres import Postgres
 
 WAIT = 180.0
 Raw = dict[str, Any]
@@ -114,9 +115,21 @@ class Lab:
             "routing": {"create": False},
         }
         self.values["executionApi"] |= {"persistence": {"enabled": False}}
+        if os.environ.get("POLYPOD_TEST_DATABASE") == "postgresql":
+            assert self.node is not None
+            store = Postgres(self.node)
+            store.make()
+            store.start()
+            self.values["executionApi"] = self.on(store)
         self.helm.install(self.values)
         self.routing = self.make_routing()
         self.put_routing(self.routing)
+
+    def on(self, store: Postgres) -> Raw:
+        """Return the chart's values for the Execution API that have it keep all in PostgreSQL, with two replicas."""
+        target = ("-n", polypod.NAMESPACE)
+        self.kubectl(*target, "create", "secret", "generic", store.name, f"--from-literal=url={store.url}")
+        return {**self.values["executionApi"], "replicas": 2, "postgresql": {"existingSecret": store.name}}
 
     def push(self, layouts: Mapping[str, Path]) -> dict[str, str]:
         """Push images to where the cluster pulls from; return their names there."""

@@ -1,84 +1,31 @@
-"""PostgreSQL as the store of the Execution API, with two replicas; it is started anew while tasks run."""
+"""PostgreSQL as the store of the Execution API, with two replicas; it is started anew while tasks run.
+
+The other tests of a cluster run on it too, in one of the processes of `run_all.py`.
+"""
 
 from __future__ import annotations
 
-import secrets
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from cluster import polypod
 from cluster.lab import Lab, Namespace, task_run
-from cluster.node import ADDRESS, Node
-
-USER = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups")
-
-
-class Postgres:
-    """A server on the node's address, with a password."""
-
-    def __init__(self, node: Node) -> None:
-        binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-        assert binaries, "PostgreSQL is missing: `make test` installs it"
-        self.node, self.binaries = node, binaries[-1]
-        self.name = f"postgres-{secrets.token_hex(3)}"
-        self.folder = node.folder / self.name
-        self.password = secrets.token_urlsafe(18)
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://polypod:{self.password}@{ADDRESS}:5432/postgres"
-
-    def make(self) -> None:
-        self.folder.mkdir(mode=0o755)
-        data, file = self.folder / "data", self.folder / "password"
-        data.mkdir(mode=0o700)
-        file.write_text(self.password)
-        for path in (data, file):
-            shutil.chown(path, "postgres")
-        command = [*USER, str(self.binaries / "initdb"), "-D", str(data), "-U", "polypod", "-E", "UTF8",
-                   "-A", "scram-sha-256", f"--pwfile={file}"]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, cwd="/")
-        with open(data / "pg_hba.conf", "a", encoding="utf-8") as rules:
-            rules.write("host all all 0.0.0.0/0 scram-sha-256\n")
-
-    def start(self) -> None:
-        data = str(self.folder / "data")
-        self.node.services.start(self.name, [*self.node.enter, *USER, str(self.binaries / "postgres"), "-D", data,
-                                             "-h", ADDRESS, "-p", "5432", "-k", ""])  # fmt: skip
-        self.node.services.wait(self.name, self.ready)
-
-    def ready(self) -> bool:
-        command = [*self.node.enter, str(self.binaries / "pg_isready"), "-h", ADDRESS, "-p", "5432"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-    def stop(self) -> None:
-        self.node.services.stop(self.name)
+from cluster.node import Node
+from cluster.postgres import Postgres
 
 
 @pytest.fixture
-def postgres(lab: Lab, node: Node) -> Iterator[Postgres]:
+def stored(lab: Lab, node: Node) -> Iterator[Postgres]:
+    """Polypod with that store and two replicas of the Execution API; afterwards as it was."""
     made = Postgres(node)
     made.make()
     made.start()
+    lab.helm.install({**lab.values, "executionApi": lab.on(made)})
     yield made
-    made.stop()
-
-
-@pytest.fixture
-def stored(lab: Lab, postgres: Postgres) -> Iterator[Postgres]:
-    """Polypod with that store and two replicas of the Execution API; afterwards as it was."""
-    own = ("-n", polypod.NAMESPACE)
-    lab.kubectl(*own, "create", "secret", "generic", "database", f"--from-literal=url={postgres.url}")
-    api = {**lab.values["executionApi"], "replicas": 2, "postgresql": {"existingSecret": "database"}}
-    lab.helm.install({**lab.values, "executionApi": api})
-    yield postgres
     lab.helm.install(lab.values)
-    lab.kubectl(*own, "delete", "secret", "database")
+    made.stop()
 
 
 def test_a_restart_of_the_database_loses_nothing(lab: Lab, namespace: Namespace, stored: Postgres) -> None:
