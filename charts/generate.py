@@ -34,6 +34,15 @@ PANELS = [
     ("Attempt to the task's start, 90 of 100",
      "histogram_quantile(0.9, sum by (le, coordinator) "
      "(rate(polypod_attempt_to_start_seconds_bucket[$__rate_interval])))", "s"),
+    ("Attempt to the runtime's connection, 90 of 100",
+     "histogram_quantile(0.9, sum by (le, coordinator) "
+     "(rate(polypod_attempt_to_connected_seconds_bucket[$__rate_interval])))", "s"),
+    ("CPU time of a task, 90 of 100",
+     "histogram_quantile(0.9, sum by (le, coordinator) (rate(polypod_attempt_cpu_seconds_bucket[$__rate_interval])))",
+     "s"),
+    ("Memory of a task, 90 of 100",
+     "histogram_quantile(0.9, sum by (le, coordinator) "
+     "(rate(polypod_attempt_peak_memory_bytes_bucket[$__rate_interval])))", "bytes"),
     ("Time of a task, half of them",
      "histogram_quantile(0.5, sum by (le, coordinator) (rate(polypod_attempt_run_seconds_bucket[$__rate_interval])))",
      "s"),

@@ -250,5 +250,6 @@ def _attempt_status(number: int, outcome: Outcome) -> Attempt:
         start_time=outcome.start_time,
         finish_time=outcome.finish_time,
         peak_memory_bytes=outcome.peak_memory_bytes,
+        connect_time=outcome.connect_time,
         cpu_seconds=outcome.cpu_seconds,
     )

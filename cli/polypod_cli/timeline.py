@@ -50,6 +50,8 @@ def _of_attempt(attempt: Raw, pod: Raw | None) -> Iterator[Moment]:
         yield from _of_pod(number, pod)
     if attempt.get("startTime"):
         yield Moment(_time(attempt["startTime"]), f"attempt {number}: task started")
+    if attempt.get("connectTime"):
+        yield Moment(_time(attempt["connectTime"]), f"attempt {number}: runtime connected")
     if attempt.get("finishTime"):
         said = ": ".join(part for part in (attempt.get("reason"), attempt.get("message")) if part)
         yield Moment(_time(attempt["finishTime"]), f"attempt {number}: {attempt['state']}", said)

@@ -184,7 +184,8 @@ def _supervise(
     fields = {"pid": process.pid, "artifact": command.artifact, "schema_version": command.schema_version}
     log.event("debug", "runtime started", **fields)
     secrets = SecretStore(config.secrets_dirs, os.environ)
-    finish = Shell(supervision, process, listeners, client, secrets, log, masker, caught).run()
+    shell = Shell(supervision, process, listeners, client, secrets, log, masker, caught)
+    finish = shell.run()
     verdict = finish.verdict
     message = masker.text(verdict.message)
     level = "info" if verdict.state in PASSED else "error"
@@ -192,6 +193,7 @@ def _supervise(
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)
     outcome = _outcome(verdict.state, verdict.reason, message, finish.exit, started, reported=finish.reported)
     outcome.retry_delay_seconds = verdict.retry_delay
+    outcome.connect_time = shell.connect_time
     return outcome
 
 

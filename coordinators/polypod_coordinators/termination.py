@@ -24,6 +24,7 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
         retry_delay_seconds: the time before the next try that the task itself asked for.
         peak_memory_bytes: largest resident set of the runtime.
         cpu_seconds: user and system time of the runtime.
+        connect_time: when the runtime connected to the bridge.
         log_url: where its log is kept, if it is.
     """
 
@@ -39,6 +40,7 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
     retry_delay_seconds: float | None = None
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
+    connect_time: datetime | None = None
     log_url: str = ""
 
 

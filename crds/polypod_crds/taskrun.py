@@ -264,6 +264,7 @@ class Attempt(Observed):
     signal: int | None = Field(default=None, description="The signal that ended the runtime, if one did.")
     create_time: datetime | None = Field(default=None, description="When its pod was created.")
     start_time: datetime | None = Field(default=None, description="When its language container started.")
+    connect_time: datetime | None = Field(default=None, description="When its runtime connected to the bridge.")
     finish_time: datetime | None = Field(default=None, description="When it ended.")
     peak_memory_bytes: int | None = Field(default=None, description="Largest resident set of the runtime, in bytes.")
     cpu_seconds: float | None = Field(default=None, description="CPU time of the runtime, in seconds.")

@@ -403,8 +403,14 @@ class Controller:
                 begun, started, ended = attempt.create_time, attempt.start_time, attempt.finish_time
                 if begun is not None and started is not None:
                     self.metrics.start_wait.labels(coordinator).observe(_seconds(begun, started))
+                if begun is not None and attempt.connect_time is not None:
+                    self.metrics.connect_wait.labels(coordinator).observe(_seconds(begun, attempt.connect_time))
                 if started is not None and ended is not None:
                     self.metrics.task_time.labels(coordinator).observe(_seconds(started, ended))
+                if attempt.cpu_seconds is not None:
+                    self.metrics.cpu.labels(coordinator).observe(attempt.cpu_seconds)
+                if attempt.peak_memory_bytes is not None:
+                    self.metrics.memory.labels(coordinator).observe(attempt.peak_memory_bytes)
         status, queue = decision.status, run.spec.queue if run.spec is not None else ""
         if status.phase != run.status.phase and status.phase in ("Succeeded", "Failed"):
             ended = status.finish_time or self.clock()

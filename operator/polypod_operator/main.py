@@ -18,8 +18,9 @@ import kopf
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.controller import Controller
 from polypod_operator.handlers import Addresses, Operator, register
+from polypod_operator.log_storage import LogSettings
 from polypod_operator.metrics import Metrics
-from polypod_operator.pod import LogSettings, Settings
+from polypod_operator.pod import Settings
 from polypod_operator.tls import TlsSettings
 
 OLDEST = 29

@@ -24,6 +24,7 @@ from polypod_operator.queues import Queues
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
+_SIZES = tuple(float(1 << power) for power in range(23, 36))
 _RESOURCE = re.compile(r"^/apis?/(?:v1|[^/]+/[^/]+)(?:/namespaces/[^/]+)?/([a-z]+)(?:/[^/]+(/status)?)?")
 _VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete", "GET": "get"}
 
@@ -79,6 +80,18 @@ class Metrics:
         self.task_time = Histogram(
             "polypod_attempt_run_seconds", "From a task's start to its end.", ["coordinator"],
             buckets=_SLOW, registry=own,
+        )  # fmt: skip
+        self.connect_wait = Histogram(
+            "polypod_attempt_to_connected_seconds", "From an attempt's creation to its runtime's connection.",
+            ["coordinator"], buckets=_SLOW, registry=own,
+        )  # fmt: skip
+        self.cpu = Histogram(
+            "polypod_attempt_cpu_seconds", "CPU time of a runtime, as its bridge tells it.", ["coordinator"],
+            buckets=_SLOW, registry=own,
+        )  # fmt: skip
+        self.memory = Histogram(
+            "polypod_attempt_peak_memory_bytes", "Largest resident set of a runtime, as its bridge tells it.",
+            ["coordinator"], buckets=_SIZES, registry=own,
         )  # fmt: skip
         self.whole_time = Histogram(
             "polypod_taskrun_seconds", "From a TaskRun's creation to its end, retries included.", ["queue", "phase"],

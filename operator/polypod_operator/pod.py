@@ -20,18 +20,17 @@ from polypod_coordinators.config import (
     BridgeConfig,
     CoordinatorSpec,
     ExecutionApiConfig,
-    LogStorage,
     PodConfig,
 )
 from polypod_coordinators.config import Timeouts as BridgeTimeouts
-from polypod_coordinators.logs.storage import joined, log_path
 from polypod_crds.durations import seconds
 from polypod_crds.identity import task_instance_id
 from polypod_crds.pod_tokens import AUDIENCE
-from polypod_crds.taskrun import API_VERSION, KIND, StoredLog, TaskRunSpec
+from polypod_crds.taskrun import API_VERSION, KIND, TaskRunSpec
 
 from polypod_operator import security
 from polypod_operator.errors import PodError
+from polypod_operator.log_storage import LogSettings, log_storage, log_volumes, stored_log
 from polypod_operator.merge import merge
 from polypod_operator.objects import (
     ATTEMPT_LABEL,
@@ -51,32 +50,9 @@ LAUNCHER = "/polypod/launcher"
 INSTALL = "/usr/local/bin/polypod-launcher"
 SECRETS = "/var/run/polypod"
 STATE = "/var/lib/polypod"
-SPOOL = LogStorage(base="", path="", pod="").spool_dir
-LOG_OPTIONS, LOG_VOLUME = f"{SECRETS}/log", "/var/log/polypod"
 _LONGEST = (1 << 31) - 1
-_SPOOL_LIMIT = "320Mi"
-"""More than the bridge lets wait for the storage: a pod above it is evicted."""
 _DEADLINE_MARGIN = 120.0
 """Seconds that a pod may outlive its task's timeouts before the kubelet ends it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """Where logs are kept when their pods are gone.
-
-    Attributes:
-        url: what all are below; `{namespace}` in it stands for the TaskRun's. Empty with a claim: all of its volume.
-        secret: a Secret with the storage's options, in each TaskRun's namespace.
-        claim: a PersistentVolumeClaim, in each TaskRun's namespace.
-    """
-
-    url: str = ""
-    secret: str | None = None
-    claim: str | None = None
-
-    def base(self, namespace: str) -> str:
-        """Return what the logs of a namespace are below."""
-        return self.url.replace("{namespace}", namespace) or f"file://{LOG_VOLUME}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +131,8 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
     template["metadata"] |= _identity(run, number, try_number, route, template["metadata"])
     template["metadata"]["annotations"].pop(LOG_ANNOTATION, None)
     if settings.log is not None:
-        stored = _stored_log(run, number, settings, settings.log, template["spec"])
+        name = pod_name(run.name, run.uid, number)
+        stored = stored_log(run, number, name, settings.bridge_image, settings.log, template["spec"])
         template["metadata"]["annotations"][LOG_ANNOTATION] = stored.model_dump_json(by_alias=True, exclude_none=True)
     return {"apiVersion": "v1", "kind": "Pod", **template}
 
@@ -199,32 +176,6 @@ def _identity(
     }
 
 
-def _log_storage(run: TaskRunObject, number: int, log: LogSettings) -> LogStorage:
-    assert run.spec is not None
-    spec = run.spec
-    return LogStorage(
-        base=log.base(run.namespace),
-        path=log_path(spec.dag_id, spec.run_id, spec.task_id, spec.map_index, number),
-        pod=pod_name(run.name, run.uid, number),
-        options_dir=LOG_OPTIONS if log.secret else "",
-    )
-
-
-def _stored_log(
-    run: TaskRunObject, number: int, settings: Settings, log: LogSettings, pod: Mapping[str, Any]
-) -> StoredLog:
-    """Return what the status will say of an attempt's log."""
-    storage = _log_storage(run, number, log)
-    return StoredLog(
-        url=joined(storage.base, storage.path),
-        secret_name=log.secret,
-        persistent_volume_claim=log.claim,
-        service_account_name=pod.get("serviceAccountName"),
-        image_pull_secrets=[item["name"] for item in pod.get("imagePullSecrets") or ()],
-        reader_image=settings.bridge_image,
-    )
-
-
 def _label(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+$", "", name[:63])
 
@@ -245,7 +196,7 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
     for name, volume, path in _secret_volumes(spec, bool(settings.outcome_url)):
         volumes.append({"name": name, **volume})
         bridge_mounts.append({"name": name, "mountPath": path, "readOnly": True})
-    for name, volume, mount in _log_volumes(settings.log):
+    for name, volume, mount in log_volumes(settings.log):
         volumes.append({"name": name, **volume})
         bridge_mounts.append({"name": name, **mount})
     bridge: dict[str, Any] = {
@@ -334,22 +285,6 @@ def _secret_volumes(spec: TaskRunSpec, sends: bool) -> list[tuple[str, dict[str,
     return found
 
 
-def _log_volumes(log: LogSettings | None) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Return what keeping the log takes: volume name, its source, and its mount in the bridge."""
-    if log is None:
-        return []
-    found: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-        ("polypod-log", {"emptyDir": {"sizeLimit": _SPOOL_LIMIT}}, {"mountPath": SPOOL})
-    ]
-    if log.secret:
-        source = {"secret": {"secretName": log.secret}}
-        found.append(("polypod-log-options", source, {"mountPath": LOG_OPTIONS, "readOnly": True}))
-    if log.claim:
-        claim = {"persistentVolumeClaim": {"claimName": log.claim}}
-        found.append(("polypod-log-volume", claim, {"mountPath": LOG_VOLUME}))
-    return found
-
-
 def bridge_config(run: TaskRunObject, number: int, try_number: int, route: Route, settings: Settings) -> BridgeConfig:
     """Return the sidecar's configuration. It holds no secret: those are files that only the sidecar sees."""
     assert run.spec is not None
@@ -391,7 +326,7 @@ def bridge_config(run: TaskRunObject, number: int, try_number: int, route: Route
             outcome_url=settings.outcome_url,
             outcome_authority=settings.authority if settings.outcome_url else "",
             pod_token_file=f"{SECRETS}/{'pod-token' if workload or own_token else 'token'}/token",
-            log=_log_storage(run, number, settings.log) if settings.log is not None else None,
+            log=log_storage(run, number, pod_name(run.name, run.uid, number), settings.log) if settings.log else None,
         ),
     )
 

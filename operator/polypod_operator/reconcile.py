@@ -309,6 +309,7 @@ class _Step:
         """Write down how an attempt ended, and go on: the end, another try, or rest."""
         if end.log_url and attempt.log is not None:
             attempt.log = attempt.log.model_copy(update={"url": end.log_url})
+        attempt.connect_time = end.connect_time
         stopped = attempt.reason if self._was_stopped(attempt, spec) and not end.passed else None
         if stopped is not None:
             end = Ended("failed", stopped, attempt.message, end.exit_code, end.signal, end.start_time, end.finish_time,

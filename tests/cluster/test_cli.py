@@ -40,7 +40,7 @@ def test_from_submit_to_the_log(cli: Cli, namespace: Namespace, tmp_path: Path) 
     assert json.loads(cli("logs", "run", "--log-format=json").splitlines()[0])["event"]
     timeline = cli("describe", "run")
     steps = ["created", "pod made", "scheduled", "container bridge started", "image pulled in", "container task started",
-             "task started",
+             "task started", "runtime connected",
              "attempt 1: success", "succeeded"]  # fmt: skip
     places = [timeline.index(step) for step in steps]
     assert places == sorted(places), timeline

@@ -11,9 +11,10 @@ import pytest
 from polypod_coordinators.config import BridgeConfig, parse_routing
 from polypod_operator import security
 from polypod_operator.errors import PodError
+from polypod_operator.log_storage import LogSettings
 from polypod_operator.merge import merge
 from polypod_operator.objects import pod as parse_pod
-from polypod_operator.pod import LogSettings, Route, Settings, build, pod_name
+from polypod_operator.pod import Route, Settings, build, pod_name
 from support.objects import EXECUTABLE, SETTINGS, routing, task_run
 
 

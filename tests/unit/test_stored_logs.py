@@ -194,6 +194,15 @@ def test_the_end_waits_for_a_storage_only_so_long_and_says_what_is_wrong(tmp_pat
     assert log.finish(1.0) == "the storage is away"
 
 
+def test_a_storage_that_cannot_even_be_opened_is_said_too(tmp_path: Path) -> None:
+    def opens() -> tuple[Storage, str]:
+        raise RuntimeError("its package is not installed")
+
+    (tmp_path / "spool").mkdir()
+    log = SpooledLog("x://y", str(tmp_path / "spool"), opens, begins("pod"), every=0.05, settled=0.01)
+    assert log.finish(1.0) == "RuntimeError: its package is not installed"
+
+
 def test_a_slow_storage_slows_the_task_and_loses_nothing(tmp_path: Path) -> None:
     storage = Shaky()
     storage.slow = 0.01

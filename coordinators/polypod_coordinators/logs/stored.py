@@ -69,12 +69,13 @@ class AppendedLog:
     def __init__(self, path: str, spool: str, begins: dict[str, Any]) -> None:
         self.name = path
         self._output: Output | None = None
+        self._fd = -1
         self._problem: OSError | None = None
         self._dropped = 0
         try:
             os.makedirs(os.path.dirname(path), mode=0o775, exist_ok=True)
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
-            self._output = Output(fd, json_line, path)
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
+            self._output = Output(self._fd, json_line, path)
             if not os.path.exists(f"{spool}/0"):
                 _write(f"{spool}/0", b"")
                 self._problem = self._output.write([begins])
@@ -98,8 +99,15 @@ class AppendedLog:
         return self._output.write(events) or problem
 
     def finish(self, timeout: float) -> str:
-        """Return what is wrong, or ""."""
-        return f"{self.lost} lines could not be written" if self.lost else ""
+        """Have the volume take all of it; return what is wrong, or ""."""
+        if self.lost:
+            return f"{self.lost} lines could not be written"
+        try:
+            # a file server may say only now that it is full
+            os.fsync(self._fd)
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
 
 
 @dataclass(slots=True)
@@ -249,8 +257,9 @@ class SpooledLog:
             problem = ""
             try:
                 self._bring()
-            except StorageError as error:
-                problem = str(error)
+            except Exception as error:
+                # whatever it is, this thread goes on trying, and says so
+                problem = str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
                 # what it is opened with may have been renewed by then
                 self._opened = None
             self._note(problem)

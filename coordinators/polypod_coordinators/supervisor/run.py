@@ -87,6 +87,8 @@ class Shell:
         self._listeners = {id(listener): (name, listener) for name, listener in listeners.items()}
         self._pump = LogPump(log, masker, self._stream_ended)
         self._beats: queue.SimpleQueue[Beat | None] | None = None
+        self.connect_time: datetime | None = None
+        """When the runtime connected."""
 
     def run(self) -> Finish:
         """Supervise until the end; always returns."""
@@ -159,6 +161,7 @@ class Shell:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._comm = connection
+            self.connect_time = datetime.now(UTC)
             self._selector.register(connection, selectors.EVENT_READ, "traffic")
         self._do(self._state.connected(time.monotonic(), name))
 
