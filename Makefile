@@ -140,6 +140,9 @@ bench: setup conformance airflow ## measure the bridge beside upstream's worker,
 bench-pods: cluster-programs ## measure a TaskRun beside a bare pod on a real kubelet (needs root)
 	PYTHONPATH=tests:bench $(BIN)/python bench/pods.py
 
+bench-logs: setup conformance launcher ## measure what keeping a log costs
+	PYTHONPATH=tests:bench $(BIN)/python bench/logs.py
+
 bench-burst: setup ## measure 500 and 5,000 TaskRuns at once on a bare API server
 	PYTHONPATH=tests:bench $(BIN)/python bench/burst.py
 
@@ -191,4 +194,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: docs browser cluster-programs bench-pods bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test bench generated lock clean image-files
+.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test bench generated lock clean image-files
