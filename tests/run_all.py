@@ -18,13 +18,17 @@ ALONE = [
 """Tests that make what they need themselves."""
 FAULTS = [CLUSTER / f"test_{name}.py" for name in ("faults", "postgresql", "replicas")]
 
+PROCESSES = [HERE / name for name in ("api", "faults", "swap")]
+"""Tests whose time goes to processes that they start: bridges, runtimes, Airflow."""
+
 
 def groups() -> list[list[str]]:
     """Return what each process is to run: together every test, and none twice."""
     apart = [*ALONE, *FAULTS]
     assert all(path.exists() for path in apart)
     return [
-        [f"--ignore={CLUSTER}", str(HERE)],
+        [*(f"--ignore={path}" for path in (CLUSTER, *PROCESSES)), str(HERE)],
+        [str(path) for path in PROCESSES],
         [*(f"--ignore={path}" for path in apart), str(CLUSTER)],
         [str(path) for path in FAULTS],
         [str(path) for path in ALONE],
@@ -37,7 +41,8 @@ def main() -> int:
         running = []
         for number, arguments in enumerate(others):
             # what runs on a cluster is shown with both of the stores that there are
-            environ = {**os.environ, **({"POLYPOD_TEST_DATABASE": "postgresql"} if number == 0 else {})}
+            store = {"POLYPOD_TEST_DATABASE": "postgresql"} if arguments[-1] == str(CLUSTER) else {}
+            environ = {**os.environ, **store}
             # each has a folder of its own, as pytest removes old ones of others
             said = Path(folder) / str(number)
             command = [*COMMAND, f"--basetemp={folder}/base-{number}", *arguments]
