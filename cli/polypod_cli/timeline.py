@@ -33,21 +33,21 @@ def moments(run: Raw, pods: Mapping[str, Raw], events: Sequence[Raw] = ()) -> li
     found = [Moment(_time(run["metadata"]["creationTimestamp"]), "created", f"queue {run['spec'].get('queue')}")]
     for attempt in status.get("attempts") or ():
         name = attempt.get("podName") or ""
-        found += _of_attempt(attempt, pods.get(name))
-        found += _pulls(attempt["number"], [event for event in events if event["involvedObject"].get("name") == name])
+        its = [event for event in events if event["involvedObject"].get("name") == name]
+        found += _of_attempt(attempt, pods.get(name), its)
     if status.get("finishTime"):
         found.append(Moment(_time(status["finishTime"]), status["phase"].lower(), status.get("reason") or ""))
     # the clocks of nodes have seconds only: what is written first came first
     return sorted(found, key=lambda moment: moment.when.replace(microsecond=0))
 
 
-def _of_attempt(attempt: Raw, pod: Raw | None) -> Iterator[Moment]:
+def _of_attempt(attempt: Raw, pod: Raw | None, events: Sequence[Raw]) -> Iterator[Moment]:
     number = attempt["number"]
     if attempt.get("createTime"):
         route = f", coordinator {attempt['coordinator']}" if attempt.get("coordinator") else ""
         yield Moment(_time(attempt["createTime"]), f"attempt {number}: pod made", f"{attempt.get('podName')}{route}")
     if pod is not None:
-        yield from _of_pod(number, pod)
+        yield from _of_pod(number, pod, events)
     if attempt.get("startTime"):
         yield Moment(_time(attempt["startTime"]), f"attempt {number}: task started")
     if attempt.get("connectTime"):
@@ -57,7 +57,7 @@ def _of_attempt(attempt: Raw, pod: Raw | None) -> Iterator[Moment]:
         yield Moment(_time(attempt["finishTime"]), f"attempt {number}: {attempt['state']}", said)
 
 
-def _of_pod(number: int, pod: Raw) -> Iterator[Moment]:
+def _of_pod(number: int, pod: Raw, events: Sequence[Raw]) -> Iterator[Moment]:
     status = pod.get("status") or {}
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "True":
@@ -65,6 +65,9 @@ def _of_pod(number: int, pod: Raw) -> Iterator[Moment]:
             yield Moment(_time(condition["lastTransitionTime"]), f"attempt {number}: scheduled", node)
     every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     for item in every:
+        own = f"{{{item['name']}}}"
+        # of what happened in the same second, what is given first came first
+        yield from _pulls(number, [event for event in events if own in event["involvedObject"].get("fieldPath", "")])
         state = item.get("state") or {}
         started = (state.get("running") or state.get("terminated") or {}).get("startedAt")
         if started:

@@ -185,6 +185,7 @@ def test_the_log_of_a_pod_that_was_killed_is_kept(
     assert log(cli, "killed", "--attempt=1")[: len(seen)] == seen
 
 
+@pytest.mark.parametrize("kind", ["s3"], indirect=True)
 def test_followed_over_attempts_whose_pods_are_gone(storing: Lab, namespace: Namespace) -> None:
     cli = Cli(storing, namespace)
     namespace.run("twice", "fail", retries={"limit": 1, "delay": "1s"})
@@ -195,6 +196,7 @@ def test_followed_over_attempts_whose_pods_are_gone(storing: Lab, namespace: Nam
     assert log(cli, "twice", "-f") == [*alone[0], *alone[1]]
 
 
+@pytest.mark.parametrize("kind", ["s3"], indirect=True)
 def test_a_task_applied_anew_adds_to_its_log_and_each_shows_its_own(storing: Lab, namespace: Namespace) -> None:
     cli = Cli(storing, namespace)
     document = task_run("again", "success")
@@ -259,6 +261,7 @@ def variables(namespace: Namespace) -> list[Raw]:
     return [{"configMapRef": {"name": "variables"}}]
 
 
+@pytest.mark.parametrize("kind", ["s3"], indirect=True)
 def test_the_task_sees_nothing_of_its_logs_storage(storing: Lab, namespace: Namespace) -> None:
     namespace.run("run", "success")
     namespace.finish("run")

@@ -104,7 +104,8 @@ def test_every_misbehaviour_has_the_outcome_that_it_has_locally(lab: Lab, namesp
     namespace.apply(*SECRETS)
     for number, (behaviour, env, state, reason, message) in enumerate(MISBEHAVIOURS):
         name = f"m{number}-{behaviour.replace('_', '-')}"
-        timeouts = {"startup": "5s"} if reason == "StartupTimeout" else {}
+        # seventeen of them start at once
+        timeouts = {"startup": "20s"} if reason == "StartupTimeout" else {}
         documents.append(
             task_run(name, "rogue", "rogue", podTemplate=rogue_env(behaviour, **env), timeouts=timeouts, **SOURCES)
         )
