@@ -110,6 +110,10 @@ def test_no_id_leads_out_of_the_base(dag_id: str, run_id: str, task_id: str) -> 
 def test_the_layout_is_airflows() -> None:
     run = "manual__2026-01-02T03:04:05.678901+00:00"
     assert log_path("d", run, "g.t", -1, 2) == f"dag_id=d/run_id={run}/task_id=g.t/attempt=2.log"
+    assert (
+        log_path("täglich", "r 1", "a/b?c#d%", -1, 1)
+        == "dag_id=täglich/run_id=r 1/task_id=a%2Fb%3Fc%23d%25/attempt=1.log"
+    )
     assert log_path("d", "r", "t", 3, 1) == "dag_id=d/run_id=r/task_id=t/map_index=3/attempt=1.log"
     assert joined("s3://b", "../../other/./x.log") == "s3://b/other/x.log"
 
@@ -254,6 +258,31 @@ def test_a_file_is_written_at_once_and_by_each_pod_in_its_turn(tmp_path: Path) -
         log.write([event("again")])
         assert [json.loads(line)["event"] for line in of_pod(read(url, {}), pod)] == [f"of the {pod}", "again"]
         assert log.finish(1) == ""
+
+
+@pytest.mark.parametrize("scheme", ["local", "file"])
+def test_half_a_line_of_a_container_that_was_killed_spoils_no_other(tmp_path: Path, scheme: str) -> None:
+    url, spool = f"{scheme}://{tmp_path}/logs/attempt=1.log", tmp_path / "spool"
+    spool.mkdir()
+    log = open_stored_log(url, str(spool), "", "pod")
+    log.write([event("whole")])
+    assert log.finish(30) == ""
+    torn = tmp_path / "logs/attempt=1.log" if scheme == "file" else spool / "0"
+    with torn.open("ab") as file:
+        file.write(b'{"event": "to')
+    log = open_stored_log(url, str(spool), "", "pod")
+    log.write([event("of the next start")])
+    assert log.finish(30) == ""
+    lines = list(of_pod(read(url, {}), "pod"))
+    assert lines[1] == b'{"event": "to'
+    assert [json.loads(line)["event"] for line in (lines[0], lines[2])] == ["whole", "of the next start"]
+
+
+def test_pods_of_other_users_may_write_beside(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    open_stored_log(f"file://{tmp_path}/dag_id=d/run_id=r/attempt=1.log", str(tmp_path / "spool"), "", "pod")
+    for path, mode in (("dag_id=d", 0o775), ("dag_id=d/run_id=r", 0o775), ("dag_id=d/run_id=r/attempt=1.log", 0o664)):
+        assert (tmp_path / path).stat().st_mode & 0o777 == mode
 
 
 def test_a_file_that_cannot_be_opened_is_said_and_the_task_goes_on(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs
 BEGINS = "attempt begins"
 """The event that is the first line of each pod in its log: an object may hold the lines of several."""
 
+_UNSAFE = re.compile(r"[/?#%\x00-\x1f\x7f]")
 _QUERY = re.compile(r"\?[^\s)\"']+")
 _CAUSE = re.compile(r'"([^"\n]{10,})"')
 _ANSWER = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<]*)</Message>", re.DOTALL)
@@ -60,8 +61,8 @@ def log_path(dag_id: str, run_id: str, task_id: str, map_index: int, attempt: in
 
 
 def _part(identifier: str) -> str:
-    # Airflow's ids hold none of what is quoted here; ours may, and must not lead elsewhere
-    return quote(identifier, safe=" !$&'()*+,:;=@~")
+    # Airflow's ids hold none of these; ours may, and must not lead elsewhere
+    return _UNSAFE.sub(lambda found: quote(found[0], safe=""), identifier)
 
 
 def joined(base: str, path: str) -> str:

@@ -72,15 +72,21 @@ class AppendedLog:
         self._fd = -1
         self._problem: OSError | None = None
         self._dropped = 0
+        # pods of other users, but of the volume's group, write to the same folders
+        before = os.umask(0o002)
         try:
             os.makedirs(os.path.dirname(path), mode=0o775, exist_ok=True)
-            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
+            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
+            if _is_torn(self._fd):
+                os.write(self._fd, b"\n")
             self._output = Output(self._fd, json_line, path)
             if not os.path.exists(f"{spool}/0"):
                 _write(f"{spool}/0", b"")
                 self._problem = self._output.write([begins])
         except OSError as error:
             self._problem = error
+        finally:
+            os.umask(before)
 
     @property
     def lost(self) -> int:
@@ -100,7 +106,7 @@ class AppendedLog:
 
     def finish(self, timeout: float) -> str:
         """Have the volume take all of it; return what is wrong, or ""."""
-        if self.lost:
+        if self.lost or self._output is None:
             return f"{self.lost} lines could not be written"
         try:
             # a file server may say only now that it is full
@@ -204,10 +210,7 @@ class SpooledLog:
     # The spool. Under the lock.
 
     def _left_over(self) -> tuple[list[_Part], int]:
-        """Return what an earlier start has left, and the number of the next part.
-
-        Nothing is added to the last one: its end may be half a line.
-        """
+        """Return what an earlier start has left, and the number of the next part."""
         try:
             names = [name for name in os.listdir(self._spool) if name.isdecimal()]
         except OSError:
@@ -217,6 +220,7 @@ class SpooledLog:
             path = f"{self._spool}/{number}"
             # what is in the storage as a whole was cut to nothing
             if os.path.getsize(path):
+                _end_line(path)
                 parts.append(_Part(number, path, os.path.getsize(path), full=True))
         return parts, max(map(int, names), default=-1) + 1
 
@@ -317,6 +321,21 @@ class SpooledLog:
         elif self._told and not problem:
             self._report("info", "the log is stored again", storage=self.name)
         self._told = bool(problem)
+
+
+def _is_torn(fd: int) -> bool:
+    """Tell whether a file ends with half a line: whoever wrote it was killed."""
+    size = os.fstat(fd).st_size
+    return size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+
+
+def _end_line(path: str) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        if _is_torn(fd):
+            os.write(fd, b"\n")
+    finally:
+        os.close(fd)
 
 
 def _read(path: str, size: int = -1) -> bytes:
