@@ -154,6 +154,16 @@ class Leader:
 
     async def release(self) -> None:
         """Let the next one lead at once."""
-        if self.leading:
-            self.leading = False
-            await self._write(self._raw, "")
+        if not self.leading:
+            return
+        self.leading = False
+        if await self._write(self._raw, ""):
+            return
+        # the answer to our last renewal was not waited for
+        try:
+            raw = await self._api.once("GET", f"{self._path}/{self._name}")
+        except ApiError as error:
+            log.warning("the lease cannot be handed over: %s", error)
+            return
+        if (raw.get("spec") or {}).get("holderIdentity") == self.identity:
+            await self._write(raw, "")

@@ -62,6 +62,21 @@ def test_one_leads_and_hands_over_when_it_ends(api: Api, lease: tuple[str, str])
     play(api, scenario)
 
 
+def test_it_hands_over_although_its_last_renewal_was_not_heard_of(api: Api, lease: tuple[str, str]) -> None:
+    async def scenario(session: KubernetesApi) -> None:
+        first, second = (Leader(session, lease, name, lambda: None) for name in ("first", "second"))
+        await first.acquire()
+        # as a renewal does whose answer did not arrive: the lease is ours, and newer than we know
+        change = '{"spec": {"renewTime": "2026-11-21T00:00:00.000000Z"}}'
+        done = await asyncio.to_thread(api.kubectl, "patch", "lease", lease[1], "--type=merge", "-p", change)
+        assert done.returncode == 0
+        await first.release()
+        await asyncio.wait_for(second.acquire(), 5)
+        assert second.leading
+
+    play(api, scenario)
+
+
 def test_a_leader_that_is_silent_is_replaced_and_ends_before_that(api: Api, lease: tuple[str, str]) -> None:
     async def scenario(session: KubernetesApi) -> None:
         loop = asyncio.get_running_loop()
