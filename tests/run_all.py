@@ -18,19 +18,15 @@ ALONE = [
 """Tests that make what they need themselves."""
 FAULTS = [CLUSTER / f"test_{name}.py" for name in ("faults", "postgresql", "replicas")]
 
-PROCESSES = [HERE / name for name in ("api", "faults", "swap")]
-"""Tests whose time goes to processes that they start: bridges, runtimes, Airflow."""
-
 
 def groups() -> list[list[str]]:
     """Return what each process is to run: together every test, and none twice."""
     apart = [*ALONE, *FAULTS]
     assert all(path.exists() for path in apart)
     return [
-        [*(f"--ignore={path}" for path in (CLUSTER, *PROCESSES)), str(HERE)],
-        [str(path) for path in PROCESSES],
+        [f"--ignore={CLUSTER}", f"--ignore={HERE / 'faults'}", str(HERE)],
         [*(f"--ignore={path}" for path in apart), str(CLUSTER)],
-        [str(path) for path in FAULTS],
+        [str(path) for path in (*FAULTS, HERE / "faults")],
         [str(path) for path in ALONE],
     ]
 

@@ -76,7 +76,7 @@ COORDINATORS: dict[str, tuple[str, Raw]] = {
     "golang": ("executable.ExecutableCoordinator", {"executables_root": ["/opt/app/bin"]}),
     "jvm": ("java.JavaCoordinator", {"jars_root": ["/opt/app/jars"], "jvm_args": ["-XX:TieredStopAtLevel=1"]}),
     "typescript": ("node.NodeCoordinator", {"bundles_root": ["/opt/app/bundles"]}),
-    "rogue": ("node.NodeCoordinator", {"bundles_root": ["/opt/app"], "task_startup_timeout": 60}),
+    "rogue": ("node.NodeCoordinator", {"bundles_root": ["/opt/app"]}),
 }
 
 
@@ -147,7 +147,8 @@ class Lab:
         for name, (classpath, kwargs) in COORDINATORS.items():
             entries[name] = {
                 "classpath": f"airflow.sdk.coordinators.{classpath}",
-                "kwargs": kwargs,
+                # on a busy machine a runtime may take its time
+                "kwargs": {**kwargs, "task_startup_timeout": 60},
                 "image": self.images[name],
                 "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
             }

@@ -77,6 +77,8 @@ class Bridge:
             "log_format": "none",
             "namespace_levels": "noisy=debug",
             **self.config,
+            # on a busy machine a runtime may take its time, and no test but one is about that
+            "timeouts": {"startup": 60, **self.config.get("timeouts", {})},
         }
         self.outcome_file.unlink(missing_ok=True)
         if self.launched:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -369,4 +370,8 @@ History.TestCase.settings = settings(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-TestHistory = History.TestCase
+
+
+@pytest.mark.timeout(1500)
+class TestHistory(History.TestCase):  # type: ignore[misc, valid-type]
+    """A minute of computing, which may take many beside the clusters of other tests."""
