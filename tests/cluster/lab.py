@@ -326,7 +326,8 @@ class Namespace:
         while not (found := ready()):
             if time.monotonic() > give_up:
                 raise AssertionError(f"not within {timeout:.0f} s; {self.describe()}")
-            time.sleep(0.1)
+            # each look is a kubectl of its own, which takes a quarter of a second of a processor
+            time.sleep(0.3)
         return found
 
     def until(self, name: str, **wanted: Any) -> Raw:

@@ -187,6 +187,9 @@ def test_no_runtime_outlives_a_killed_supervisor(rogue: Rogue) -> None:
         assert time.monotonic() < give_up
         time.sleep(0.02)
     if bridge.launcher is not None:
+        # it holds the pod for the next start of its bridge, and lets go when it is told to
+        assert bridge.launcher.poll() is None
+        bridge.launcher.terminate()
         assert bridge.launcher.wait(30) == 128 + signal.SIGTERM
 
 
