@@ -86,7 +86,8 @@ func run() int {
 // became of it and has brought the log where it is kept: a kubelet starts no sidecar again once this has ended.
 func (s *session) holdThePod(signals <-chan os.Signal, place string, told *os.File) {
 	giveUp := time.NewTimer(againWait)
-	for {
+	// in a pod that is being ended no container is started again
+	for s.pending == 0 {
 		connection, err := connect(place, 0)
 		if err == nil {
 			s.connection = connection
@@ -314,7 +315,10 @@ func (s *session) finish(signals <-chan os.Signal) int {
 			select {
 			case how := <-s.child.ended:
 				s.ending = &how
-			case <-signals:
+			case received := <-signals:
+				if number := received.(syscall.Signal); number == syscall.SIGTERM || number == syscall.SIGINT {
+					s.pending = number
+				}
 				s.child.reap()
 			case <-grace.C:
 				s.child.endTree(false)
