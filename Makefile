@@ -9,10 +9,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 GO_SOURCES   := $(shell find sdks/go -name '*.go' -o -name 'go.*' | sort)
 JAVA_SOURCES := $(shell find sdks/java -path '*/src/*' -type f -o -path 'sdks/java/pom.xml' | sort)
-AIRFLOW_VENV := $(CACHE)/airflow-$(shell sha256sum tests/airflow_env/airflow.lock | cut -c1-12)
+# an environment for each version of Airflow, and for each state of its lock file (tests/support/paths.py says the same)
+AIRFLOWS     := 3.3 3.4
+AIRFLOW_VENVS := $(foreach v,$(AIRFLOWS),$(CACHE)/airflow-$(v)-$(shell sha256sum tests/airflow_env/airflow-$(v).lock | cut -c1-12))
 
 export POLYPOD_CACHE := $(CACHE)
-export POLYPOD_AIRFLOW_VENV := $(AIRFLOW_VENV)
 export PYTHONUNBUFFERED := 1
 
 help: ## show this
@@ -95,12 +96,14 @@ launcher/dist/.built: $(wildcard launcher/*.go launcher/go.mod)
 	  (cd launcher && CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags='-s -w' -o dist/polypod-launcher-$$arch .); done
 	touch $@
 
-airflow: $(AIRFLOW_VENV)/.installed ## install the upstream Airflow that the tests run against
+airflow: $(AIRFLOW_VENVS:=/.installed) ## install the two versions of Airflow that the tests run against
 
-$(AIRFLOW_VENV)/.installed: $(VENV)/.installed
+# uv links files from its cache, so what both versions hold is on the disk once
+$(CACHE)/airflow-%/.installed: $(VENV)/.installed
 	mkdir -p $(CACHE)
-	test -e $@ || { $(PYTHON) -m venv $(AIRFLOW_VENV) && \
-	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(AIRFLOW_VENV)/bin/python --require-hashes -r tests/airflow_env/airflow.lock; }
+	test -e $@ || { version=$*; $(PYTHON) -m venv $(@D) && \
+	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python --require-hashes \
+	    -r tests/airflow_env/airflow-$${version%-*}.lock; }
 	touch $@
 
 demo: setup examples image-files ## run the sales pipeline here, then on a real Kubernetes that is made for it
@@ -188,7 +191,8 @@ lock: setup ## resolve the dependencies anew
 	for image in $(IMAGES); do \
 	  $(BIN)/uv pip compile -q --universal --python-version $(PYTHON_IN) pyproject.toml --extra $$image --generate-hashes --no-emit-index-url --no-header -o images/$$image.lock; done
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-header -o requirements.lock
-	$(BIN)/uv pip compile -q tests/airflow_env/airflow.in --generate-hashes --no-emit-index-url --no-header -o tests/airflow_env/airflow.lock
+	for version in $(AIRFLOWS); do \
+	  $(BIN)/uv pip compile -q tests/airflow_env/airflow-$$version.in --generate-hashes --no-emit-index-url --no-header -o tests/airflow_env/airflow-$$version.lock; done
 
 clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}

@@ -16,7 +16,7 @@ from hypothesis import settings
 from support.airflow import Airflow
 from support.api import Store, make_store
 from support.bridge import Bridge
-from support.paths import AIRFLOW_VENV
+from support.paths import AIRFLOWS
 
 # a busy machine is no failure; a failing example is printed so that it can be played again
 settings.register_profile("polypod", deadline=None, print_blob=True)
@@ -44,11 +44,8 @@ def no_bridge_is_left() -> Iterator[None]:
     Bridge.end_all()
 
 
-@pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """A real Airflow with its api-server."""
-    assert (AIRFLOW_VENV / ".installed").exists(), "run the tests with `make test`: it installs Airflow"
-    made = Airflow(tmp_path_factory.mktemp("airflow") / "home")
+def _airflow(home: Path, version: str) -> Iterator[Airflow]:
+    made = Airflow(home, version)
     try:
         made.start()
         made.ask(
@@ -59,6 +56,25 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="session")
+def airflow_33(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """A real Airflow 3.3 with its api-server."""
+    yield from _airflow(tmp_path_factory.mktemp("airflow") / "home", "3.3")
+
+
+@pytest.fixture(scope="session")
+def airflow_34(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """A real Airflow 3.4 with its api-server."""
+    yield from _airflow(tmp_path_factory.mktemp("airflow") / "home", "3.4")
+
+
+@pytest.fixture(scope="session", params=AIRFLOWS)
+def airflow(request: pytest.FixtureRequest) -> Airflow:
+    """Both, one after the other."""
+    made: Airflow = request.getfixturevalue(f"airflow_{request.param.replace('.', '')}")
+    return made
 
 
 @pytest.fixture

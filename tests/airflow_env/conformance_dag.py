@@ -2,6 +2,7 @@
 
 import datetime
 
+from airflow import __version__
 from airflow.sdk import dag, task
 
 TASKS = (
@@ -19,6 +20,31 @@ def conformance():
         def stub(): ...
 
         stub()
+
+    if __version__.startswith("3.3."):
+        return
+
+    # arguments came with Airflow 3.4
+    @task.stub(queue="golang")
+    def bind_by_position(a: str, b: int, c: list, d: dict): ...
+
+    @task.stub(queue="golang")
+    def bind_by_name(region_code: str, upstream: str, row_limit: int = 3): ...
+
+    @task.stub(queue="golang")
+    def bind_leniently(region_code: str, upstream: str, unknown: str = "x", row_limit: int = 3): ...
+
+    @task.stub(queue="golang")
+    def bind_with_default(a: str, b: int = 7): ...
+
+    @task.stub(queue="golang")
+    def produce() -> dict: ...
+
+    value = produce()
+    bind_by_position("t", 2**53, ["x"], value)
+    bind_by_name("uk", value)
+    bind_leniently("uk", value)
+    bind_with_default("t")
 
 
 conformance()

@@ -31,16 +31,16 @@ from polypod_execution_api.tokens import InvalidToken, TokenSigner
 from polypod_operator import certificates
 from support.api import SECRET, Store, make_store
 from support.bridge import COORDINATORS, Bridge
-from support.paths import AIRFLOW_VENV, ROOT
+from support.paths import AIRFLOWS, ROOT, airflow_venv
 
 
-@pytest.fixture
-def driven(filled: Store) -> dict[str, Any]:
+@pytest.fixture(params=AIRFLOWS)
+def driven(request: pytest.FixtureRequest, filled: Store) -> dict[str, Any]:
     """What upstream's client got from every operation."""
     ti_id = filled.add("driven", queue="q", arg_bindings=[{"kind": "literal", "name": "x", "value": 1}])
     other = filled.add("other", queue="q")
     filled.add("driven", run_id="run-2", queue="q")
-    command = [str(AIRFLOW_VENV / "bin/python"), str(ROOT / "tests/airflow_env/drive_client.py")]
+    command = [str(airflow_venv(request.param) / "bin/python"), str(ROOT / "tests/airflow_env/drive_client.py")]
     arguments = [filled.url, str(ti_id), filled.signer.issue(ti_id), str(other)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

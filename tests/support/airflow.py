@@ -1,11 +1,14 @@
-"""A real Airflow 3.3: its database, api-server and worker command, as the peer of ours."""
+"""A real Airflow, 3.3 or 3.4: its database, api-server and worker command, as the peer of ours."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,14 +17,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.artifacts import minified
 from support.paths import (
-    AIRFLOW_VENV,
+    AIRFLOWS,
+    CACHE,
     EXECUTABLE_CLASSPATH,
+    GO_ROOT,
     GO_ROOT_33,
     JAVA_CLASSPATH,
+    JAVA_ROOT,
     JAVA_ROOT_33,
+    NODE,
+    NODE_CLASSPATH,
     ROOT,
+    TYPESCRIPT_ROOT,
+    airflow_venv,
 )
+
+LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+DAG = ROOT / "tests/airflow_env/conformance_dag.py"
 
 
 def free_port() -> int:
@@ -35,6 +49,7 @@ class Airflow:
     """An Airflow in a folder of its own, with its api-server running."""
 
     home: Path
+    version: str = AIRFLOWS[0]
     port: int = field(default_factory=free_port)
     host: str = "127.0.0.1"
     """Where its api-server listens."""
@@ -44,11 +59,8 @@ class Airflow:
     def __post_init__(self) -> None:
         dags = self.home / "dags"
         dags.mkdir(parents=True)
-        (dags / "conformance.py").write_text((ROOT / "tests/airflow_env/conformance_dag.py").read_text())
-        coordinators = {
-            "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT_33)]}},
-            "java": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": [str(JAVA_ROOT_33)]}},
-        }
+        shutil.copy(DAG, dags / "conformance.py")
+        self.venv = airflow_venv(self.version)
         self.env = {
             **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
             "AIRFLOW_HOME": str(self.home),
@@ -59,13 +71,44 @@ class Airflow:
             "AIRFLOW__API_AUTH__JWT_SECRET": "conformance-secret-" * 3,
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
             "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "noisy=debug",
-            "AIRFLOW__SDK__COORDINATORS": json.dumps(coordinators),
-            "AIRFLOW__SDK__QUEUE_TO_COORDINATOR": json.dumps({"golang": "native", "jvm": "java"}),
+            **self._sdk(dags),
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
             "PYTHONWARNINGS": "ignore",
         }
         self._server: subprocess.Popen[bytes] | None = None
         self._peer: subprocess.Popen[str] | None = None
+
+    def _sdk(self, dags: Path) -> dict[str, str]:
+        """Return the settings for language SDKs, in the words of this version."""
+        queues = {"golang": "native", "jvm": "java"}
+        if self.version == "3.3":
+            coordinators: dict[str, Any] = {
+                "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT_33)]}},
+                "java": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": [str(JAVA_ROOT_33)]}},
+            }
+            bundles = {"dags-folder": dags}
+        else:
+            scripts = self.home / "scripts"
+            scripts.mkdir()
+            (scripts / "conformance.min.mjs").write_bytes(minified((TYPESCRIPT_ROOT / "bundle.mjs").read_bytes()))
+            bundles = {"dags-folder": dags, "go": GO_ROOT, "jars": JAVA_ROOT, "scripts": scripts}
+            coordinators = {
+                "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"task_handler_bundle_name": "go"}},
+                "java": {"classpath": JAVA_CLASSPATH, "kwargs": {"task_handler_bundle_name": "jars"}},
+                "node": {
+                    "classpath": NODE_CLASSPATH,
+                    "kwargs": {"task_handler_bundle_name": "scripts", "node_executable": str(NODE)},
+                },
+            }
+            queues["typescript"] = "node"
+        listed = [
+            {"name": name, "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(path)}} for name, path in bundles.items()
+        ]
+        return {
+            "AIRFLOW__SDK__COORDINATORS": json.dumps(coordinators),
+            "AIRFLOW__SDK__QUEUE_TO_COORDINATOR": json.dumps(queues),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(listed),
+        }
 
     @property
     def url(self) -> str:
@@ -73,13 +116,11 @@ class Airflow:
 
     @property
     def python(self) -> str:
-        return str(AIRFLOW_VENV / "bin" / "python")
+        return str(self.venv / "bin" / "python")
 
     def start(self) -> None:
-        airflow = str(AIRFLOW_VENV / "bin" / "airflow")
-        with (self.home / "setup.log").open("wb") as log:
-            for command in (["db", "migrate"], ["dags", "reserialize"]):
-                subprocess.run([airflow, *command], env=self.env, stdout=log, stderr=log, check=True)
+        assert (self.venv / ".installed").exists(), "run the tests with `make test`: it installs Airflow"
+        self._make_database()
         self.start_server()
         peer = [self.python, str(ROOT / "tests/airflow_env/peer.py")]
         self._peer = subprocess.Popen(
@@ -92,8 +133,27 @@ class Airflow:
         )
         assert self._answer() == {"ready": True}
 
+    def _make_database(self) -> None:
+        """Copy a database that holds the Dag; the first of its kind on this machine is made, in 20 s."""
+        recipe = hashlib.sha256(DAG.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
+        template = CACHE / f"{self.venv.name}-{recipe}.db"
+        database = self.home / "airflow.db"
+        if not template.exists():
+            with (self.home / "setup.log").open("wb") as log:
+                for command in (["db", "migrate"], ["dags", "reserialize", "--bundle-name", "dags-folder"]):
+                    made = [str(self.venv / "bin" / "airflow"), *command]
+                    subprocess.run(made, env=self.env, stdout=log, stderr=log, check=True)
+            part = template.with_name(f"{template.name}.{os.getpid()}")
+            with sqlite3.connect(database) as source, sqlite3.connect(part) as copy:
+                source.backup(copy)
+            copy.close()
+            source.close()
+            part.replace(template)
+            return
+        shutil.copy(template, database)
+
     def start_server(self) -> None:
-        airflow = str(AIRFLOW_VENV / "bin" / "airflow")
+        airflow = str(self.venv / "bin" / "airflow")
         command = [*self.enter, airflow, "api-server", "--host", self.host, "--port", str(self.port), "--workers", "1"]
         self._server = subprocess.Popen(
             [*command, "--apps", "execution"],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import yaml
 from polypod_coordinators.artifacts import executable_bundle as eb
 
 
@@ -28,11 +31,58 @@ def bundle(path: Path, *dags: str, version: str = "2026-10-30", mode: int = 0o75
     return path
 
 
-def make_jar(path: Path, main: str | None = None, version: str | None = None) -> Path:
+def unnamed(path: Path) -> Path:
+    """Make an executable bundle as the Go SDK 1.0.0 packs it: no Dag ids, and as an object store hands it over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = json.loads(manifest())
+    del document["dags"]
+    document["digests"] = {"integrity": "0" * 64, "cache": "1" * 64}
+    path.write_bytes(eb.pack(b"\x7fELF program", b"int main;", json.dumps(document).encode()))
+    path.chmod(0o644)
+    return path
+
+
+def make_jar(path: Path, main: str | None = None, version: str | None = None, digest: str | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["Manifest-Version: 1.0"]
     lines += [f"Main-Class: {main}"] if main else []
     lines += [f"Airflow-Supervisor-Schema-Version: {version}"] if version else []
+    lines += [f"Airflow-Cache-Digest: {digest}"] if digest else []
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("META-INF/MANIFEST.MF", "\r\n".join(lines) + "\r\n")
     return path
+
+
+def minified(published: bytes, *, identifiers: bool = True, sources: bool = False) -> bytes:
+    """Return a bundle of the form that `airflow-ts-pack` 0.1.0-beta1 writes in the form of 1.0.0 (`*.min.mjs`).
+
+    Made after the TypeScript Bundle Format: a line with the layout, a line with the metadata as JSON, the sources as
+    comments, the code. The published metadata line stays in the code, as a comment.
+    """
+    first, _, _ = published.partition(b"\n")
+    metadata = yaml.safe_load(base64.b64decode(first.removeprefix(b"//# airflowMetadata=")))
+    dags = metadata.pop("dags")
+    del metadata["source"]
+    if identifiers:
+        metadata["task_handlers"] = {dag_id: entry["tasks"] for dag_id, entry in dags.items()}
+    code = b"// the code\n" + published
+    source = b"// the source\n" if sources else b""
+    raw = json.dumps(metadata, separators=(",", ":")).encode()
+
+    def layout(sections: dict[str, tuple[int, bytes]], source_start: int) -> bytes:
+        def section(start: int, data: bytes) -> dict[str, str]:
+            end = start + len(data)
+            return {"start": f"{start:016x}", "end": f"{end:016x}", "sha256": hashlib.sha256(data).hexdigest()}
+
+        named: dict[str, Any] = {name: section(*where) for name, where in sections.items()}
+        named["sources"] = [{"path": "main.ts", **section(source_start, source)}] if sources else []
+        return b"//# airflowBundle=" + json.dumps(named, separators=(",", ":")).encode() + b"\n"
+
+    # every offset has 16 digits, so the length of the line is known before they are
+    head = len(layout({"metadata": (0, raw), "code": (0, code)}, 0))
+    metadata_start = head + len(b"//# airflowMetadata=")
+    opener, closer = (b"/*# airflowSource:main.ts\n", b"\n#*/\n") if sources else (b"", b"")
+    source_start = metadata_start + len(raw) + 1 + len(opener)
+    code_start = source_start + len(source) + len(closer)
+    line = layout({"metadata": (metadata_start, raw), "code": (code_start, code)}, source_start)
+    return line + b"//# airflowMetadata=" + raw + b"\n" + opener + source + closer + code

@@ -18,10 +18,18 @@ TYPESCRIPT_ROOT = CONFORMANCE / "typescript" / "dist"
 NODE = CONFORMANCE / "typescript" / "node_modules" / "node" / "bin" / "node"
 _MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 LAUNCHER = ROOT / "launcher" / "dist" / f"polypod-launcher-{_MACHINE}"
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "polypod"
-_LOCK = hashlib.sha256((ROOT / "tests/airflow_env/airflow.lock").read_bytes()).hexdigest()[:12]
-# the Makefile's rule: an environment for each state of the lock file
-AIRFLOW_VENV = Path(os.environ.get("POLYPOD_AIRFLOW_VENV", _CACHE / f"airflow-{_LOCK}"))
+CACHE = Path(
+    os.environ.get("POLYPOD_CACHE", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "polypod")
+)
+AIRFLOWS = ("3.3", "3.4")
+"""The versions of Airflow that the tests run against, as in the Makefile; the names of their lock files."""
+
+
+def airflow_venv(version: str) -> Path:
+    """Return the environment of one version of Airflow: one for each state of its lock file, as the Makefile has it."""
+    lock = (ROOT / f"tests/airflow_env/airflow-{version}.lock").read_bytes()
+    return CACHE / f"airflow-{version}-{hashlib.sha256(lock).hexdigest()[:12]}"
+
 
 JAVA_CLASSPATH = "airflow.sdk.coordinators.java.JavaCoordinator"
 EXECUTABLE_CLASSPATH = "airflow.sdk.coordinators.executable.ExecutableCoordinator"

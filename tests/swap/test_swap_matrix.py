@@ -62,7 +62,7 @@ def task_lines(log: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
             continue
         if record["logger"] == "task" and record["event"] in ("the task failed",):
             continue
-        extra = {k: v for k, v in record.items() if k not in ("timestamp", "level", "event", "logger")}
+        extra = {k: v for k, v in record.items() if k not in ("timestamp", "level", "event", "logger", "ti_id")}
         lines.append((record["logger"], record["level"], record["event"], tuple(sorted(extra.items(), key=str))))
     return sorted(lines, key=str)
 

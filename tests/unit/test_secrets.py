@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from polypod_coordinators.comm import messages as m
 from polypod_coordinators.secrets import ConnectionFormatError, SecretStore, parse_connection
-from support.paths import AIRFLOW_VENV
+from support.paths import AIRFLOWS, airflow_venv
 
 CONNECTIONS = {
     "plain": "postgres://user:pass@host.example:5432/schema",
@@ -36,7 +36,7 @@ def test_connections_are_read_as_airflow_reads_them() -> None:
         "    print('=' + json.dumps([name, c.conn_type, c.host, c.schema, c.login, c.password, c.port, c.extra]))\n"
     )
     done = subprocess.run(
-        [str(AIRFLOW_VENV / "bin/python"), "-c", script],
+        [str(airflow_venv(AIRFLOWS[-1]) / "bin/python"), "-c", script],
         input=json.dumps(CONNECTIONS),
         capture_output=True,
         text=True,
