@@ -17,8 +17,10 @@ from polypod_coordinators.config import ExecutionApiConfig
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.supervisor.reasons import Reason
 
-API_VERSION = "2026-06-30"
-"""The version of the Execution API that we speak; the server migrates."""
+API_VERSIONS = ("2026-10-30", "2026-06-30")
+"""The versions of the Execution API that we speak, newest first. A server migrates what it sends and takes to ours."""
+_REFUSALS = frozenset({400, 404, 406, 415, 422, 426})
+"""How a server may answer a version that it does not know."""
 
 TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 
@@ -28,7 +30,9 @@ class ApiUnavailable(Exception):
 
 
 class ExecutionApiClient:
-    """Sends calls to the Execution API. May be used from several threads.
+    """Sends calls to the Execution API. May be used from several threads, once the first call was answered.
+
+    The first calls settle which version is spoken: the newest that the server takes.
 
     Only transport errors and 5xx answers are tried again: after 1, 2, 4… seconds, six attempts over half a minute by
     default, so that a restart of the server is not noticed by the task.
@@ -63,6 +67,8 @@ class ExecutionApiClient:
         self._token = token
         self._token_file = token_file
         self._token_lock = threading.Lock()
+        self._version = API_VERSIONS[0]
+        self._version_settled = False
         self._on_retry = on_retry
         self._closing = threading.Event()
         options: dict[str, Any] = {"retries": False, "maxsize": 2}
@@ -79,6 +85,26 @@ class ExecutionApiClient:
         Raises:
             ApiUnavailable: no answer, or only 5xx ones, after all attempts. A last 5xx answer is returned instead.
         """
+        reply = self._send(call, carrier)
+        if self._version_settled:
+            return reply
+        if reply.ok:
+            self._version_settled = True
+        elif reply.status in _REFUSALS:
+            return self._in_an_older_version(call, carrier, reply)
+        return reply
+
+    def _in_an_older_version(self, call: ApiCall, carrier: Mapping[str, str] | None, refusal: ApiReply) -> ApiReply:
+        """Try a call that was refused in the version before; if that is refused as well, it was not the version."""
+        self._version = API_VERSIONS[1]
+        reply = self._send(call, carrier)
+        if reply.ok:
+            self._version_settled = True
+            return reply
+        self._version = API_VERSIONS[0]
+        return refusal
+
+    def _send(self, call: ApiCall, carrier: Mapping[str, str] | None) -> ApiReply:
         body = b"" if call.body is NO_BODY else msgspec.json.encode(call.body)
         tries = self._config.retries
         wait = self._config.retry_wait_min
@@ -124,7 +150,7 @@ class ExecutionApiClient:
         token = self._current_token()
         headers = {
             "accept": "application/json",
-            "airflow-api-version": API_VERSION,
+            "airflow-api-version": self._version,
             "correlation-id": f"{time.time_ns():x}-{random.getrandbits(48):012x}",
             "user-agent": "polypod-bridge",
         }

@@ -33,6 +33,8 @@ class TaskInstance(Record, kw_only=True):
     hostname: str | None = None
     context_carrier: dict[str, Any] | None = None
     queue: str | None = "default"
+    region_id: str | UnsetType | None = UNSET
+    region_index: int | UnsetType | None = UNSET
 
 
 class BundleInfo(Record, kw_only=True):
@@ -75,6 +77,16 @@ class ArgBinding(Record, kw_only=True):
     from_default: bool | UnsetType = UNSET
 
 
+class LoopContext(Record, kw_only=True):
+    """The iteration of a loop that the task instance belongs to (schema 2026-10-30)."""
+
+    node_id: str
+    index: int
+    max_iterations: int
+    terminal_task_id: str
+    terminal_is_mapped: bool
+
+
 class TIRunContext(Record, kw_only=True):
     """The Execution API's answer to `PATCH task-instances/{id}/run`."""
 
@@ -89,6 +101,14 @@ class TIRunContext(Record, kw_only=True):
     should_retry: bool | None = False
     start_date: datetime | None = None
     arg_bindings: list[ArgBinding] | UnsetType | None = UNSET
+    loop: LoopContext | UnsetType | None = UNSET
+    first_task_reschedule_start_date: datetime | UnsetType | None = UNSET
+    multi_team: bool | UnsetType = UNSET
+
+    @property
+    def is_of_2026_10_30(self) -> bool:
+        """Tell whether the server answered in version 2026-10-30, which always says `multi_team`."""
+        return self.multi_team is not UNSET
 
 
 class StartupDetails(Answer, kw_only=True):

@@ -22,12 +22,20 @@ class Message(msgspec.Struct, kw_only=True, frozen=True, tag_field="type", tag=T
 # Terminal: how the task ended.
 
 
+class LoopDecision(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What the gate of a loop has decided (schema 2026-10-30)."""
+
+    stop: bool
+    reason: str | None = None
+
+
 class SucceedTask(Message, kw_only=True, frozen=True):
     state: Literal["success"] = "success"
     end_date: Aware
     task_outlets: list[dict[str, Any]] | None = None
     outlet_events: list[dict[str, Any]] | None = None
     rendered_map_index: str | None = None
+    loop_decision: LoopDecision | None = None
 
 
 class RetryTask(Message, kw_only=True, frozen=True):
@@ -43,6 +51,7 @@ class TaskState(Message, kw_only=True, frozen=True):
     end_date: datetime | None = None
     rendered_map_index: str | None = None
     retry_reason: str | None = None
+    loop_decision: LoopDecision | None = None
 
 
 class DeferTask(Message, kw_only=True, frozen=True):
@@ -112,6 +121,7 @@ class GetXCom(Message, kw_only=True, frozen=True):
     task_id: str
     map_index: int | None = None
     include_prior_dates: bool = False
+    previous_iteration: bool = False
 
 
 class GetXComCount(Message, kw_only=True, frozen=True):
@@ -119,6 +129,7 @@ class GetXComCount(Message, kw_only=True, frozen=True):
     dag_id: str
     run_id: str
     task_id: str
+    previous_iteration: bool = False
 
 
 class GetXComSequenceItem(Message, kw_only=True, frozen=True):
@@ -127,6 +138,7 @@ class GetXComSequenceItem(Message, kw_only=True, frozen=True):
     run_id: str
     task_id: str
     offset: int
+    previous_iteration: bool = False
 
 
 class GetXComSequenceSlice(Message, kw_only=True, frozen=True):
@@ -138,6 +150,7 @@ class GetXComSequenceSlice(Message, kw_only=True, frozen=True):
     stop: int | None = None
     step: int | None = None
     include_prior_dates: bool = False
+    previous_iteration: bool = False
 
 
 class SetXCom(Message, kw_only=True, frozen=True):
@@ -178,6 +191,12 @@ class ValidateInletsAndOutlets(Message, kw_only=True, frozen=True):
     ti_id: str
 
 
+class SetExecutionTimeout(Message, kw_only=True, frozen=True):
+    """The task's own `execution_timeout`, for the supervisor to enforce from outside (schema 2026-10-30)."""
+
+    timeout_seconds: Annotated[float, Meta(gt=0)]
+
+
 class GetTaskRescheduleStartDate(Message, kw_only=True, frozen=True):
     ti_id: str
     try_number: int = 1
@@ -216,6 +235,11 @@ class TriggerDagRun(Message, kw_only=True, frozen=True):
     reset_dag_run: bool | None = False
     partition_key: str | None = None
     note: str | None = None
+
+
+class UpdateDagRunNote(Message, kw_only=True, frozen=True):
+    ti_id: str
+    note: str | None
 
 
 class GetDagRun(Message, kw_only=True, frozen=True):
@@ -303,7 +327,7 @@ class GetAssetEventByAsset(Message, kw_only=True, frozen=True):
     before: Aware | None = None
     limit: int | None = None
     ascending: bool = True
-    extra: dict[str, Any] | None = None
+    extra: dict[str, str] | None = None
     partition_key: str | None = None
     partition_key_regexp_pattern: str | None = None
 
@@ -314,7 +338,7 @@ class GetAssetEventByAssetAlias(Message, kw_only=True, frozen=True):
     before: Aware | None = None
     limit: int | None = None
     ascending: bool = True
-    extra: dict[str, Any] | None = None
+    extra: dict[str, str] | None = None
     partition_key: str | None = None
     partition_key_regexp_pattern: str | None = None
 

@@ -36,6 +36,8 @@ class ApiCall:
     path: str
     params: tuple[tuple[str, str], ...] = ()
     body: Any = NO_BODY
+    since: str = ""
+    """What makes the call one of version 2026-10-30, in words: an older server would pass over it without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +209,33 @@ def _asset_store(by: str, op: str, method: str) -> Callable[[Any], ApiCall]:
     return call
 
 
+_ASSET_FILTERS = ("extra", "partition_key", "partition_key_regexp_pattern")
+
+
 def _asset_events(msg: m.GetAssetEventByAsset | m.GetAssetEventByAssetAlias) -> ApiCall:
-    common = _query(after=msg.after, before=msg.before, ascending=msg.ascending, limit=msg.limit)
+    filters = [name for name in _ASSET_FILTERS if getattr(msg, name)]
+    common = _query(
+        after=msg.after,
+        before=msg.before,
+        ascending=msg.ascending,
+        limit=msg.limit,
+        partition_key=msg.partition_key,
+        partition_key_regexp_pattern=msg.partition_key_regexp_pattern,
+        extra=[f"{key}={value}" for key, value in (msg.extra or {}).items()],
+    )
+    since = f"the asset event filter {filters[0]}" if filters else ""
     if isinstance(msg, m.GetAssetEventByAsset):
-        return ApiCall("GET", "asset-events/by-asset", _query(name=msg.name, uri=msg.uri) + common)
-    return ApiCall("GET", "asset-events/by-asset-alias", _query(name=msg.alias_name) + common)
+        # the server wants both, and takes an empty one for "whichever"
+        named = _query(name=msg.name or "", uri=msg.uri or "")
+        return ApiCall("GET", "asset-events/by-asset", named + common, since=since)
+    return ApiCall("GET", "asset-events/by-asset-alias", _query(name=msg.alias_name) + common, since=since)
+
+
+def _read_xcom(msg: Any, method: str = "GET", suffix: str = "", **params: Any) -> ApiCall:
+    """Return the call that reads an XCom, of the previous iteration if that is asked for."""
+    previous = msg.previous_iteration
+    query = _query(**params, previous_iteration=previous or None)
+    return ApiCall(method, _xcom(msg, suffix), query, since="previous_iteration" if previous else "")
 
 
 def _counted(path: str, *names: str) -> Callable[[Any], ApiCall]:
@@ -256,31 +280,25 @@ def rows(ti_id: str) -> dict[type[m.Message], Row]:
         ),
         m.DeleteVariable: Row(lambda x: ApiCall("DELETE", f"variables/{seg(x.key)}"), _ok),
         m.GetXCom: Row(
-            lambda x: ApiCall(
-                "GET",
-                _xcom(x),
-                _query(map_index=_index(x.map_index), include_prior_dates=x.include_prior_dates or None),
-            ),
+            lambda x: _read_xcom(x, map_index=_index(x.map_index), include_prior_dates=x.include_prior_dates or None),
             _as(a.XComResult),
             # an XCom that nobody pushed reads as None, as in Airflow
             {404: lambda x, reply: a.XComResult(key=x.key, value=None)},
         ),
-        m.GetXComCount: Row(lambda x: ApiCall("HEAD", _xcom(x)), _xcom_count),
+        m.GetXComCount: Row(lambda x: _read_xcom(x, "HEAD"), _xcom_count),
         m.GetXComSequenceItem: Row(
-            lambda x: ApiCall("GET", _xcom(x, f"/item/{x.offset}")),
+            lambda x: _read_xcom(x, suffix=f"/item/{x.offset}"),
             _value_as(a.XComSequenceIndexResult, "root"),
             {404: _missing("XCOM_NOT_FOUND", *_KEY, "offset")},
         ),
         m.GetXComSequenceSlice: Row(
-            lambda x: ApiCall(
-                "GET",
-                _xcom(x, "/slice"),
-                _query(
-                    start=x.start,
-                    stop=x.stop,
-                    step=x.step,
-                    include_prior_dates=x.include_prior_dates or None,
-                ),
+            lambda x: _read_xcom(
+                x,
+                suffix="/slice",
+                start=x.start,
+                stop=x.stop,
+                step=x.step,
+                include_prior_dates=x.include_prior_dates or None,
             ),
             _value_as(a.XComSequenceSliceResult, "root"),
         ),
@@ -325,6 +343,15 @@ def rows(ti_id: str) -> dict[type[m.Message], Row]:
         m.DeleteTaskStateStore: Row(lambda x: ApiCall("DELETE", f"store/ti/{seg(x.ti_id)}/{seg(x.key)}"), _ok),
         m.ClearTaskStateStore: Row(lambda x: ApiCall("DELETE", f"store/ti/{seg(x.ti_id)}"), _ok),
         m.TriggerDagRun: Row(_trigger, _ok, {409: _dag_run_exists}),
+        m.UpdateDagRunNote: Row(
+            lambda x: ApiCall(
+                "PATCH",
+                f"task-instances/{seg(x.ti_id)}/dag-run-note",
+                body={"note": x.note},
+                since="UpdateDagRunNote",
+            ),
+            _ok,
+        ),
         m.GetDagRun: Row(lambda x: ApiCall("GET", f"dag-runs/{seg(x.dag_id)}/{seg(x.run_id)}"), _as(a.DagRunResult)),
         m.GetDagRunState: Row(
             lambda x: ApiCall("GET", f"dag-runs/{seg(x.dag_id)}/{seg(x.run_id)}/state"),
@@ -402,7 +429,7 @@ def rows(ti_id: str) -> dict[type[m.Message], Row]:
     }
 
 
-LOCAL_TYPES: frozenset[type[m.Message]] = frozenset({m.MaskSecret, m.ResendLoggingFD})
+LOCAL_TYPES: frozenset[type[m.Message]] = frozenset({m.MaskSecret, m.SetExecutionTimeout, m.ResendLoggingFD})
 """Messages that the supervisor answers by itself."""
 
 
@@ -412,15 +439,32 @@ def _body(message: m.Message) -> dict[str, Any]:
     return fields
 
 
-def state_call(ti_id: str, message: m.Message) -> ApiCall:
-    """Return the call that reports a terminal message."""
+NEWER_STATE_FIELDS: dict[type[m.Message], tuple[str, ...]] = {
+    m.SucceedTask: ("loop_decision",),
+    m.TaskState: ("loop_decision", "retry_reason"),
+}
+"""Fields of terminal messages that a server older than 2026-10-30 refuses."""
+
+
+def unknown_to_older(message: m.Message) -> list[str]:
+    """Return the fields of a terminal message that are set and that an older server cannot be told."""
+    return [name for name in NEWER_STATE_FIELDS.get(type(message), ()) if getattr(message, name) is not None]
+
+
+def state_call(ti_id: str, message: m.Message, *, newest: bool = True) -> ApiCall:
+    """Return the call that reports a terminal message.
+
+    Args:
+        newest: whether the server speaks version 2026-10-30; to an older one the fields of that version are not sent.
+    """
     body = _body(message)
+    for name in NEWER_STATE_FIELDS.get(type(message), ()):
+        if body[name] is None or not newest:
+            del body[name]
     if isinstance(message, m.SucceedTask):
         # the API takes lists here, never null
         body["task_outlets"] = message.task_outlets or []
         body["outlet_events"] = message.outlet_events or []
-    elif isinstance(message, m.TaskState):
-        del body["retry_reason"]
     elif isinstance(message, m.DeferTask | m.AwaitInputTask):
         body = {k: v for k, v in body.items() if v is not None}
     return ApiCall("PATCH", f"task-instances/{ti_id}/state", body=body)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET
 
-from polypod_coordinators.comm.answers import Answer, StartupDetails
+from polypod_coordinators.comm.answers import Answer, PreviousTIResult, StartupDetails
 from polypod_coordinators.comm.versions import V2026_10_30
 
 
 def downgrade(answer: Answer, version: str) -> Answer:
     """Return the message in the shape that `version` has."""
-    if version >= V2026_10_30 or not isinstance(answer, StartupDetails):
+    if version >= V2026_10_30:
         return answer
+    if isinstance(answer, PreviousTIResult) and answer.task_instance is not None:
+        older = {k: v for k, v in answer.task_instance.items() if k not in ("region_id", "region_index")}
+        return PreviousTIResult(task_instance=older)
+    if not isinstance(answer, StartupDetails):
+        return answer
+    context = msgspec.structs.replace(
+        answer.ti_context,
+        arg_bindings=UNSET,
+        loop=UNSET,
+        first_task_reschedule_start_date=UNSET,
+        multi_team=UNSET,
+    )
     return msgspec.structs.replace(
         answer,
-        ti_context=msgspec.structs.replace(answer.ti_context, arg_bindings=msgspec.UNSET),
-        bundle_info=msgspec.structs.replace(answer.bundle_info, version_data=msgspec.UNSET),
+        ti=msgspec.structs.replace(answer.ti, region_id=UNSET, region_index=UNSET),
+        ti_context=context,
+        bundle_info=msgspec.structs.replace(answer.bundle_info, version_data=UNSET),
     )
 
 

@@ -6,8 +6,8 @@ returns, in order. `deadline()` says when `tick` is due at the latest. Every pat
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +17,7 @@ from polypod_coordinators.comm import answers as a
 from polypod_coordinators.comm import frames, requests, schema
 from polypod_coordinators.comm import messages as m
 from polypod_coordinators.comm.requests import ApiCall, ApiReply
+from polypod_coordinators.comm.versions import V2026_10_30
 from polypod_coordinators.config import Timeouts
 from polypod_coordinators.process.base import Exit
 from polypod_coordinators.supervisor.actions import (
@@ -33,7 +34,9 @@ from polypod_coordinators.supervisor.actions import (
     Send,
     Signal,
 )
+from polypod_coordinators.supervisor.exit_log import explain
 from polypod_coordinators.supervisor.outcome import SILENT, EndedBy, Ending, Verdict, decide, signal_name
+from polypod_coordinators.supervisor.reasons import Reason
 
 CHANNELS = ("comm", "logs")
 KILL_WAIT = 10.0
@@ -90,6 +93,8 @@ class Supervision:
 
         self._startup_due: float | None = None
         self._execution_due: float | None = None
+        self._task_timeout: float | None = None
+        self._task_timeout_due: float | None = None
         self._beat_due: float | None = None
         self._beating = False
         self._failed_beats = 0
@@ -150,10 +155,16 @@ class Supervision:
             return self._terminal(now, frame, message)
         if isinstance(message, m.MaskSecret):
             return [Mask(message.value, message.name), *self._answer(frame, None)]
+        if isinstance(message, m.SetExecutionTimeout):
+            return self._limit(now, frame, message.timeout_seconds)
         if isinstance(message, m.ResendLoggingFD):
             return self._answer(frame, None, _error("GENERIC_ERROR", "ResendLoggingFD is for Python runtimes only"))
-        row = self._rows[type(message)]
-        return [self._call("serve", row.call(message), message, frame.id, frame.carrier)]
+        call = self._rows[type(message)].call(message)
+        if call.since and not self._newest:
+            # an older server would answer as if it had not been asked for, or with a bare "not found"
+            text = f"{call.since} needs Airflow 3.4 (Execution API {V2026_10_30}); the server speaks an older version"
+            return self._answer(frame, None, requests.api_error(400, text))
+        return [self._call("serve", call, message, frame.id, frame.carrier)]
 
     def broken(self, now: float, problem: str) -> list[Action]:
         """The comm socket carried bytes that are no frames."""
@@ -188,7 +199,8 @@ class Supervision:
         if self._exit is not None:
             return []
         self._exit = ended
-        self._kill_due = self._give_up_due = self._startup_due = self._execution_due = self._beat_due = None
+        self._kill_due = self._give_up_due = self._startup_due = self._beat_due = None
+        self._execution_due = self._task_timeout_due = None
         self._drain_due = now + self._times.socket_cleanup
         self._last_read = now
         actions: list[Action] = [
@@ -202,7 +214,7 @@ class Supervision:
             how = f"ended by {signal_name(ended.signal)}" if ended.signal else f"exited with code {ended.code}"
             self._ended_by = EndedBy.STARTUP_FAILED
             self._detail = f"the runtime {how} before it connected to {missing}; see its output above"
-        actions += self._explain(ended)
+        actions += explain(ended, silent=self._said is None and "comm" not in self._open, ended_by=self._ended_by)
         return actions + self._maybe_conclude(now)
 
     def read(self, now: float) -> None:
@@ -241,6 +253,12 @@ class Supervision:
             detail = f"the task ran longer than its execution timeout of {self._times.execution:g} s"
             actions.append(Log("error", "execution timeout; ending the runtime"))
             actions += self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._times.kill_grace)
+        if _due(self._task_timeout_due, now):
+            self._task_timeout_due = None
+            if self._said is None:
+                detail = f"the task ran longer than its own execution timeout of {self._task_timeout:g} s"
+                actions.append(Log("error", "the task's own execution timeout; ending the runtime"))
+                actions += self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._times.kill_grace)
         if _due(self._kill_due, now):
             self._kill_due = None
             self._give_up_due = now + KILL_WAIT
@@ -263,7 +281,8 @@ class Supervision:
 
     def deadline(self) -> float | None:
         """Return the time at which `tick` is due, None if nothing waits for the clock."""
-        times = [self._startup_due, self._execution_due, self._kill_due, self._give_up_due, self._drain_due]
+        times = [self._startup_due, self._execution_due, self._task_timeout_due, self._kill_due, self._give_up_due]
+        times.append(self._drain_due)
         if not self._beating and self._said is None:
             times.append(self._beat_due)
         if self._exit is None and self._said is not None and self._ended_by is None:
@@ -277,6 +296,19 @@ class Supervision:
         return self._done
 
     # What follows from them.
+
+    @property
+    def _newest(self) -> bool:
+        """Whether the server speaks version 2026-10-30; known once it has allowed the task to run."""
+        return self._context is not None and self._context.is_of_2026_10_30
+
+    def _limit(self, now: float, frame: frames.Frame, seconds: float) -> list[Action]:
+        """Enforce the task's own timeout. The task goes first: it may end itself, and say why, within the grace."""
+        if not math.isfinite(seconds):
+            return self._answer(frame, None, _error("GENERIC_ERROR", f"timeout_seconds is {seconds}; set a number"))
+        self._task_timeout = seconds
+        self._task_timeout_due = now + seconds + self._times.stop_grace
+        return self._answer(frame, None)
 
     def _call(
         self,
@@ -294,8 +326,9 @@ class Supervision:
             return self._refuse(now, EndedBy.API_UNAVAILABLE, f"the Execution API could not be reached: {problem}")
         if not reply.ok:
             detail = reply.detail()
-            previous = detail.get("previous_state") if isinstance(detail, dict) else None
-            if reply.status == 409 and previous == "running":
+            detail = detail if isinstance(detail, dict) else {}
+            previous = detail.get("previous_state")
+            if reply.status == 409 and (previous == "running" or detail.get("reason") == "running_elsewhere"):
                 return self._refuse(now, EndedBy.ALREADY_RUNNING, "the task instance already runs elsewhere")
             if reply.status == 409 and previous in ("success", "skipped", "removed"):
                 self._known_state = previous
@@ -365,7 +398,16 @@ class Supervision:
             return reply
         self._direct_pending = True
         request_id = None if frame.is_answer else frame.id
-        return [self._call("terminal", requests.state_call(self._ti.id, message), message, request_id, frame.carrier)]
+        call = self._state_call(message)
+        return [*self._left_out(message), self._call("terminal", call, message, request_id, frame.carrier)]
+
+    def _state_call(self, message: m.Message) -> ApiCall:
+        return requests.state_call(self._ti.id, message, newest=self._newest)
+
+    def _left_out(self, message: m.Message) -> list[Action]:
+        """Say what an older server cannot be told."""
+        fields = [] if self._newest else requests.unknown_to_older(message)
+        return [Log("warning", "the server is older than Airflow 3.4; not sent", {"fields": fields})] if fields else []
 
     def _served(self, now: float, call: Call, reply: ApiReply | None, problem: str) -> list[Action]:
         message = call.message
@@ -380,6 +422,7 @@ class Supervision:
         if call.purpose == "terminal":
             self._direct_pending = False
             self._delivered = error is None
+            actions += self._archived(now, reply)
         if error is not None:
             fields = {"request": type(message).__name__, **(error.detail or {})}
             actions.append(Log("error", "API server error", fields))
@@ -411,23 +454,14 @@ class Supervision:
         self._kill_due = now + grace
         return [Signal(signal.SIGTERM)]
 
-    def _explain(self, ended: Exit) -> Iterable[Action]:
-        """Say in the task's log why the process ended, where that is not plain."""
-        if ended.signal is not None and self._ended_by is None:
-            name = signal_name(ended.signal)
-            hint = {
-                signal.SIGKILL: "likely out of memory: raise the container's memory limit, or lower what the task uses",
-                signal.SIGSEGV: "the runtime touched memory that is not its own: a defect in native code",
-            }.get(signal.Signals(ended.signal) if ended.signal in set(signal.Signals) else signal.SIGTERM)
-            fields = {"signal": ended.signal, "signal_name": name, **({"hint": hint} if hint else {})}
-            level = "critical" if ended.signal in (signal.SIGKILL, signal.SIGSEGV) else "error"
-            yield Log(level, "the runtime was ended by a signal", fields)
-        elif ended.lost:
-            yield Log("error", "the runtime's exit status was collected by somebody else")
-        elif ended.code:
-            yield Log("warning", "Process exited abnormally", {"exit_code": ended.code})
-        elif ended.ok and self._said is None and self._ended_by is None and "comm" not in self._open:
-            yield Log("error", "the runtime exited with 0 but never said how the task ended")
+    def _archived(self, now: float, reply: ApiReply | None) -> list[Action]:
+        """The server has put this try away, because the task was cleared: what it did counts no more."""
+        if reply is None or reply.status != 410:
+            return []
+        detail = f"the Execution API answered 410 to the task's end: {reply.text()}"
+        self._ended_by, self._detail = EndedBy.SERVER, detail
+        notice = Log("warning", "the server has archived this try", {"detail": detail})
+        return [notice, *self._end(now, EndedBy.SERVER, detail, self._times.kill_grace)]
 
     def _maybe_conclude(self, now: float) -> list[Action]:
         """When the process is gone, its channels are drained and no call is out: decide and report."""
@@ -467,13 +501,15 @@ class Supervision:
 
     def _final_call(self, verdict: Verdict) -> ApiCall | None:
         if verdict.replay is not None:
-            return requests.state_call(self._ti.id, verdict.replay)
+            return self._state_call(verdict.replay)
         if not verdict.send:
             return None
         now = datetime.now(UTC)
         if verdict.state == "up_for_retry":
             retry = m.RetryTask(end_date=now, retry_reason=verdict.message[:500] or None)
             return requests.state_call(self._ti.id, retry)
+        if isinstance(self._said, m.TaskState) and self._said.state == verdict.state:
+            return self._state_call(msgspec.structs.replace(self._said, end_date=now))
         rendered = self._said.rendered_map_index if isinstance(self._said, m.TaskState) else None
         body = {"state": verdict.state, "end_date": now, "rendered_map_index": rendered}
         return ApiCall("PATCH", f"task-instances/{self._ti.id}/state", body=body)
@@ -484,6 +520,10 @@ class Supervision:
         self._done = True
         reported = reply is not None and reply.ok
         actions: list[Action] = []
+        if reply is not None and reply.status == 410:
+            detail = f"the Execution API answered 410 to the task's end: {reply.text()}"
+            self._verdict, reported = Verdict("failed", Reason.SERVER_TERMINATED, detail), True
+            actions.append(Log("warning", "the server has archived this try", {"detail": detail}))
         if not reported:
             why = problem if reply is None else f"HTTP {reply.status}: {reply.text()}"
             actions.append(Log("error", "the final state could not be reported", {"error": why}))
