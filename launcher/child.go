@@ -37,11 +37,19 @@ type child struct {
 }
 
 // spawn starts a program in a session of its own. It returns the ends that the bridge reads: stdout, stderr, exit.
-func spawn(argv []string, set map[string]string) (*child, []*os.File, error) {
+// A native bundle may have lost its executable bit.
+func spawn(argv []string, set map[string]string, native bool) (*child, []*os.File, error) {
 	if len(argv) == 0 {
 		return nil, nil, errors.New("there is no command to run")
 	}
-	path, err := exec.LookPath(argv[0])
+	program := argv[0]
+	if native {
+		var err error
+		if program, err = executable(program); err != nil {
+			return nil, nil, err
+		}
+	}
+	path, err := exec.LookPath(program)
 	if err != nil {
 		return nil, nil, err
 	}

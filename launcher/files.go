@@ -6,7 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
+
+const accessExecute = 1 // X_OK
 
 // install puts this program at path. It appears there as a whole or not at all.
 func install(path string) error {
@@ -63,6 +66,28 @@ func copyTree(from, to string) error {
 		}
 		return nil
 	})
+}
+
+// executable returns a path at which a native bundle can be executed: its own, with the bit set if it was lost, or
+// that of a copy, if the file is somebody else's or the volume read-only.
+func executable(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if syscall.Access(path, accessExecute) == nil {
+		return path, nil
+	}
+	mode := info.Mode().Perm()
+	if os.Chmod(path, mode|(mode&0o444)>>2) == nil && syscall.Access(path, accessExecute) == nil {
+		return path, nil
+	}
+	folder, err := os.MkdirTemp("", "polypod-")
+	if err != nil {
+		return "", fmt.Errorf("%s is not executable, and there is no folder for a copy: %w", path, err)
+	}
+	copied := filepath.Join(folder, filepath.Base(path))
+	return copied, copyFile(path, copied, 0o700)
 }
 
 func copyFile(from, to string, mode fs.FileMode) error {

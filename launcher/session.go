@@ -31,6 +31,7 @@ type request struct {
 	Paths  []string          `json:"paths"`
 	Argv   []string          `json:"argv"`
 	Env    map[string]string `json:"env"`
+	Native bool              `json:"native"`
 	Number int               `json:"number"`
 	Peer   string            `json:"peer"`
 	Local  string            `json:"local"`
@@ -273,7 +274,7 @@ func (s *session) spawn(message request) error {
 	if s.child != nil {
 		return s.send(reply{Error: "a runtime was started already"})
 	}
-	made, files, err := spawn(message.Argv, message.Env)
+	made, files, err := spawn(message.Argv, message.Env, message.Native)
 	if err != nil {
 		missing := errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist)
 		return s.send(reply{Error: err.Error(), Missing: missing})

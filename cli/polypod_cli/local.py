@@ -198,6 +198,7 @@ class LocalRun:
             execution_api=ExecutionApiConfig(url=backend.url),
             coordinator_name=item.coordinator_name,
             coordinator=item.coordinator,
+            dag_bundles=item.dag_bundles,
             timeouts=Timeouts(
                 startup=seconds(timeouts.startup) if timeouts.startup else None,
                 execution=seconds(timeouts.execution) if timeouts.execution else None,

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import click
-from polypod_coordinators.config import read_routing
 from polypod_coordinators.errors import UserError
+from polypod_coordinators.routing import read_routing
 
 from polypod_cli import remote
 
@@ -88,10 +88,10 @@ def run(
 
 
 def _run_workload(workload: Path, url: str, routing: Path, log_file: Path | None, log_format: str) -> int:
-    from polypod_coordinators.sidecar import run_config, workload_config
+    from polypod_coordinators.sidecar import run_workload
 
     file = str(log_file) if log_file is not None else None
-    return run_config(workload_config(str(workload), url, str(routing), file, log_format, _colors()))
+    return run_workload(str(workload), url, str(routing), file, log_format, _colors())
 
 
 def _colors() -> bool:

@@ -7,12 +7,12 @@ import subprocess
 from dataclasses import dataclass
 
 from polypod_coordinators.attempt import find_command
-from polypod_coordinators.config import CoordinatorSpec, Routing
-from polypod_coordinators.coordinator import Command, Coordinator, create
+from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.java import JavaCoordinator, class_file_java
 from polypod_coordinators.node import NodeCoordinator
 from polypod_coordinators.process.local import LocalHost
+from polypod_coordinators.routing import CoordinatorSpec, Routing
 from polypod_coordinators.supervisor.reasons import Reason
 
 from polypod_cli.manifests import Item, Manifests
@@ -28,6 +28,7 @@ class Planned:
     item: Item
     coordinator_name: str
     coordinator: CoordinatorSpec
+    dag_bundles: dict[str, str]
     command: Command
 
 
@@ -47,7 +48,8 @@ def plan(manifests: Manifests, routing: Routing) -> list[Planned]:
             who = f"Dag {spec.dag_id!r}, task {spec.task_id!r}, run {spec.run_id!r}"
             name, coordinator_spec = routing.for_queue(spec.queue, who)
             coordinator = create(name, coordinator_spec.classpath, coordinator_spec.kwargs)
-            command = find_command(coordinator, spec.dag_id, host)
+            bundles = routing.bundle_folders(coordinator_spec)
+            command = find_command(coordinator, Wanted(spec.dag_id), host, bundles)
             if name not in checked:
                 _check_runtime(coordinator, command)
                 checked.add(name)
@@ -56,7 +58,7 @@ def plan(manifests: Manifests, routing: Routing) -> list[Planned]:
             where = item.document.where(location)
             name = item.task_run.metadata.name
             raise UserError(error.reason, f"{where}: TaskRun {name!r}: {error.message}") from None
-        planned.append(Planned(item, name, coordinator_spec, command))
+        planned.append(Planned(item, name, coordinator_spec, bundles, command))
     return planned
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from polypod_coordinators.config import BridgeConfig
-from polypod_coordinators.coordinator import Command, Coordinator, create
+from polypod_coordinators.config import BridgeConfig, airflow_settings
+from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.process.base import Exit, Host, Process
 from polypod_coordinators.termination import Outcome
@@ -49,8 +49,9 @@ def run_attempt(config: BridgeConfig, host: Host, stored: Callable[[], StoredLog
     try:
         coordinator = create(config.coordinator_name, config.coordinator.classpath, config.coordinator.kwargs)
         startup = startup if startup is not None else coordinator.task_startup_timeout
-        command = find_command(coordinator, config.ti.dag_id, host)
-        process = host.spawn([*command.argv, *listeners.arguments()], _environment(config))
+        command = find_command(coordinator, _wanted(config), host, config.dag_bundles)
+        argv = [*command.argv, *listeners.arguments()]
+        process = host.spawn(argv, _environment(config), native=command.native)
     except UserError as error:
         failure = error
     log, masker = _open_log(config, stored() if stored is not None else None)
@@ -59,28 +60,54 @@ def run_attempt(config: BridgeConfig, host: Host, stored: Callable[[], StoredLog
             listeners.close()
             assert failure is not None
             return _report_failure(config, failure, log, started)
+        if config.unknown_fields:
+            log.event("info", "the workload has fields that are not known here", fields=config.unknown_fields)
         return _supervise(config, command, process, listeners, startup or 0.0, log, masker, started, caught)
     finally:
         for name, lost in log.lost().items():
             log.event("error", "log lines could not be written", destination=name, lines=lost)
 
 
-def find_command(coordinator: Coordinator, dag_id: str, host: Host) -> Command:
-    """Return the command that runs a Dag's tasks, from the artifacts that are on `host` now.
+def refuse_attempt(config: BridgeConfig, failure: UserError) -> Outcome:
+    """Fail an attempt that cannot even be configured, so that it is not left queued in Airflow."""
+    log, _ = _open_log(config, None)
+    return _report_failure(config, failure, log, datetime.now(UTC))
+
+
+def find_command(coordinator: Coordinator, wanted: Wanted, host: Host, dag_bundles: Mapping[str, str]) -> Command:
+    """Return the command that runs a task, from the artifacts that are on `host` now.
+
+    Args:
+        dag_bundles: the folder of each Dag bundle that the routing knows.
 
     Raises:
         UserError: a root is missing, or no artifact, or several, hold the Dag.
     """
-    with host.open_roots(*coordinator.roots()) as roots:
-        return coordinator.command(dag_id, roots)
+    rel_path = wanted.rel_path or (wanted.dag_rel_path if coordinator.runs_dag_file(wanted.dag_rel_path) else "")
+    with host.open_roots(*locate(coordinator, wanted, dag_bundles)) as roots:
+        return coordinator.command(wanted.dag_id, roots, rel_path)
+
+
+def _wanted(config: BridgeConfig) -> Wanted:
+    artifact = config.task_handler_artifact
+    info = artifact.bundle_info if artifact is not None else None
+    return Wanted(
+        config.ti.dag_id,
+        rel_path=artifact.rel_path if artifact is not None else "",
+        bundle=info.name if info is not None else "",
+        own_bundle=config.bundle_info.name,
+        dag_rel_path=config.dag_rel_path,
+    )
 
 
 def _environment(config: BridgeConfig) -> Mapping[str, str]:
     # the runtime cannot read Airflow's configuration, and StartupDetails comes too late for its first lines
-    return {
+    logging = {
         "AIRFLOW__LOGGING__LOGGING_LEVEL": config.logging_level,
         "AIRFLOW__LOGGING__NAMESPACE_LEVELS": config.namespace_levels,
     }
+    # in a pod the language container has the others, set by the operator, and its template may change them
+    return logging if config.pod is not None else {**airflow_settings(os.environ), **logging}
 
 
 def _open_log(config: BridgeConfig, stored: StoredLog | None) -> tuple[TaskLog, Masker]:

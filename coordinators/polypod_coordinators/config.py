@@ -1,18 +1,26 @@
-"""What the bridge is told: its configuration, Airflow's workloads, and the routing from queue to coordinator.
-
-The routing uses the keys of Airflow's `[sdk]` section. A routing file is either a ConfigMap whose data hold YAML or
-JSON texts, or a plain mapping with the same keys.
-"""
+"""What the bridge is told: its configuration, and Airflow's workloads."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
 
 import msgspec
 
 from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
-from polypod_coordinators.errors import UserError, nearest
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_coordinators.routing import CoordinatorSpec
+
+AIRFLOW_SETTINGS = {
+    "AIRFLOW__API__BASE_URL": "/",
+    "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "False",
+    "AIRFLOW__TRIGGERER__QUEUES_ENABLED": "False",
+    "AIRFLOW__STATE_STORE__DEFAULT_RETENTION_DAYS": "30",
+}
+"""Settings of Airflow that a runtime of schema 2026-10-30 finds in its environment, with Airflow's own defaults."""
+
+
+def airflow_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return those settings as an environment has them."""
+    return {name: environ.get(name, default) for name, default in AIRFLOW_SETTINGS.items()}
 
 
 class ExecutionApiConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -28,57 +36,6 @@ class ExecutionApiConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     client_cert: str | None = None
     client_key: str | None = None
     authority: str = ""
-
-
-class ArtifactSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Where jars or bundles come from, if they are not in the language image: another image, or a volume claim."""
-
-    image: str | None = None
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    persistent_volume_claim: str | None = None
-    path: str = ""
-    mount_path: str = "/artifacts"
-
-    def __post_init__(self) -> None:
-        if (self.image is None) == (self.persistent_volume_claim is None):
-            raise ValueError("artifacts needs exactly one of image and persistent_volume_claim")
-        if not self.mount_path.startswith("/") or ":" in self.mount_path:
-            raise ValueError(f"mount_path {self.mount_path!r} must be absolute and hold no ':'")
-
-
-class CoordinatorSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One entry of `coordinators`.
-
-    The coordinator itself gets `kwargs` only. The rest is about the pod: its image and settings, for the operator.
-
-    Attributes:
-        extra: what other programs read in Airflow's `[sdk] coordinators`; not used here.
-        allow: what a pod template may do although the `restricted` Pod Security standard forbids it, such as
-            `hostPath`; see `polypod_operator.security`.
-    """
-
-    classpath: str
-    kwargs: dict[str, Any] = {}
-    extra: dict[str, Any] | None = None
-    image: str | None = None
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    image_pull_secrets: list[str] = []
-    resources: dict[str, Any] = {}
-    pod_template: dict[str, Any] = {}
-    artifacts: ArtifactSource | None = None
-    allow: list[str] = []
-
-
-class QueueOverride(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What one queue changes of its coordinator's entry; what is not set stays."""
-
-    kwargs: dict[str, Any] = {}
-    image: str | None = None
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    image_pull_secrets: list[str] | None = None
-    resources: dict[str, Any] | None = None
-    pod_template: dict[str, Any] = {}
-    artifacts: ArtifactSource | None = None
 
 
 class Timeouts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -140,6 +97,18 @@ class PodConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     log: LogStorage | None = None
 
 
+class TaskHandlerArtifact(msgspec.Struct, kw_only=True):
+    """The artifact that Airflow has bound a stub task to when it parsed the Dag (upstream's ADR 0013).
+
+    Attributes:
+        bundle_info: the Dag bundle that holds it; None for the task's own.
+        rel_path: its path in there.
+    """
+
+    bundle_info: BundleInfo | None = None
+    rel_path: str
+
+
 class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Everything that one attempt needs.
 
@@ -154,6 +123,9 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         logging_level: what the runtime is told to log, and `namespace_levels` per logger name.
         parent_pid: the process that started the bridge, if the bridge must not outlive it.
         token_file: a file with the token, read anew for each call, as the kubelet renews it.
+        dag_bundles: the folder of each Dag bundle that the routing knows.
+        task_handler_artifact: the artifact to run, if Airflow has named it.
+        unknown_fields: fields of Airflow's workload that are not known here.
         pod: set if the runtime is in another container.
     """
 
@@ -176,11 +148,14 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     sensitive_names: list[str] = []
     parent_pid: int | None = None
     token_file: str | None = None
+    dag_bundles: dict[str, str] = {}
+    task_handler_artifact: TaskHandlerArtifact | None = None
+    unknown_fields: list[str] = []
     pod: PodConfig | None = None
 
 
 class Workload(msgspec.Struct, kw_only=True):
-    """Airflow's `ExecuteTask` workload; what the bridge does not need is ignored."""
+    """Airflow's `ExecuteTask` workload, of any version: what is not known here is ignored."""
 
     token: str
     ti: TaskInstance
@@ -188,176 +163,22 @@ class Workload(msgspec.Struct, kw_only=True):
     bundle_info: BundleInfo
     log_path: str | None = None
     sentry_integration: str = ""
+    task_handler_artifact: TaskHandlerArtifact | None = None
 
 
-class Routing(msgspec.Struct, kw_only=True):
-    """Which coordinator runs a queue's tasks.
-
-    Attributes:
-        queue_limits: how many attempts of a queue there may be at once; 0 holds the queue.
-    """
-
-    coordinators: dict[str, CoordinatorSpec] = {}
-    queue_to_coordinator: dict[str, str] = {}
-    queue_to_image: dict[str, str] = {}
-    queue_overrides: dict[str, QueueOverride] = {}
-    queue_limits: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}
-    default_coordinator: str | None = None
-
-    def for_queue(self, queue: str, who: str, coordinator: str | None = None) -> tuple[str, CoordinatorSpec]:
-        """Return the name and entry of the coordinator for `queue`, with what the queue changes of it.
-
-        The queue's pod template is not in the entry: it is merged, over the entry's, by `pod_templates`.
-
-        Args:
-            who: the task (Dag, run and task), for the error.
-            coordinator: a coordinator to take in place of the queue's.
-
-        Raises:
-            UserError: the queue leads to no coordinator, or there is none of that name.
-        """
-        name = coordinator or self.queue_to_coordinator.get(queue, self.default_coordinator)
-        if name is None:
-            raise UserError(
-                Reason.INVALID_ROUTING,
-                f"{who}: queue {queue!r} is not in queue_to_coordinator" + nearest(queue, self.queue_to_coordinator),
-            )
-        if name not in self.coordinators:
-            raise UserError(
-                Reason.INVALID_ROUTING,
-                f"{who}: queue {queue!r}: coordinator {name!r} is not in coordinators"
-                + nearest(name, self.coordinators),
-            )
-        return name, self._overridden(self.coordinators[name], queue)
-
-    def _overridden(self, spec: CoordinatorSpec, queue: str) -> CoordinatorSpec:
-        changes: dict[str, Any] = {}
-        override = self.queue_overrides.get(queue)
-        if override is not None:
-            for field in ("image", "image_pull_policy", "image_pull_secrets", "resources", "artifacts"):
-                value = getattr(override, field)
-                if value is not None:
-                    changes[field] = value
-            changes["kwargs"] = {**spec.kwargs, **override.kwargs}
-        if queue in self.queue_to_image:
-            changes["image"] = self.queue_to_image[queue]
-        return msgspec.structs.replace(spec, **changes) if changes else spec
-
-    def pod_templates(self, spec: CoordinatorSpec, queue: str) -> list[dict[str, Any]]:
-        """Return the pod templates to merge, in that order."""
-        override = self.queue_overrides.get(queue)
-        return [template for template in (spec.pod_template, override.pod_template if override else {}) if template]
+_NOT_NEEDED = frozenset({"type", "pool_slots", "priority_weight", "external_executor_id", "executor_config"})
+"""Fields of a workload that are for executors."""
 
 
-ROUTING_KEYS = tuple(field.name for field in msgspec.structs.fields(Routing))
-
-
-def parse_routing(document: Any, where: str) -> Routing:
-    """Check a routing document as a whole.
-
-    Args:
-        document: the parsed file: a ConfigMap, or a plain mapping.
-        where: the file or object, for errors.
+def parse_workload(raw: bytes) -> tuple[Workload, list[str]]:
+    """Parse a workload; return it with the names of the fields that are not known here.
 
     Raises:
-        UserError: the message names the key, what was seen and what would be right.
+        msgspec.MsgspecError: it is no ExecuteTask workload.
     """
-    if not isinstance(document, dict):
-        raise UserError(Reason.INVALID_ROUTING, f"{where}: a routing is a mapping, not {type(document).__name__}")
-    if document.get("kind") == "ConfigMap":
-        document = _config_map(document, where)
-    for key in document:
-        if key not in ROUTING_KEYS:
-            raise UserError(Reason.INVALID_ROUTING, f"{where}: unknown key {key!r}" + nearest(str(key), ROUTING_KEYS))
-    coordinators = document.get("coordinators")
-    for name, entry in coordinators.items() if isinstance(coordinators, dict) else ():
-        try:
-            msgspec.convert(entry, CoordinatorSpec)
-        except msgspec.ValidationError as error:
-            raise UserError(Reason.INVALID_ROUTING, f"{where}: coordinators.{name}: {error}") from None
-    try:
-        routing = msgspec.convert({key: value for key, value in document.items() if value is not None}, Routing)
-    except msgspec.ValidationError as error:
-        raise UserError(Reason.INVALID_ROUTING, f"{where}: {error}") from None
-    for queue, name in routing.queue_to_coordinator.items():
-        if name not in routing.coordinators:
-            raise UserError(
-                Reason.INVALID_ROUTING,
-                f"{where}: queue_to_coordinator.{queue} names coordinator {name!r}, which is not in coordinators"
-                + nearest(name, routing.coordinators),
-            )
-    if routing.default_coordinator is not None and routing.default_coordinator not in routing.coordinators:
-        raise UserError(
-            Reason.INVALID_ROUTING,
-            f"{where}: default_coordinator {routing.default_coordinator!r} is not in coordinators"
-            + nearest(routing.default_coordinator, routing.coordinators),
-        )
-    return routing
-
-
-def _config_map(document: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return a ConfigMap's data with their texts parsed."""
-    data = document.get("data")
-    if not isinstance(data, dict):
-        raise UserError(Reason.INVALID_ROUTING, f"{where}: the ConfigMap has no data")
-    return {
-        key: load_yaml(value, f"{where}: data.{key}")
-        if isinstance(value, str) and key != "default_coordinator"
-        else value
-        for key, value in data.items()
-    }
-
-
-def load_yaml(text: str | bytes, where: str) -> Any:
-    """Parse one YAML (or JSON) document.
-
-    Raises:
-        UserError: it is not YAML; the message has the line and column.
-    """
-    import yaml
-
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(Reason.INVALID_CONFIG, f"{where}{place}: not valid YAML: {problem}") from None
-
-
-def read_routing(path: str) -> Routing:
-    """Read a routing file; its roots, and commands that are paths, become absolute, relative to its own folder.
-
-    Raises:
-        UserError: it cannot be read or is not valid.
-    """
-    import os
-
-    try:
-        with open(path, "rb") as file:
-            raw = file.read()
-    except OSError as error:
-        raise UserError(Reason.INVALID_ROUTING, f"{path} cannot be read: {error.strerror}") from None
-    routing = parse_routing(load_yaml(raw, path), path)
-    base = os.path.dirname(os.path.realpath(path))
-    resolved = {
-        name: msgspec.structs.replace(spec, kwargs=_absolute_roots(spec.kwargs, base))
-        for name, spec in routing.coordinators.items()
-    }
-    return msgspec.structs.replace(routing, coordinators=resolved)
-
-
-def _absolute_roots(kwargs: dict[str, Any], base: str) -> dict[str, Any]:
-    """Return a coordinator's kwargs with its roots, and commands that are paths, relative to the folder `base`."""
-    import os
-
-    def absolute(path: Any) -> Any:
-        return os.path.join(base, os.path.expanduser(path)) if isinstance(path, str) else path
-
-    resolved = dict(kwargs)
-    for key, value in kwargs.items():
-        if key.endswith("_root"):
-            resolved[key] = [absolute(item) for item in value] if isinstance(value, list) else absolute(value)
-        elif key.endswith("_executable") and isinstance(value, str) and "/" in value:
-            resolved[key] = absolute(value)
-    return resolved
+    workload = msgspec.json.decode(raw, type=Workload)
+    known = {field.name for kind in (Workload, TaskInstance) for field in msgspec.structs.fields(kind)} | _NOT_NEEDED
+    document = msgspec.json.decode(raw)
+    return workload, sorted(
+        (document.keys() | {f"ti.{key}" for key in document["ti"]}) - known - {f"ti.{key}" for key in known}
+    )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from polypod_coordinators.artifacts.metadata import Metadata
-from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rejected, Unfit, describe, walk
+from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rejected, Unfit, describe, named, walk
 from polypod_coordinators.errors import UserError, nearest
 from polypod_coordinators.supervisor.reasons import Reason
 
@@ -31,11 +31,32 @@ class Command:
         argv: the command, without `--comm` and `--logs`.
         schema_version: the supervisor schema version that the artifact speaks.
         artifact: the path of what was chosen, for logs.
+        native: the artifact itself is the program. It may have lost its executable bit, as in an object store.
     """
 
     argv: tuple[str, ...]
     schema_version: str
     artifact: str
+    native: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which artifact a task needs.
+
+    Attributes:
+        dag_id: the task's Dag.
+        rel_path: the artifact's path below its root, if Airflow has said so: then nothing is searched.
+        bundle: the Dag bundle that holds the artifact, if Airflow has said so.
+        own_bundle: the Dag bundle of the task's Dag, empty without Airflow.
+        dag_rel_path: the Dag's own file in it. It may be the artifact itself: a native Dag, in that language.
+    """
+
+    dag_id: str
+    rel_path: str = ""
+    bundle: str = ""
+    own_bundle: str = ""
+    dag_rel_path: str = ""
 
 
 class Coordinator(Protocol):
@@ -45,11 +66,22 @@ class Coordinator(Protocol):
     def task_startup_timeout(self) -> float:
         """Seconds that the runtime has to connect to both sockets."""
 
-    def roots(self) -> tuple[str, list[str]]:
-        """Return the keyword of the folders to look through, and the folders, as configured."""
+    @property
+    def task_handler_bundle_name(self) -> str | None:
+        """The Dag bundle that holds the artifacts (Airflow 3.4), in place of roots."""
 
-    def command(self, dag_id: str, roots: list[ArtifactRoot]) -> Command:
-        """Choose the artifact for `dag_id` among the open `roots`.
+    def roots(self) -> tuple[str, list[str]]:
+        """Return the keyword of the folders to look through, and the folders, as configured; there may be none.
+
+        Raises:
+            UserError: one is an empty string.
+        """
+
+    def runs_dag_file(self, rel_path: str) -> bool:
+        """Tell whether a Dag file of this name is an artifact of this coordinator: a native Dag."""
+
+    def command(self, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Command:
+        """Choose the artifact for `dag_id` among the open `roots`; with a `rel_path`, the one there.
 
         Raises:
             UserError: none fits, several fit, or the one that fits cannot be used; the message lists what was seen.
@@ -109,57 +141,126 @@ def check_roots(keyword: str, paths: list[str]) -> tuple[str, list[str]]:
     """Return the keyword and the configured roots.
 
     Raises:
-        UserError: there is none, or one is an empty string.
+        UserError: one is an empty string.
     """
-    if not paths or not all(paths):
+    if not all(paths):
         raise UserError(
             Reason.INVALID_COORDINATOR, f"{keyword} must be a non-empty list of existing folders; it is {paths!r}"
         )
     return keyword, paths
 
 
-def choose_bundle(
-    kind: str,
-    dag_id: str,
-    roots: list[ArtifactRoot],
-    wanted: Callable[[str], bool],
-    read: Callable[[Candidate, int], Metadata],
-) -> tuple[str, Metadata]:
-    """Return the path and manifest of the only bundle under `roots` that holds `dag_id`.
+def locate(coordinator: Coordinator, wanted: Wanted, dag_bundles: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return where the artifact is: the key that says so, and the folders.
 
     Args:
-        kind: what is looked for, in words.
+        dag_bundles: the folder of each Dag bundle that the routing knows.
+
+    Raises:
+        UserError: nothing says where; the message names the keys that would.
+    """
+    keyword, paths = coordinator.roots()
+    native = coordinator.runs_dag_file(wanted.dag_rel_path)
+    names = [wanted.own_bundle] if native and not wanted.bundle else [wanted.bundle]
+    names += [coordinator.task_handler_bundle_name or "", "" if paths else wanted.own_bundle]
+    for name in names:
+        if name in dag_bundles:
+            return f"dag_bundles.{name}", [dag_bundles[name]]
+    if paths:
+        return keyword, paths
+    named = [name for name in names if name]
+    if not named:
+        raise UserError(
+            Reason.INVALID_COORDINATOR,
+            f"nothing says where the artifacts are: set {keyword} to a non-empty list of folders, "
+            "or task_handler_bundle_name to a name in dag_bundles",
+        )
+    raise UserError(
+        Reason.INVALID_ROUTING,
+        f"Dag bundle {named[0]!r} is not in the routing's dag_bundles{nearest(named[0], dag_bundles)}; add "
+        f"dag_bundles.{named[0]} with the path, image or persistent_volume_claim of its artifacts, or set {keyword}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BundleKind:
+    """One kind of bundle.
+
+    Attributes:
+        name: what it is called in messages.
         wanted: tells by its name whether a file is a candidate.
         read: reads the manifest of a candidate that is open as the descriptor; raises Unfit.
+    """
+
+    name: str
+    wanted: Callable[[str], bool]
+    read: Callable[[Candidate, int], Metadata]
+
+
+def choose_bundle(kind: BundleKind, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> tuple[str, Metadata]:
+    """Return the path and manifest of the bundle that runs `dag_id`.
+
+    That is the one at `rel_path`, if it is given; else the only one whose manifest names the Dag; else the only one
+    whose manifest names no Dags at all.
 
     Raises:
         UserError: there is none, or there are several; the message lists every candidate seen.
     """
+    if rel_path:
+        return _bundle_at(kind, roots, rel_path)
     rejected: list[Rejected] = []
     found: dict[str, Metadata] = {}
-    for candidate in walk(roots, wanted, rejected):
+    unnamed: dict[str, Metadata] = {}
+    for candidate in walk(roots, kind.wanted, rejected):
         try:
-            fd = candidate.open()
-            try:
-                metadata = read(candidate, fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            rejected.append(Rejected(candidate.path, f"it cannot be read: {error.strerror}"))
+            metadata = _read(kind, candidate)
         except Unfit as unfit:
             rejected.append(Rejected(candidate.path, str(unfit)))
+            continue
+        if dag_id in metadata.dags:
+            found[candidate.path] = metadata
+        elif metadata.dags:
+            rejected.append(Rejected(candidate.path, f"its Dags are {sorted(metadata.dags)}"))
         else:
-            if dag_id in metadata.dags:
-                found[candidate.path] = metadata
-            else:
-                rejected.append(Rejected(candidate.path, f"its Dags are {sorted(metadata.dags)}"))
+            unnamed[candidate.path] = metadata
     where = ", ".join(root.path for root in roots)
-    if not found:
-        raise UserError(Reason.ARTIFACT_NOT_FOUND, f"no {kind} with Dag {dag_id!r} in {where}; {describe(rejected)}")
-    if len(found) > 1:
-        listed = "\n".join(f"  - {path}" for path in sorted(found))
-        raise UserError(
-            Reason.ARTIFACT_AMBIGUOUS,
-            f"{len(found)} {kind}s hold Dag {dag_id!r} in {where}; leave one of them:\n{listed}",
+    chosen = found or unnamed
+    if not chosen:
+        message = f"no {kind.name} with Dag {dag_id!r} in {where}; {describe(rejected)}"
+        raise UserError(Reason.ARTIFACT_NOT_FOUND, message)
+    if len(chosen) > 1:
+        listed = "\n".join(f"  - {path}" for path in sorted(chosen))
+        problem = (
+            f"{len(found)} {kind.name}s hold Dag {dag_id!r} in {where}; leave one of them:"
+            if found
+            else f"{len(unnamed)} {kind.name}s in {where} name no Dags, so none can be chosen for Dag {dag_id!r}; give "
+            "each a folder and a queue of its own (queue_overrides.QUEUE.kwargs), or leave one of them:"
         )
-    return next(iter(found.items()))
+        raise UserError(Reason.ARTIFACT_AMBIGUOUS, f"{problem}\n{listed}")
+    return next(iter(chosen.items()))
+
+
+def _bundle_at(kind: BundleKind, roots: list[ArtifactRoot], rel_path: str) -> tuple[str, Metadata]:
+    with named(roots, rel_path) as candidate:
+        try:
+            return candidate.path, _read(kind, candidate)
+        except Unfit as unfit:
+            raise UserError(
+                Reason.INVALID_ARTIFACT, f"{candidate.path} cannot be used as {kind.name}: {unfit}"
+            ) from None
+
+
+def _read(kind: BundleKind, candidate: Candidate) -> Metadata:
+    """Return a candidate's manifest.
+
+    Raises:
+        Unfit: it is no bundle of that kind, damaged, or cannot be read.
+    """
+    try:
+        fd = candidate.open()
+        try:
+            return kind.read(candidate, fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise Unfit(f"it cannot be read: {error.strerror}") from None

@@ -6,32 +6,40 @@ import msgspec
 
 from polypod_coordinators.artifacts import executable_bundle
 from polypod_coordinators.artifacts.metadata import Metadata
-from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Unfit
+from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate
 from polypod_coordinators.comm.versions import resolve_version
-from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, Command, check_roots, choose_bundle
+from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, BundleKind, Command, check_roots, choose_bundle
 
 
 class ExecutableCoordinator(msgspec.Struct, kw_only=True, frozen=True):
     """Runs executable bundles (Executable Bundle Spec 1.0).
 
+    A bundle is known by its trailer and not by its executable bit, which object stores lose.
+
     Attributes:
         executables_root: folders to look through, recursively.
+        task_handler_bundle_name: the Dag bundle that holds the bundles, in place of folders.
         task_startup_timeout: seconds that the runtime has to connect.
     """
 
-    executables_root: list[str]
+    executables_root: list[str] = []
+    task_handler_bundle_name: str | None = None
     task_startup_timeout: float = DEFAULT_STARTUP_TIMEOUT
 
     def roots(self) -> tuple[str, list[str]]:
         return check_roots("executables_root", self.executables_root)
 
-    def command(self, dag_id: str, roots: list[ArtifactRoot]) -> Command:
-        path, metadata = choose_bundle("executable bundle", dag_id, roots, lambda name: True, _read)
+    def runs_dag_file(self, rel_path: str) -> bool:
+        return bool(rel_path) and "." not in rel_path.rpartition("/")[2]
+
+    def command(self, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Command:
+        path, metadata = choose_bundle(BUNDLES, dag_id, roots, rel_path)
         version = resolve_version(metadata.sdk.supervisor_schema_version, f"executable bundle {path}")
-        return Command((path,), version, path)
+        return Command((path,), version, path, native=True)
 
 
 def _read(candidate: Candidate, fd: int) -> Metadata:
-    if not candidate.is_executable():
-        raise Unfit("its executable bit is not set")
     return executable_bundle.read(fd, candidate.path).metadata
+
+
+BUNDLES = BundleKind("executable bundle", lambda name: True, _read)

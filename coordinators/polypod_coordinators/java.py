@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from polypod_coordinators.artifacts import jar
-from polypod_coordinators.artifacts.search import ArtifactRoot, Rejected, describe, walk
+from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rejected, describe, named, walk
 from polypod_coordinators.comm.versions import resolve_version
 from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, Command, check_roots
 from polypod_coordinators.errors import UserError
@@ -19,6 +19,8 @@ from polypod_coordinators.supervisor.reasons import Reason
 class _Jar:
     path: str
     manifest: jar.JarManifest
+    file: tuple[int, int]
+    """Device and inode: a jar may have two names."""
 
     def __str__(self) -> str:
         main = self.manifest.main_class or "none"
@@ -34,10 +36,12 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         java_executable: the `java` command.
         jvm_args: arguments of the JVM, such as `-Xmx512m`.
         main_class: the class to run; if empty, the one that a jar's manifest names.
+        task_handler_bundle_name: the Dag bundle that holds the jars, in place of folders.
         task_startup_timeout: seconds that the runtime has to connect.
     """
 
-    jars_root: list[str]
+    jars_root: list[str] = []
+    task_handler_bundle_name: str | None = None
     java_executable: str = "java"
     jvm_args: list[str] = []
     main_class: str = ""
@@ -46,41 +50,83 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
     def roots(self) -> tuple[str, list[str]]:
         return check_roots("jars_root", self.jars_root)
 
-    def command(self, dag_id: str, roots: list[ArtifactRoot]) -> Command:
+    def runs_dag_file(self, rel_path: str) -> bool:
+        return rel_path.endswith(".jar")
+
+    def command(self, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Command:
         rejected: list[Rejected] = []
         jars = _read_jars(roots, rejected)
         where = ", ".join(root.path for root in roots)
         seen = [Rejected(item.path, str(item).partition(": ")[2]) for item in jars] + rejected
-        main_class = self.main_class or _only(jars, "main_class", "Main-Class", where)
+        first = _jar_at(roots, rel_path) if rel_path else None
+        main_class = _main_class_of(first, jars) if first is not None else self.main_class or _main_class(jars, where)
         if main_class is None:
             raise UserError(
                 Reason.ARTIFACT_NOT_FOUND,
                 f"no jar in {where} has a Main-Class in its manifest, and main_class is not set; {describe(seen)}",
             )
-        version = _only(jars, "schema_version", "Airflow-Supervisor-Schema-Version", where)
+        version = first.manifest.schema_version if first is not None else None
+        version = version or _only(jars, "schema_version", "Airflow-Supervisor-Schema-Version", where)
         if version is None:
             raise UserError(
                 Reason.ARTIFACT_NOT_FOUND,
                 f"no jar in {where} has Airflow-Supervisor-Schema-Version in its manifest (the SDK's own jar has it; "
                 f"keep it when repackaging); {describe(seen)}",
             )
-        holder = next(item.path for item in jars if item.manifest.schema_version == version)
+        holder = next((item.path for item in jars if item.manifest.schema_version == version), where)
         version = resolve_version(version, f"jar {holder}")
-        class_path = ":".join(sorted(item.path for item in jars))
-        argv = (self.java_executable, "-classpath", class_path, *self.jvm_args, main_class)
+        # the classes of the jar that Airflow has named are to win over those of the same name elsewhere
+        paths = [first.path] if first is not None else []
+        paths += sorted(item.path for item in jars if first is None or item.file != first.file)
+        argv = (self.java_executable, "-classpath", ":".join(paths), *self.jvm_args, main_class)
         main_jar = next((item.path for item in jars if item.manifest.main_class == main_class), jars[0].path)
-        return Command(argv, version, main_jar)
+        return Command(argv, version, first.path if first is not None else main_jar)
+
+
+def _jar_at(roots: list[ArtifactRoot], rel_path: str) -> _Jar:
+    with named(roots, rel_path) as candidate:
+        try:
+            return _read_jar(candidate)
+        except (OSError, jar.JarError) as error:
+            raise UserError(Reason.INVALID_ARTIFACT, f"{candidate.path} cannot be used as jar: {error}") from None
+
+
+def _read_jar(candidate: Candidate) -> _Jar:
+    fd = candidate.open()
+    try:
+        status = os.fstat(fd)
+        return _Jar(candidate.path, jar.read(fd), (status.st_dev, status.st_ino))
+    finally:
+        os.close(fd)
+
+
+def _main_class_of(first: _Jar, jars: list[_Jar]) -> str:
+    """Return the main class of the jar that Airflow has named.
+
+    Raises:
+        UserError: its manifest sets none, or another jar's sets the same: the JVM would load whichever comes first.
+    """
+    main_class = first.manifest.main_class
+    if main_class is None:
+        raise UserError(Reason.INVALID_ARTIFACT, f"{first.path}: its manifest sets no Main-Class")
+    same = [item.path for item in jars if item.manifest.main_class == main_class and item.file != first.file]
+    if same:
+        listed = "\n".join(f"  - {path}" for path in [first.path, *same])
+        raise UserError(Reason.ARTIFACT_AMBIGUOUS, f"jars that set Main-Class {main_class}; keep one:\n{listed}")
+    return main_class
+
+
+def _main_class(jars: list[_Jar], where: str) -> str | None:
+    # what is marked holds task handlers; a dependency may have a main class as well
+    marked = [item for item in jars if item.manifest.cache_digest and item.manifest.main_class]
+    return _only(marked or jars, "main_class", "Main-Class", where)
 
 
 def _read_jars(roots: list[ArtifactRoot], rejected: list[Rejected]) -> list[_Jar]:
     jars: list[_Jar] = []
     for candidate in walk(roots, lambda name: name.endswith(".jar"), rejected):
         try:
-            fd = candidate.open()
-            try:
-                jars.append(_Jar(candidate.path, jar.read(fd)))
-            finally:
-                os.close(fd)
+            jars.append(_read_jar(candidate))
         except OSError as error:
             rejected.append(Rejected(candidate.path, f"it cannot be read: {error.strerror}"))
         except jar.JarError as error:

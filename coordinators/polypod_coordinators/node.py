@@ -8,7 +8,7 @@ from polypod_coordinators.artifacts import typescript_bundle
 from polypod_coordinators.artifacts.metadata import Metadata
 from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate
 from polypod_coordinators.comm.versions import resolve_version
-from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, Command, check_roots, choose_bundle
+from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, BundleKind, Command, check_roots, choose_bundle
 
 
 class NodeCoordinator(msgspec.Struct, kw_only=True, frozen=True):
@@ -16,22 +16,30 @@ class NodeCoordinator(msgspec.Struct, kw_only=True, frozen=True):
 
     Attributes:
         bundles_root: folders to look through, recursively.
+        task_handler_bundle_name: the Dag bundle that holds the bundles, in place of folders.
         node_executable: the `node` command; needs Node 22 or later.
         task_startup_timeout: seconds that the runtime has to connect.
     """
 
-    bundles_root: list[str]
+    bundles_root: list[str] = []
+    task_handler_bundle_name: str | None = None
     node_executable: str = "node"
     task_startup_timeout: float = DEFAULT_STARTUP_TIMEOUT
 
     def roots(self) -> tuple[str, list[str]]:
         return check_roots("bundles_root", self.bundles_root)
 
-    def command(self, dag_id: str, roots: list[ArtifactRoot]) -> Command:
-        path, metadata = choose_bundle("TypeScript bundle", dag_id, roots, typescript_bundle.is_candidate, _read)
+    def runs_dag_file(self, rel_path: str) -> bool:
+        return rel_path.endswith(typescript_bundle.SUFFIX)
+
+    def command(self, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Command:
+        path, metadata = choose_bundle(BUNDLES, dag_id, roots, rel_path)
         version = resolve_version(metadata.sdk.supervisor_schema_version, f"TypeScript bundle {path}")
         return Command((self.node_executable, path), version, path)
 
 
 def _read(candidate: Candidate, fd: int) -> Metadata:
     return typescript_bundle.read(fd).metadata
+
+
+BUNDLES = BundleKind("TypeScript bundle", typescript_bundle.is_candidate, _read)

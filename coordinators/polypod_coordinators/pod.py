@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from polypod_coordinators.attempt import run_attempt
-from polypod_coordinators.config import BridgeConfig, PodConfig, Workload
+from polypod_coordinators.config import BridgeConfig, PodConfig, parse_workload
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.pod_log import PodLog
 from polypod_coordinators.process.launcher import LauncherHost, LauncherLost
@@ -103,7 +103,7 @@ def _complete(config: BridgeConfig, pod: PodConfig, log: PodLog) -> BridgeConfig
     """
     if pod.workload_file is not None:
         try:
-            workload = msgspec.json.decode(_read(pod.workload_file), type=Workload)
+            workload, unknown = parse_workload(_read(pod.workload_file))
         except OSError as error:
             raise UserError(Reason.INVALID_CONFIG, f"the workload Secret cannot be read: {error.strerror}") from None
         except msgspec.MsgspecError as error:
@@ -118,6 +118,8 @@ def _complete(config: BridgeConfig, pod: PodConfig, log: PodLog) -> BridgeConfig
             bundle_info=workload.bundle_info,
             dag_rel_path=workload.dag_rel_path,
             sentry_integration=workload.sentry_integration,
+            task_handler_artifact=workload.task_handler_artifact,
+            unknown_fields=unknown,
         )
     if pod.token_names_task:
         assert config.token_file is not None

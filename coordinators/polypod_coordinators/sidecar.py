@@ -12,14 +12,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from polypod_coordinators.attempt import PASSED, run_attempt
-from polypod_coordinators.config import (
-    BridgeConfig,
-    ExecutionApiConfig,
-    Workload,
-    read_routing,
-)
+from polypod_coordinators.attempt import PASSED, refuse_attempt, run_attempt
+from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, parse_workload
 from polypod_coordinators.errors import UserError
+from polypod_coordinators.routing import CoordinatorSpec, read_routing
 from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.termination import Outcome, encode
 
@@ -50,6 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parse(list(sys.argv[1:] if arguments is None else arguments))
         if "stored-log" in options:
             return _print_stored_log(options)
+        if _runs_a_workload(options):
+            return run_workload(
+                options["workload"],
+                options["execution-api-url"],
+                options["routing"],
+                options.get("log-file"),
+                options.get("log-format", "json"),
+            )
         config = _configure(options)
     except UserError as error:
         print(f"polypod-bridge: {error.message}", file=sys.stderr)
@@ -109,44 +113,39 @@ def _print_stored_log(options: dict[str, str]) -> int:
     return EXIT_PASSED
 
 
-def _configure(options: dict[str, str]) -> BridgeConfig:
-    variable = os.environ.get("POLYPOD_CONFIG")
-    if "config" in options or (not options and variable):
-        raw = _read(options["config"]) if options else str(variable).encode()
-        try:
-            return msgspec.json.decode(raw, type=BridgeConfig)
-        except msgspec.MsgspecError as error:
-            raise UserError(Reason.INVALID_CONFIG, f"{options.get('config', '$POLYPOD_CONFIG')}: {error}") from None
+def _runs_a_workload(options: dict[str, str]) -> bool:
+    if "config" in options or (not options and os.environ.get("POLYPOD_CONFIG")):
+        return False
     missing = [f"--{name}" for name in ("workload", "execution-api-url", "routing") if name not in options]
     if missing:
         raise UserError(Reason.INVALID_CONFIG, f"missing {', '.join(missing)}\n{USAGE}")
-    return workload_config(
-        options["workload"],
-        options["execution-api-url"],
-        options["routing"],
-        options.get("log-file"),
-        options.get("log-format", "json"),
-    )
+    return True
 
 
-def workload_config(
+def _configure(options: dict[str, str]) -> BridgeConfig:
+    raw = _read(options["config"]) if options else os.environ["POLYPOD_CONFIG"].encode()
+    try:
+        return msgspec.json.decode(raw, type=BridgeConfig)
+    except msgspec.MsgspecError as error:
+        raise UserError(Reason.INVALID_CONFIG, f"{options.get('config', '$POLYPOD_CONFIG')}: {error}") from None
+
+
+def run_workload(
     workload_path: str, url: str, routing_path: str, log_file: str | None, log_format: str, colors: bool = False
-) -> BridgeConfig:
-    """Return the configuration that runs one of Airflow's workloads.
+) -> int:
+    """Run one of Airflow's workloads; return the exit code.
+
+    If the routing cannot be used, the task instance fails in Airflow, and is not left queued there.
 
     Raises:
-        UserError: a file cannot be read or is not valid, or the queue leads to no coordinator.
+        UserError: the workload cannot be read or is none, so that there is nobody to tell.
     """
     try:
-        workload = msgspec.json.decode(_read(workload_path), type=Workload)
+        workload, unknown = parse_workload(_read(workload_path))
     except msgspec.MsgspecError as error:
         raise UserError(Reason.INVALID_CONFIG, f"{workload_path} is not an ExecuteTask workload: {error}") from None
-    routing = read_routing(routing_path)
-    ti = workload.ti
-    who = f"Dag {ti.dag_id!r}, task {ti.task_id!r}, run {ti.run_id!r}"
-    name, spec = routing.for_queue(ti.queue or "default", who)
-    environ = os.environ
-    return BridgeConfig(
+    ti, environ = workload.ti, os.environ
+    config = BridgeConfig(
         ti=ti,
         bundle_info=workload.bundle_info,
         dag_rel_path=workload.dag_rel_path,
@@ -159,8 +158,8 @@ def workload_config(
             client_cert=environ.get("AIRFLOW__API__CLIENT_SSL_CERT") or None,
             client_key=environ.get("AIRFLOW__API__CLIENT_SSL_KEY") or None,
         ),
-        coordinator_name=name,
-        coordinator=spec,
+        coordinator_name="",
+        coordinator=CoordinatorSpec(classpath=""),
         log_file=log_file,
         log_format=log_format,
         colors=colors,
@@ -168,7 +167,21 @@ def workload_config(
         logging_level=environ.get("AIRFLOW__LOGGING__LOGGING_LEVEL", "INFO"),
         namespace_levels=environ.get("AIRFLOW__LOGGING__NAMESPACE_LEVELS", ""),
         sensitive_names=environ.get("AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES", "").split(","),
+        task_handler_artifact=workload.task_handler_artifact,
+        unknown_fields=unknown,
     )
+    try:
+        routing = read_routing(routing_path)
+        who = f"Dag {ti.dag_id!r}, task {ti.task_id!r}, run {ti.run_id!r}"
+        name, spec = routing.for_queue(ti.queue or "default", who)
+    except UserError as error:
+        print(f"polypod-bridge: {error.message}", file=sys.stderr)
+        write_outcome(config.outcome_file, refuse_attempt(config, error))
+        return EXIT_USER_ERROR
+    routed = msgspec.structs.replace(
+        config, coordinator_name=name, coordinator=spec, dag_bundles=routing.bundle_folders(spec)
+    )
+    return run_config(routed)
 
 
 def _parse(arguments: list[str]) -> dict[str, str]:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import kopf
 
+from polypod_coordinators.config import airflow_settings
+
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.controller import Controller
 from polypod_operator.handlers import Addresses, Operator, register
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bridge_pull_policy=options.bridge_pull_policy,
         outcome_url=options.outcome_url,
         log=_log(options),
+        airflow=airflow_settings(os.environ),
     )
     metrics = Metrics()
     controller = Controller(KubernetesApi(connection, metrics.called), settings, options.namespace, metrics)

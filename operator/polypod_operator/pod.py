@@ -10,19 +10,14 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
-from polypod_coordinators.config import (
-    ArtifactSource,
-    BridgeConfig,
-    CoordinatorSpec,
-    ExecutionApiConfig,
-    PodConfig,
-)
+from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, PodConfig
 from polypod_coordinators.config import Timeouts as BridgeTimeouts
+from polypod_coordinators.routing import ArtifactSource, CoordinatorSpec
 from polypod_crds.durations import seconds
 from polypod_crds.identity import task_instance_id
 from polypod_crds.pod_tokens import AUDIENCE
@@ -69,6 +64,7 @@ class Settings:
         outcome_url: where bridges send their outcomes to; empty if they are not to.
         authority: what the bridge trusts for both, PEM; empty for plain HTTP, or public authorities.
         log: where logs are kept; None if they end with their pods.
+        airflow: settings of Airflow that runtimes find in their environment, by variable.
     """
 
     bridge_image: str
@@ -80,6 +76,7 @@ class Settings:
     outcome_url: str = ""
     authority: str = ""
     log: LogSettings | None = None
+    airflow: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +87,13 @@ class Route:
         name: the coordinator's name in the routing.
         spec: its entry, with what the queue changes.
         templates: pod templates of the coordinator and the queue, to be merged in that order.
+        dag_bundles: the folder of each Dag bundle that the pod can see.
     """
 
     name: str
     spec: CoordinatorSpec
     templates: list[dict[str, Any]]
+    dag_bundles: Mapping[str, str] = field(default_factory=dict)
 
 
 def pod_name(name: str, uid: str, attempt: int) -> str:
@@ -216,7 +215,10 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
     task: dict[str, Any] = {
         "name": TASK,
         "command": [LAUNCHER],
-        "env": [{"name": "POLYPOD_SOCKET", "value": PodConfig().socket}],
+        "env": [
+            {"name": "POLYPOD_SOCKET", "value": PodConfig().socket},
+            *({"name": name, "value": value.replace("$(", "$$(")} for name, value in settings.airflow.items()),
+        ],
         # read-only: a connection needs no more, and nothing of the task can replace the launcher
         "volumeMounts": [
             {"name": "polypod-run", "mountPath": "/polypod", "readOnly": True},
@@ -309,6 +311,7 @@ def bridge_config(run: TaskRunObject, number: int, try_number: int, route: Route
         else ExecutionApiConfig(url=spec.execution_api.url),
         coordinator_name=route.name,
         coordinator=CoordinatorSpec(classpath=route.spec.classpath, kwargs=route.spec.kwargs),
+        dag_bundles=dict(route.dag_bundles),
         timeouts=BridgeTimeouts(
             startup=seconds(timeouts.startup) if timeouts.startup else None,
             execution=seconds(timeouts.execution) if timeouts.execution else None,

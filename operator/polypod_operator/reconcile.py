@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from polypod_coordinators.config import Routing
 from polypod_coordinators.errors import UserError
+from polypod_coordinators.routing import Routing
 from polypod_crds.durations import seconds
 from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Attempt, TaskRunSpec
@@ -456,7 +456,8 @@ class _Step:
             return None
         who = f"Dag {spec.dag_id!r}, task {spec.task_id!r}, run {spec.run_id!r}"
         name, entry = self.routing.for_queue(spec.queue, who, spec.coordinator)
-        return Route(name, entry, self.routing.pod_templates(entry, spec.queue))
+        templates = self.routing.pod_templates(entry, spec.queue)
+        return Route(name, entry, templates, self.routing.bundle_folders(entry))
 
     # Small things.
 

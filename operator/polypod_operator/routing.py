@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from polypod_coordinators.config import Routing, parse_routing
 from polypod_coordinators.coordinator import create
 from polypod_coordinators.errors import UserError, nearest
+from polypod_coordinators.routing import CoordinatorSpec, Routing, parse_routing
 
 from polypod_operator import security
 from polypod_operator.errors import PodError
@@ -64,15 +64,15 @@ def parse(config_map: Mapping[str, Any], where: str) -> Routing:
 def _problems(routing: Routing) -> Iterator[str]:
     for name, entry in routing.coordinators.items():
         where = f"coordinators.{name}"
-        try:
-            create(name, entry.classpath, entry.kwargs).roots()
-        except UserError as error:
-            yield error.message
+        yield from _coordinator_problems(routing, name, routing.with_artifacts(entry), f"{where}.kwargs")
         for allowance in entry.allow:
             if allowance not in security.ALLOWANCES:
                 yield f"{where}.allow: {allowance!r} is not known{nearest(allowance, security.ALLOWANCES)}"
         yield from _template_problems(f"{where}.pod_template", entry.pod_template)
     for queue, override in routing.queue_overrides.items():
+        if override.kwargs and (queue in routing.queue_to_coordinator or routing.default_coordinator is not None):
+            name, entry = routing.for_queue(queue, "the routing")
+            yield from _coordinator_problems(routing, name, entry, f"queue_overrides.{queue}.kwargs")
         yield from _template_problems(f"queue_overrides.{queue}.pod_template", override.pod_template)
         if queue not in routing.queue_to_coordinator and routing.default_coordinator is None:
             yield f"queue_overrides.{queue}: the queue is not in queue_to_coordinator" + nearest(
@@ -84,6 +84,20 @@ def _problems(routing: Routing) -> Iterator[str]:
                 yield f"{key}.{queue}: the queue is not in queue_to_coordinator" + nearest(
                     queue, routing.queue_to_coordinator
                 )
+
+
+def _coordinator_problems(routing: Routing, name: str, entry: CoordinatorSpec, where: str) -> Iterator[str]:
+    try:
+        made = create(name, entry.classpath, entry.kwargs)
+        keyword, paths = made.roots()
+    except UserError as error:
+        yield error.message
+        return
+    if not (paths or made.task_handler_bundle_name or routing.dag_bundles):
+        yield (
+            f"{where}: nothing says where the artifacts are; set {keyword} to a non-empty list of "
+            "folders, or task_handler_bundle_name to a name in dag_bundles"
+        )
 
 
 def _template_problems(where: str, template: Mapping[str, Any]) -> Iterator[str]:

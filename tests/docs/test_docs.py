@@ -12,7 +12,7 @@ import pytest
 import yaml
 from polypod_cli import manifests
 from polypod_coordinators.artifacts import metadata
-from polypod_coordinators.config import parse_routing
+from polypod_coordinators.routing import parse_routing
 from support.paths import CONFORMANCE, JAVA_ROOT, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

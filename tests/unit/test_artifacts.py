@@ -84,10 +84,10 @@ def test_no_file_breaks_a_reader(tmp_path_factory: pytest.TempPathFactory, raw: 
         (lambda d: d.pop("sdk"), "missing required field `sdk`"),
         (lambda d: d["sdk"].update(language="Go"), r"\$.sdk.language"),
         (lambda d: d["sdk"].update(supervisor_schema_version=20261030), r"\$.sdk.supervisor_schema_version"),
-        (lambda d: d.update(dags={}), r"\$.dags"),
         (lambda d: d.update(dags={"x": {}}), "missing required field `tasks`"),
         (lambda d: d.update(airflow_bundle_metadata_version="2.0"), "version 2.0 is not known"),
-        (lambda d: d.update(source=""), r"\$.source"),
+        (lambda d: d.update(dags=[]), r"\$.dags"),
+        (lambda d: d.update(source=3), r"\$.source"),
     ],
 )
 def test_a_manifest_against_the_specification_is_refused(change: Callable[[Any], Any], why: str) -> None:
@@ -95,6 +95,24 @@ def test_a_manifest_against_the_specification_is_refused(change: Callable[[Any],
     change(document)
     with pytest.raises(metadata.MetadataError, match=why):
         metadata.parse(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("dags", [None, {}])
+def test_a_manifest_need_not_name_its_dags_nor_its_source(dags: Any) -> None:
+    document = json.loads(manifest("dag"))
+    del document["source"]
+    document["dags"] = dags
+    document["digests"] = {"integrity": "00", "cache": "01"}
+    found = metadata.parse(json.dumps(document).encode())
+    assert (found.dags, found.source, found.digests["cache"]) == ({}, "", "01")
+
+
+@pytest.mark.parametrize("entry", [{"tasks": ["a", "b"]}, ["a", "b"], [{"task_id": "a"}, {"task_id": "b"}]])
+def test_task_handlers_say_what_dags_say(entry: Any) -> None:
+    document = json.loads(manifest())
+    document.pop("dags")
+    document["task_handlers"] = {"dag": entry}
+    assert metadata.parse(json.dumps(document).encode()).dags["dag"].tasks == ["a", "b"]
 
 
 def test_unknown_keys_of_a_manifest_are_ignored() -> None:

@@ -16,16 +16,16 @@ import pytest
 from polypod_coordinators.artifacts import typescript_bundle as tsb
 from polypod_coordinators.artifacts.search import Rejected, walk
 from polypod_coordinators.attempt import find_command
-from polypod_coordinators.coordinator import Command, create
+from polypod_coordinators.coordinator import Command, Wanted, create
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.java import class_file_java
 from polypod_coordinators.process.local import LocalHost
-from support.artifacts import bundle, make_jar, manifest
+from support.artifacts import bundle, make_jar, manifest, minified, unnamed
 from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT, JAVA_CLASSPATH, JAVA_ROOT, NODE_CLASSPATH, TYPESCRIPT_ROOT
 
 
 def choose(classpath: str, dag_id: str, **kwargs: Any) -> Command:
-    return find_command(create("test", classpath, kwargs), dag_id, LocalHost())
+    return find_command(create("test", classpath, kwargs), Wanted(dag_id), LocalHost(), {})
 
 
 def refused(call: Callable[[], Any]) -> UserError:
@@ -41,12 +41,11 @@ def test_the_bundle_that_holds_the_dag_is_chosen(tmp_path: Path) -> None:
     bundle(tmp_path / "a" / "alpha", "alpha")
     wanted = bundle(tmp_path / "b" / "deep" / "beta", "beta", "gamma")
     command = choose(EXECUTABLE_CLASSPATH, "gamma", executables_root=[str(tmp_path)])
-    assert command == Command((str(wanted),), "2026-10-30", str(wanted))
+    assert command == Command((str(wanted),), "2026-10-30", str(wanted), native=True)
 
 
 def test_a_miss_lists_every_candidate_with_its_reason(tmp_path: Path) -> None:
     bundle(tmp_path / "other", "other")
-    bundle(tmp_path / "no_x_bit", "dag", mode=0o644)
     (tmp_path / "README").write_text("hello")
     (tmp_path / "README").chmod(0o755)
     flipped = bundle(tmp_path / "flipped", "dag")
@@ -58,7 +57,6 @@ def test_a_miss_lists_every_candidate_with_its_reason(tmp_path: Path) -> None:
     assert error.reason == "ArtifactNotFound"
     for line in (
         "other: its Dags are ['other']",
-        "no_x_bit: its executable bit is not set",
         "README: no bundle trailer",
         "flipped: binary_sha256 mismatch",
         "broken_link: this link cannot be followed",
@@ -159,6 +157,115 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)])
         refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path), "/no/such/folder"]))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# What the SDKs 1.0.0 pack, and what Airflow 3.4 says of it.
+
+FORMS = ["executable", "script", "script-sources", "jar", "jar-digest"]
+
+
+def artifact(form: str, folder: Path, name: str) -> tuple[Path, str, dict[str, Any]]:
+    """Make an artifact without Dag ids; return it with its coordinator's class path and kwargs."""
+    if form == "executable":
+        return unnamed(folder / name), EXECUTABLE_CLASSPATH, {"executables_root": [str(folder)]}
+    if form.startswith("script"):
+        path = folder / f"{name}.min.mjs"
+        published = b"//# airflowMetadata=" + base64.b64encode(manifest("x")) + b"\n"
+        path.write_bytes(minified(published, identifiers=False, sources=form.endswith("sources")))
+        return path, NODE_CLASSPATH, {"bundles_root": [str(folder)]}
+    path = make_jar(folder / f"{name}.jar", f"Main{name}", "2026-10-30", "d" if form.endswith("digest") else None)
+    return path, JAVA_CLASSPATH, {"jars_root": [str(folder)]}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_only_artifact_is_taken_although_it_names_no_dags(tmp_path: Path, form: str) -> None:
+    path, classpath, kwargs = artifact(form, tmp_path, "one")
+    assert choose(classpath, "any", **kwargs).artifact == str(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_that_name_no_dags_are_an_error_that_says_how_to_choose(tmp_path: Path, form: str) -> None:
+    _, classpath, kwargs = artifact(form, tmp_path, "one")
+    artifact(form, tmp_path, "two")
+    error = refused(lambda: choose(classpath, "any", **kwargs))
+    assert error.reason == "ArtifactAmbiguous"
+    assert "queue_overrides.QUEUE.kwargs" in error.message or "set main_class to choose one" in error.message
+
+
+def test_an_artifact_that_names_the_dag_goes_before_one_that_names_none(tmp_path: Path) -> None:
+    unnamed(tmp_path / "a")
+    wanted = bundle(tmp_path / "b", "dag")
+    assert choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]).artifact == str(wanted)
+    assert choose(EXECUTABLE_CLASSPATH, "other", executables_root=[str(tmp_path)]).artifact == str(tmp_path / "a")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("known", ["root", "bundle"])
+def test_the_artifact_that_airflow_names_is_followed_and_nothing_is_searched(
+    tmp_path: Path, form: str, known: str
+) -> None:
+    (tmp_path / "v1").mkdir()
+    (tmp_path / "v2").mkdir()
+    path, classpath, kwargs = artifact(form, tmp_path / "v1", "one")
+    artifact(form, tmp_path / "v2", "two")
+    (tmp_path / "latest").symlink_to("v1")
+    root = {key: [str(tmp_path)] for key in kwargs}
+    bundles = {"handlers": str(tmp_path)} if known == "bundle" else {}
+    wanted = Wanted("any", rel_path=f"latest/{path.name}", bundle="handlers")
+    coordinator = create("c", classpath, {} if known == "bundle" else root)
+    command = find_command(coordinator, wanted, LocalHost(), bundles)
+    assert command.artifact == str(tmp_path / "latest" / path.name)
+    assert str(tmp_path / "latest" / path.name) in " ".join(command.argv)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("rel_path", ["../outside", "/etc/passwd", "a/../../b", "no/such/file", "folder", ".", "link"])
+def test_a_path_that_leads_nowhere_or_out_is_refused(tmp_path: Path, form: str, rel_path: str) -> None:
+    _, classpath, kwargs = artifact(form, tmp_path, "one")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("link")
+    error = refused(
+        lambda: find_command(create("c", classpath, kwargs), Wanted("d", rel_path=rel_path), LocalHost(), {})
+    )
+    assert repr(rel_path) in error.message
+
+
+@pytest.mark.parametrize("form", ["executable", "script", "jar"])
+def test_a_native_dag_runs_its_own_file(tmp_path: Path, form: str) -> None:
+    path, classpath, _ = artifact(form, tmp_path, "one")
+    artifact(form, tmp_path, "two")
+    wanted = Wanted("any", own_bundle="dags", dag_rel_path=path.name)
+    assert find_command(create("c", classpath, {}), wanted, LocalHost(), {"dags": str(tmp_path)}).artifact == str(path)
+    python = Wanted("any", own_bundle="dags", dag_rel_path="dag.py")
+    assert refused(lambda: find_command(create("c", classpath, {}), python, LocalHost(), {"dags": str(tmp_path)}))
+
+
+def test_a_dag_bundle_that_is_not_known_is_named_with_what_to_do() -> None:
+    coordinator = create("c", NODE_CLASSPATH, {"task_handler_bundle_name": "scripts"})
+    error = refused(lambda: find_command(coordinator, Wanted("d"), LocalHost(), {"script": "/x"}))
+    assert error.reason == "InvalidRouting"
+    assert "Dag bundle 'scripts' is not in the routing's dag_bundles; did you mean 'script'?" in error.message
+    assert "add dag_bundles.scripts with the path, image or persistent_volume_claim" in error.message
+    nowhere = refused(lambda: find_command(create("c", NODE_CLASSPATH, {}), Wanted("d"), LocalHost(), {}))
+    assert "bundles_root" in nowhere.message
+    assert "task_handler_bundle_name" in nowhere.message
+
+
+def test_a_jar_that_is_marked_goes_before_dependencies_with_a_main_class(tmp_path: Path) -> None:
+    make_jar(tmp_path / "lib.jar", "some.Tool")
+    make_jar(tmp_path / "tasks.jar", "tasks.Main", "2026-10-30", digest="abc")
+    assert choose(JAVA_CLASSPATH, "x", jars_root=[str(tmp_path)]).argv[-1] == "tasks.Main"
+
+
+def test_a_named_jar_whose_main_class_another_sets_is_refused(tmp_path: Path) -> None:
+    make_jar(tmp_path / "a.jar", "Main", "2026-10-30")
+    make_jar(tmp_path / "b.jar", "Main")
+    (tmp_path / "again.jar").symlink_to("a.jar")
+    coordinator = create("c", JAVA_CLASSPATH, {"jars_root": [str(tmp_path)]})
+    error = refused(lambda: find_command(coordinator, Wanted("x", rel_path="again.jar"), LocalHost(), {}))
+    assert "b.jar" in error.message
+    (tmp_path / "b.jar").unlink()
+    assert find_command(coordinator, Wanted("x", rel_path="again.jar"), LocalHost(), {}).argv[-1] == "Main"
 
 
 # Jars.
@@ -263,7 +370,7 @@ def test_the_real_artifacts_are_read() -> None:
         ("airflow.JavaCoordinator2", {}, "classpath 'airflow.JavaCoordinator2' is not known"),
         (JAVA_CLASSPATH, {"jar_root": ["/x"]}, "has no keyword 'jar_root'; did you mean 'jars_root'?"),
         (JAVA_CLASSPATH, {"jars_root": [1]}, r"Expected `str`, got `int` - at `$.jars_root[0]`"),
-        (JAVA_CLASSPATH, {}, "missing required field `jars_root`"),
+        (JAVA_CLASSPATH, {"task_handler_bundle_name": 3}, "$.task_handler_bundle_name"),
         (NODE_CLASSPATH, {"bundles_root": [], "task_startup_timeout": "x"}, "task_startup_timeout"),
     ],
 )

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from polypod_coordinators.config import BridgeConfig, parse_routing
+from polypod_coordinators.config import BridgeConfig
+from polypod_coordinators.routing import parse_routing
 from polypod_operator import security
 from polypod_operator.errors import PodError
 from polypod_operator.log_storage import LogSettings

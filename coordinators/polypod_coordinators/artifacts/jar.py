@@ -12,6 +12,7 @@ from polypod_coordinators.artifacts.search import Unfit
 MANIFEST = "META-INF/MANIFEST.MF"
 MAIN_CLASS = "main-class"
 SCHEMA_VERSION = "airflow-supervisor-schema-version"
+CACHE_DIGEST = "airflow-cache-digest"
 _MAX_MANIFEST = 8 << 20
 
 
@@ -21,10 +22,15 @@ class JarError(Unfit):
 
 @dataclass(frozen=True, slots=True)
 class JarManifest:
-    """The two attributes of a jar that choose it; None where it has none."""
+    """The attributes of a jar that choose it; None where it has none.
+
+    Attributes:
+        cache_digest: opaque; it marks the jar that holds task handlers (upstream's ADR 0014).
+    """
 
     main_class: str | None
     schema_version: str | None
+    cache_digest: str | None = None
 
 
 def parse_manifest(raw: bytes) -> dict[str, str]:
@@ -65,4 +71,4 @@ def read(fd: int) -> JarManifest:
     # NotImplementedError: a compression method that is not known; RuntimeError: encrypted
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise JarError(f"not a readable jar: {error}") from None
-    return JarManifest(attributes.get(MAIN_CLASS) or None, attributes.get(SCHEMA_VERSION) or None)
+    return JarManifest(*(attributes.get(name) or None for name in (MAIN_CLASS, SCHEMA_VERSION, CACHE_DIGEST)))

@@ -1,11 +1,12 @@
 """The build-time manifest of a bundle (Executable Bundle Spec 1.0, §airflow-metadata.yaml).
 
 The types below are the specification's JSON schema: the same required keys and patterns; unknown keys are ignored.
+Since the SDKs 1.0.0 a manifest need not name its Dags any more, nor a source file (upstream's ADR 0014).
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -28,8 +29,9 @@ class DagEntry(msgspec.Struct, kw_only=True):
 class Metadata(msgspec.Struct, kw_only=True):
     airflow_bundle_metadata_version: Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?$")]
     sdk: Sdk
-    source: NonEmpty
-    dags: Annotated[dict[str, DagEntry], Meta(min_length=1)]
+    source: str = ""
+    dags: dict[str, DagEntry] = {}
+    digests: dict[str, str] = {}
 
 
 class MetadataError(Exception):
@@ -56,10 +58,7 @@ def parse(raw: bytes) -> Metadata:
         raise MetadataError(f"metadata is not YAML: {problem}") from None
     if not isinstance(document, dict):
         raise MetadataError(f"metadata is not a mapping but {type(document).__name__}")
-    # upstream's next TypeScript form says task_handlers and entrypoint_path for the same things
-    for name, later in (("dags", "task_handlers"), ("source", "entrypoint_path"), ("source", "entrypoint")):
-        if name not in document and later in document:
-            document[name] = document[later]
+    _unify_names(document)
     try:
         metadata = msgspec.convert(document, Metadata)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -68,3 +67,22 @@ def parse(raw: bytes) -> Metadata:
         seen = metadata.airflow_bundle_metadata_version
         raise MetadataError(f"metadata version {seen} is not known; known: {METADATA_VERSION}")
     return metadata
+
+
+def _unify_names(document: dict[str, Any]) -> None:
+    """Rename, in place, what later manifests call otherwise; null counts as left out."""
+    for name, later in (("dags", "task_handlers"), ("source", "entrypoint_path"), ("source", "entrypoint")):
+        if document.get(name) is None:
+            document.pop(name, None)
+            if document.get(later) is not None:
+                document[name] = document[later]
+    dags = document.get("dags")
+    if isinstance(dags, dict):
+        document["dags"] = {dag_id: _as_entry(entry) for dag_id, entry in dags.items()}
+
+
+def _as_entry(entry: Any) -> Any:
+    """Return a Dag's entry as {tasks: [id]}: it may also be a list of ids, or of declarations with a `task_id`."""
+    if not isinstance(entry, list):
+        return entry
+    return {"tasks": [item.get("task_id") if isinstance(item, dict) else item for item in entry]}

@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from polypod_coordinators.errors import UserError
@@ -51,10 +52,6 @@ class Candidate:
         """
         return os.open(self._name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._dir_fd)
 
-    def is_executable(self) -> bool:
-        """Tell whether the file's executable bit is set for this user (Executable Bundle Spec 1.0, §layout)."""
-        return os.access(self._name, os.X_OK, dir_fd=self._dir_fd)
-
 
 class Unfit(Exception):
     """A candidate is not what is looked for, or is damaged; the message says why."""
@@ -87,6 +84,49 @@ def walk(roots: list[ArtifactRoot], wanted: Callable[[str], bool], rejected: lis
     seen: set[tuple[int, int]] = set()
     for root in roots:
         yield from _walk_dir(os.dup(root.fd), root.path, root.fs_root, wanted, rejected, seen)
+
+
+@contextmanager
+def named(roots: list[ArtifactRoot], rel_path: str) -> Iterator[Candidate]:
+    """Open the one file that a path below a root names; nothing is searched. Links are followed as in `walk`.
+
+    Raises:
+        UserError: the path leads out of its root, or there is no such file under any root, or under several.
+    """
+    parts = [part for part in rel_path.split("/") if part not in ("", ".")]
+    where = ", ".join(root.path for root in roots)
+    if not parts or rel_path.startswith("/") or ".." in parts:
+        raise UserError(Reason.ARTIFACT_NOT_FOUND, f"artifact {rel_path!r} must be a path below {where}")
+    with ExitStack() as opened:
+        found: list[Candidate] = []
+        why = "it is not there"
+        for root in roots:
+            try:
+                found.append(_named_in(root, parts, opened))
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    why = str(error.strerror)
+        if len(found) != 1:
+            problem = f"there are {len(found)} of that name" if found else why
+            reason = Reason.ARTIFACT_AMBIGUOUS if found else Reason.ARTIFACT_NOT_FOUND
+            raise UserError(reason, f"artifact {rel_path!r} in {where} cannot be taken: {problem}")
+        yield found[0]
+
+
+def _named_in(root: ArtifactRoot, parts: list[str], opened: ExitStack) -> Candidate:
+    fd = os.dup(root.fd)
+    opened.callback(os.close, fd)
+    for index, part in enumerate(parts):
+        folder, name = _resolve(fd, part, root.fs_root)
+        if folder != fd:
+            opened.callback(os.close, folder)
+        if index == len(parts) - 1:
+            if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            return Candidate(f"{root.path.rstrip('/')}/{'/'.join(parts)}", folder, name)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        opened.callback(os.close, fd)
+    raise AssertionError("there is at least one part")
 
 
 def _walk_dir(

@@ -84,12 +84,13 @@ class Host(Protocol):
             UserError: one is missing or not a folder; the message names it.
         """
 
-    def spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> Process:
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], *, native: bool = False) -> Process:
         """Start a process.
 
         Args:
             argv: the command, looked up on PATH.
             env: what to set on top of the place's own environment.
+            native: the command is a native bundle, whose executable bit may be lost: it is set, or a copy is run.
 
         Raises:
             UserError: the command is missing or cannot be executed.

@@ -149,9 +149,9 @@ class LauncherHost:
             fs_root, *roots = fds
             yield [ArtifactRoot(path, fd, fs_root) for path, fd in zip(paths, roots, strict=True)]
 
-    def spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> LauncherProcess:
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], *, native: bool = False) -> LauncherProcess:
         try:
-            reply, fds = self.ask(op="spawn", argv=list(argv), env=dict(env))
+            reply, fds = self.ask(op="spawn", argv=list(argv), env=dict(env), native=native)
         except OSError as error:
             raise UserError(
                 Reason.RUNTIME_NOT_FOUND, f"the command line is too long to be passed on: {error.strerror}"

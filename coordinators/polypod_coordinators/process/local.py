@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +38,12 @@ _REAP_WAIT = 2.0
 class LocalProcess:
     """A child process; see `base.Process` for the contract."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], stdout: int, stderr: int, mark: str) -> None:
+    def __init__(
+        self, popen: subprocess.Popen[bytes], stdout: int, stderr: int, mark: str, copy: str | None = None
+    ) -> None:
+        """Take over a child; `copy` is a program made for it alone, to be removed when it has ended."""
         self._popen = popen
+        self._copy = copy
         self._mark = mark
         self._exit: Exit | None = None
         self.pid = popen.pid
@@ -105,6 +110,8 @@ class LocalProcess:
         if self.exit_fd is not None:
             os.close(self.exit_fd)
             self.exit_fd = None
+        _remove(self._copy)
+        self._copy = None
 
 
 def end_with_parent(parent: int, number: int) -> None:
@@ -162,17 +169,21 @@ class LocalHost:
                 roots.append(ArtifactRoot(full, fd, fs_root))
             yield roots
 
-    def spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> LocalProcess:
+    def spawn(self, argv: Sequence[str], env: Mapping[str, str], *, native: bool = False) -> LocalProcess:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(PRIVATE_PREFIXES)}
         stdout_r, stdout_w = os.pipe()
         stderr_r, stderr_w = os.pipe()
         parent = os.getpid()
         mark = f"{parent}-{time.monotonic_ns()}"
-
+        copy: str | None = None
         try:
+            program = argv[0]
+            if native and not _made_executable(program):
+                program = copy = _executable_copy(program)
             popen = subprocess.Popen(
                 list(argv),
+                executable=program,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout_w,
                 stderr=stderr_w,
@@ -184,11 +195,46 @@ class LocalHost:
         except OSError as error:
             os.close(stdout_r)
             os.close(stderr_r)
+            _remove(copy)
             raise _cannot_start(argv[0], error) from None
         finally:
             os.close(stdout_w)
             os.close(stderr_w)
-        return LocalProcess(popen, stdout_r, stderr_r, mark)
+        return LocalProcess(popen, stdout_r, stderr_r, mark, copy)
+
+
+def _made_executable(path: str) -> bool:
+    """Set a program's executable bit for whoever may read it, if it is lost; return whether it has one now."""
+    if os.access(path, os.X_OK):
+        return True
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    try:
+        os.chmod(path, mode | ((mode & 0o444) >> 2))
+    except OSError:
+        return False
+    return os.access(path, os.X_OK)
+
+
+def _executable_copy(path: str) -> str:
+    """Return a copy that can be executed, in a folder of its own: the file is somebody else's, or read-only."""
+    import shutil
+    import tempfile
+
+    copy = os.path.join(tempfile.mkdtemp(prefix="polypod-"), os.path.basename(path))
+    try:
+        shutil.copyfile(path, copy)
+        os.chmod(copy, 0o700)
+    except OSError:
+        _remove(copy)
+        raise
+    return copy
+
+
+def _remove(copy: str | None) -> None:
+    if copy is not None:
+        import shutil
+
+        shutil.rmtree(os.path.dirname(copy), ignore_errors=True)
 
 
 def _open_root(keyword: str, path: str, full: str) -> int:
