@@ -43,7 +43,7 @@ def conformance():
     value = produce()
     bind_by_position("t", 2**53, ["x"], value)
     bind_by_name("uk", value)
-    bind_leniently("uk", value)
+    bind_leniently("uk", value, "x")
     bind_with_default("t")
 
 

@@ -4,29 +4,20 @@ package main
 import (
 	"fmt"
 	"log"
-	"log/slog"
 
-	v1 "polypod.dev/sdk/go/bundle/bundlev1"
-	"polypod.dev/sdk/go/bundle/bundlev1/bundlev1server"
+	"polypod.dev/sdk/go/airflow"
 )
 
-type bundle struct{}
-
-func (bundle) GetBundleVersion() v1.BundleInfo { return v1.BundleInfo{Name: "hello"} }
-
-func (bundle) RegisterDags(registry v1.Registry) error {
-	registry.AddDag("hello").AddTask(hello)
-	return nil
-}
-
 func main() {
-	if err := bundlev1server.Serve(bundle{}); err != nil {
+	bundle := airflow.Bundle()
+	bundle.Register(airflow.TaskHandler("hello", "hello", hello))
+	if err := bundle.Serve(); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func hello(logger *slog.Logger) (string, error) {
-	logger.Info("this image holds one Go binary and nothing else")
+func hello(actx airflow.Context) (string, error) {
+	actx.Logger().Info("this image holds one Go binary and nothing else")
 	fmt.Println("hello")
 	return "hello", nil
 }

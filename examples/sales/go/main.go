@@ -3,24 +3,15 @@ package main
 
 import (
 	"log"
-	"log/slog"
 	"math"
 
-	v1 "polypod.dev/sdk/go/bundle/bundlev1"
-	"polypod.dev/sdk/go/bundle/bundlev1/bundlev1server"
+	"polypod.dev/sdk/go/airflow"
 )
 
-type bundle struct{}
-
-func (bundle) GetBundleVersion() v1.BundleInfo { return v1.BundleInfo{Name: "sales"} }
-
-func (bundle) RegisterDags(registry v1.Registry) error {
-	registry.AddDag("sales").AddTask(summarize)
-	return nil
-}
-
 func main() {
-	if err := bundlev1server.Serve(bundle{}); err != nil {
+	bundle := airflow.Bundle()
+	bundle.Register(airflow.TaskHandler("sales", "summarize", summarize))
+	if err := bundle.Serve(); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -31,11 +22,11 @@ type order struct {
 }
 
 // summarize gets the orders as its argument: the XCom that the task "extract" left.
-func summarize(orders []order, logger *slog.Logger) (map[string]float64, error) {
+func summarize(actx airflow.Context, orders []order) (map[string]float64, error) {
 	totals := map[string]float64{}
 	for _, order := range orders {
 		totals[order.Customer] = math.Round((totals[order.Customer]+order.Amount)*100) / 100
 	}
-	logger.Info("summed up", "orders", len(orders), "customers", len(totals))
+	actx.Logger().Info("summed up", "orders", len(orders), "customers", len(totals))
 	return totals, nil
 }

@@ -13,6 +13,8 @@ var (
 	ConnectionNotFound = errors.New("connection not found")
 	// XComNotFound is wrapped by the error of an XCom that nobody left.
 	XComNotFound = errors.New("XCom not found")
+	// DagRunAlreadyExists is wrapped by the error of a run that is to be started and exists.
+	DagRunAlreadyExists = errors.New("Dag run already exists")
 	// PermissionDenied is wrapped by the error of something that the task may not read.
 	PermissionDenied = errors.New("permission denied")
 )

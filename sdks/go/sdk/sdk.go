@@ -1,4 +1,4 @@
-// Package sdk is what a task function sees: its context, and a client for connections, variables and XComs.
+// Package sdk has the client of a task function, for Airflow's data, and the errors with which a task ends.
 //
 // The names and shapes are those of Airflow's own Go SDK, so that moving a task between the two is an import.
 package sdk
@@ -35,13 +35,6 @@ type DagRun struct {
 	Conf map[string]any
 }
 
-// TIRunContext is the context of a running task: it is cancelled when the supervisor wants the task to end.
-type TIRunContext interface {
-	context.Context
-	TaskInstance() TaskInstance
-	DagRun() DagRun
-}
-
 // VariableClient reads, writes and deletes variables.
 type VariableClient interface {
 	// GetVariable returns a variable's value. If there is none, the error wraps VariableNotFound.
@@ -74,4 +67,8 @@ type Client interface {
 	VariableClient
 	ConnectionClient
 	XComClient
+	StateClient
+	AssetClient
+	DagRunClient
+	PersonClient
 }

@@ -18,7 +18,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"polypod.dev/sdk/go/bundle/bundlev1/bundlev1server"
+	"polypod.dev/sdk/go/airflow"
 )
 
 const (
@@ -94,10 +94,10 @@ func pack(arguments []string) error {
 func ask(program string) (map[string]any, error) {
 	out, err := exec.Command(program, "--airflow-metadata").Output()
 	if err != nil {
-		return nil, fmt.Errorf("the program does not answer --airflow-metadata (does main call bundlev1server.Serve?): %w", err)
+		return nil, fmt.Errorf("the program does not answer --airflow-metadata (does main call Serve of its bundle?): %w", err)
 	}
 	for _, line := range bytes.Split(out, []byte("\n")) {
-		if raw, found := bytes.CutPrefix(line, []byte(bundlev1server.MetadataSentinel)); found {
+		if raw, found := bytes.CutPrefix(line, []byte(airflow.MetadataSentinel)); found {
 			var parsed struct {
 				Dags map[string]any `json:"dags"`
 			}
@@ -105,12 +105,12 @@ func ask(program string) (map[string]any, error) {
 				return nil, err
 			}
 			if len(parsed.Dags) == 0 {
-				return nil, errors.New("the program registers no Dags")
+				return nil, errors.New("the program registers no task handlers")
 			}
 			return parsed.Dags, nil
 		}
 	}
-	return nil, errors.New("the program printed no metadata (does main call bundlev1server.Serve?)")
+	return nil, errors.New("the program printed no metadata (does main call Serve of its bundle?)")
 }
 
 func write(output, program string, source, manifest []byte) error {

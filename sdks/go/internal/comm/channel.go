@@ -16,6 +16,8 @@ import (
 // TerminalTimeout bounds the sending of the last message: a supervisor that is gone must not hold the runtime.
 const TerminalTimeout = 30 * time.Second
 
+var errClosed = errors.New("the supervisor closed the comm socket")
+
 // Channel is an open comm socket.
 type Channel struct {
 	conn    net.Conn
@@ -103,13 +105,25 @@ func (c *Channel) Request(ctx context.Context, body map[string]any) (wire.Frame,
 	case frame := <-answer:
 		return frame, nil
 	case <-c.closed:
-		return wire.Frame{}, errors.New("the supervisor closed the comm socket")
+		return wire.Frame{}, errClosed
 	case <-ctx.Done():
 		c.mutex.Lock()
 		delete(c.pending, id)
 		c.mutex.Unlock()
 		return wire.Frame{}, ctx.Err()
 	}
+}
+
+// Tell sends what answers a question of the Dag processor's, and waits until it was taken.
+func (c *Channel) Tell(ctx context.Context, body map[string]any) error {
+	ctx, cancel := context.WithTimeout(ctx, TerminalTimeout)
+	defer cancel()
+	_, err := c.Request(ctx, body)
+	if errors.Is(err, errClosed) {
+		// it has what it asked for
+		return nil
+	}
+	return err
 }
 
 // Finish answers frame 0 with how the task ended, and closes the socket.

@@ -4,13 +4,22 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"polypod.dev/sdk/go/internal/wire"
 	"polypod.dev/sdk/go/sdk"
 )
 
-// Client is the sdk.Client that asks the supervisor.
-type Client struct{ Channel *Channel }
+// Client is the sdk.Client that asks the supervisor, for one task instance.
+type Client struct {
+	Channel *Channel
+	TI      sdk.TaskInstance
+	// Resumed says that the task was started again after it had waited for something.
+	Resumed bool
+
+	mutex     sync.Mutex
+	emissions []sdk.Emission
+}
 
 var _ sdk.Client = (*Client)(nil)
 
@@ -36,6 +45,8 @@ func (c *Client) ask(ctx context.Context, body map[string]any, what string) (map
 		return nil, fmt.Errorf("%s: %w", what, sdk.ConnectionNotFound)
 	case "XCOM_NOT_FOUND":
 		return nil, fmt.Errorf("%s: %w", what, sdk.XComNotFound)
+	case "DAGRUN_ALREADY_EXISTS":
+		return nil, fmt.Errorf("%s: %w", what, sdk.DagRunAlreadyExists)
 	case "PERMISSION_DENIED":
 		return nil, fmt.Errorf("%s: %w", what, sdk.PermissionDenied)
 	}

@@ -1,5 +1,4 @@
-// Package bundlev1server runs a bundle: it connects to the supervisor, runs one task, and reports how it ended.
-package bundlev1server
+package airflow
 
 import (
 	"context"
@@ -16,10 +15,9 @@ import (
 	"syscall"
 	"time"
 
-	"polypod.dev/sdk/go/bundle/bundlev1"
+	"polypod.dev/sdk/go/internal/binding"
 	"polypod.dev/sdk/go/internal/comm"
 	"polypod.dev/sdk/go/internal/logs"
-	"polypod.dev/sdk/go/internal/task"
 	"polypod.dev/sdk/go/internal/wire"
 	"polypod.dev/sdk/go/sdk"
 )
@@ -34,17 +32,21 @@ var ErrFlagsIncomplete = errors.New(
 	"--comm=HOST:PORT and --logs=HOST:PORT are both required: a bundle is started by a supervisor, not by hand",
 )
 
-// Serve runs the bundle as its command line says. It returns nil only if the task's end was delivered: main must turn
-// an error into a non-zero exit code, which is how the supervisor learns of it.
-func Serve(provider bundlev1.BundleProvider) error {
+// Serve runs the bundle as its command line says, as the last statement of main: a task, or an answer to the Dag
+// processor. It returns nil only if what was asked for was delivered: main must turn an error into a non-zero exit
+// code, which is how the supervisor learns of it.
+func (b *BundleRef) Serve() error {
+	b.mutex.Lock()
+	b.serving = true
+	b.mutex.Unlock()
 	commAddr, logsAddr, metadata := parse(os.Args[1:])
 	if metadata {
-		return dump(provider, os.Stdout)
+		return b.dump(os.Stdout)
 	}
 	if commAddr == "" || logsAddr == "" {
 		return ErrFlagsIncomplete
 	}
-	return run(provider, commAddr, logsAddr)
+	return b.run(commAddr, logsAddr)
 }
 
 func parse(arguments []string) (commAddr, logsAddr string, metadata bool) {
@@ -60,13 +62,9 @@ func parse(arguments []string) (commAddr, logsAddr string, metadata bool) {
 	return commAddr, logsAddr, metadata
 }
 
-func dump(provider bundlev1.BundleProvider, out io.Writer) error {
-	bundle, err := register(provider)
-	if err != nil {
-		return err
-	}
+func (b *BundleRef) dump(out io.Writer) error {
 	dags := map[string]any{}
-	for dagID, tasks := range bundle.Tasks() {
+	for dagID, tasks := range b.tasks() {
 		dags[dagID] = map[string]any{"tasks": tasks}
 	}
 	raw, err := json.Marshal(map[string]any{"dags": dags})
@@ -77,20 +75,7 @@ func dump(provider bundlev1.BundleProvider, out io.Writer) error {
 	return err
 }
 
-func register(provider bundlev1.BundleProvider) (bundle bundlev1.Bundle, err error) {
-	defer func() {
-		if problem := recover(); problem != nil {
-			err = fmt.Errorf("registering Dags: %v", problem)
-		}
-	}()
-	bundle = bundlev1.New()
-	if err := provider.RegisterDags(bundle); err != nil {
-		return nil, fmt.Errorf("registering Dags: %w", err)
-	}
-	return bundle, nil
-}
-
-func run(provider bundlev1.BundleProvider, commAddr, logsAddr string) error {
+func (b *BundleRef) run(commAddr, logsAddr string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
@@ -117,25 +102,42 @@ func run(provider bundlev1.BundleProvider, commAddr, logsAddr string) error {
 	channel := comm.Open(commConn)
 	defer channel.Close()
 
-	bundle, err := register(provider)
-	if err != nil {
-		logger.Error("the bundle's Dags cannot be registered", "error", err)
-		return err
-	}
 	first, err := channel.First(ctx)
 	if err != nil {
-		logger.Error("no StartupDetails", "error", err)
+		logger.Error("the supervisor sent no first message", "error", err)
 		return err
+	}
+	if answer := b.answer(first); answer != nil {
+		return channel.Tell(ctx, answer)
 	}
 	details, err := parseDetails(first)
 	if err != nil {
 		logger.Error("StartupDetails cannot be understood", "error", err)
 		return err
 	}
-	outcome := execute(ctx, bundle, details, &comm.Client{Channel: channel}, logger)
+	outcome := b.execute(ctx, details, channel, logger)
 	if err := channel.Finish(first.ID, outcome); err != nil {
 		logger.Error("the task's end could not be sent", "error", err)
 		return fmt.Errorf("sending the task's end: %w", err)
+	}
+	return nil
+}
+
+// answer returns what the Dag processor asks for, nil if it is not it that asks.
+func (b *BundleRef) answer(first wire.Frame) map[string]any {
+	file, _ := first.Body["file"].(string)
+	switch first.Body["type"] {
+	case "DagFileParseRequest":
+		// this SDK defines no Dags, it only runs tasks of theirs
+		return map[string]any{"type": "DagFileParsingResult", "fileloc": file, "serialized_dags": []any{}}
+	case "TaskHandlerParseRequest":
+		handlers := map[string][]any{}
+		for _, one := range b.handlers {
+			declared := one.function.Declare()
+			declared["task_id"] = one.taskID
+			handlers[one.dagID] = append(handlers[one.dagID], declared)
+		}
+		return map[string]any{"type": "TaskHandlerParsingResult", "fileloc": file, "task_handlers": handlers}
 	}
 	return nil
 }
@@ -151,8 +153,9 @@ type startupDetails struct {
 		MapIndex  *int   `json:"map_index"`
 	} `json:"ti"`
 	Context struct {
-		ShouldRetry bool           `json:"should_retry"`
-		Bindings    []task.Binding `json:"arg_bindings"`
+		ShouldRetry bool               `json:"should_retry"`
+		NextMethod  string             `json:"next_method"`
+		Arguments   []binding.Argument `json:"arg_bindings"`
 		DagRun      struct {
 			DagID             string         `json:"dag_id"`
 			RunID             string         `json:"run_id"`
@@ -180,56 +183,72 @@ func parseDetails(frame wire.Frame) (*startupDetails, error) {
 	return &details, nil
 }
 
-func (d *startupDetails) context(ctx context.Context) *task.Context {
-	ti, dagRun := d.TI, d.Context.DagRun
+func (d *startupDetails) taskInstance() TaskInstance {
+	ti := d.TI
 	index := ti.MapIndex
 	if index != nil && *index < 0 {
 		index = nil
 	}
-	return &task.Context{
-		Context: ctx,
-		TI: sdk.TaskInstance{
-			ID: ti.ID, DagID: ti.DagID, RunID: ti.RunID, TaskID: ti.TaskID, TryNumber: ti.TryNumber, MapIndex: index,
-		},
-		Run: sdk.DagRun{
-			DagID: dagRun.DagID, RunID: dagRun.RunID, RunType: dagRun.RunType, LogicalDate: dagRun.LogicalDate,
-			DataIntervalStart: dagRun.DataIntervalStart, DataIntervalEnd: dagRun.DataIntervalEnd,
-			RunAfter: dagRun.RunAfter, Conf: dagRun.Conf,
-		},
+	return TaskInstance{
+		ID: ti.ID, DagID: ti.DagID, RunID: ti.RunID, TaskID: ti.TaskID, TryNumber: ti.TryNumber, MapIndex: index,
+	}
+}
+
+func (d *startupDetails) dagRun() DagRun {
+	run := d.Context.DagRun
+	return DagRun{
+		DagID: run.DagID, RunID: run.RunID, RunType: run.RunType, LogicalDate: run.LogicalDate,
+		DataIntervalStart: run.DataIntervalStart, DataIntervalEnd: run.DataIntervalEnd,
+		RunAfter: run.RunAfter, Conf: run.Conf,
 	}
 }
 
 // execute runs the task and returns the terminal message.
-func execute(
-	ctx context.Context, bundle bundlev1.Bundle, details *startupDetails, client sdk.Client, logger *slog.Logger,
+func (b *BundleRef) execute(
+	ctx context.Context, details *startupDetails, channel *comm.Channel, logger *slog.Logger,
 ) map[string]any {
-	ti := details.TI
-	found, ok := bundle.Lookup(ti.DagID, ti.TaskID)
-	if !ok {
-		logger.Error("the bundle does not hold this task", "dag_id", ti.DagID, "task_id", ti.TaskID, "dags", bundle.Tasks())
-		return terminal("TaskState", "state", "removed")
+	ti := details.taskInstance()
+	found := b.find(ti.DagID, ti.TaskID)
+	if found == nil {
+		logger.Error("the bundle does not hold this task", "dag_id", ti.DagID, "task_id", ti.TaskID, "dags", b.tasks())
+		return terminal("TaskState", "removed")
 	}
-	runContext := details.context(ctx)
-	result, err := call(found, runContext, client, slog.Default(), details.Context.Bindings)
+	client := &comm.Client{Channel: channel, TI: ti, Resumed: details.Context.NextMethod != ""}
+	actx := NewContext(ctx, slog.Default(), client, ti, details.dagRun())
+	result, err := call(found.function, actx, logger, details.Context.Arguments)
 	if err == nil && result != nil {
-		err = client.PushXCom(ctx, runContext.TI, sdk.XComReturnValueKey, result)
+		err = client.PushXCom(ctx, ti, sdk.XComReturnValueKey, result)
 	}
+	return end(err, client, details.Context.ShouldRetry, logger)
+}
+
+// end returns the terminal message for what a task has returned.
+func end(err error, client *comm.Client, shouldRetry bool, logger *slog.Logger) map[string]any {
 	if err == nil {
-		message := terminal("SucceedTask", "state", "success")
-		message["task_outlets"], message["outlet_events"] = []any{}, []any{}
+		message := terminal("SucceedTask", "success")
+		message["task_outlets"], message["outlet_events"] = client.Outlets()
 		return message
+	}
+	for wait := err; wait != nil; wait = errors.Unwrap(wait) {
+		if message, ok := comm.Suspension(wait); ok {
+			logger.Info("the task waits", "for", wait.Error())
+			if message["type"] == "RescheduleTask" {
+				message["end_date"] = now()
+			}
+			return message
+		}
 	}
 	var skip *sdk.SkipError
 	if errors.As(err, &skip) {
 		logger.Info("the task asked to be skipped", "reason", skip.Reason)
-		return terminal("TaskState", "state", "skipped")
+		return terminal("TaskState", "skipped")
 	}
 	logger.Error("the task failed", "error", err)
 	var fail *sdk.FailError
-	if !details.Context.ShouldRetry || errors.As(err, &fail) {
-		return terminal("TaskState", "state", "failed")
+	if !shouldRetry || errors.As(err, &fail) {
+		return terminal("TaskState", "failed")
 	}
-	message := terminal("RetryTask", "state", "up_for_retry")
+	message := terminal("RetryTask", "up_for_retry")
 	message["retry_reason"] = cut(err.Error(), 500)
 	var retry *sdk.RetryError
 	if errors.As(err, &retry) {
@@ -238,21 +257,29 @@ func execute(
 	return message
 }
 
-func call(
-	found *task.Task, ctx *task.Context, client sdk.Client, logger *slog.Logger, bindings []task.Binding,
-) (result any, err error) {
+func call(function *binding.Function, actx Context, logger *slog.Logger, given []binding.Argument) (result any, err error) {
 	defer func() {
 		if problem := recover(); problem != nil {
-			logger.Error("the task panicked", "panic", fmt.Sprint(problem), "stack", string(debug.Stack()))
+			actx.Logger().Error("the task panicked", "panic", fmt.Sprint(problem), "stack", string(debug.Stack()))
 			result, err = nil, fmt.Errorf("panic: %v", problem)
 		}
 	}()
-	return found.Run(ctx, client, logger, bindings)
+	ti := actx.TaskInstance()
+	pull := func(taskID string) (any, error) {
+		found, err := actx.Client().GetXCom(actx, ti.DagID, ti.RunID, taskID, nil, sdk.XComReturnValueKey, nil)
+		if errors.Is(err, sdk.XComNotFound) {
+			return nil, nil
+		}
+		return found, err
+	}
+	return function.Call(actx, binding.Caller{Pull: pull, Warn: logger.Warn}, given)
 }
 
-func terminal(kind, key, value string) map[string]any {
-	return map[string]any{"type": kind, key: value, "end_date": time.Now().UTC().Format(time.RFC3339Nano)}
+func terminal(kind, state string) map[string]any {
+	return map[string]any{"type": kind, "state": state, "end_date": now()}
 }
+
+func now() string { return time.Now().UTC().Format(time.RFC3339Nano) }
 
 func cut(text string, limit int) string {
 	runes := []rune(text)
