@@ -160,6 +160,12 @@ class LocalRun:
             outcome = self._attempt(config, backend.folder)
             status.state = outcome.state
             status.attempts.append(_attempt_status(instance.try_number, outcome))
+            if outcome.reschedule_time is not None and not self.interrupted:
+                self._sleep_until(outcome.reschedule_time)
+                if not self.interrupted:
+                    with Session(backend.engine) as session, session.begin():
+                        registry.start_again(session, ti_id)
+                    continue
             again = outcome.state == "up_for_retry" and not self.interrupted
             if not again or instance.try_number > task_run.spec.retries.limit:
                 break
@@ -170,7 +176,8 @@ class LocalRun:
             self._stopped.wait(wait)
             if self.interrupted:
                 break
-        if status.state == "up_for_retry":
+        if status.state in ("up_for_retry", "up_for_reschedule"):
+            # interrupted before it could be started again
             status.state = "failed"
         status.phase = "Succeeded" if status.state in PASSED else "Failed"
         spec = task_run.spec
@@ -178,6 +185,10 @@ class LocalRun:
             values = registry.xcom_values(session, spec.dag_id, spec.run_id, spec.task_id, spec.map_index)
         status.x_coms = list(values)
         self.xcoms[task_run.metadata.name] = values
+
+    def _sleep_until(self, when: datetime) -> None:
+        """Wait for a time, a second at the least, or for Ctrl-C."""
+        self._stopped.wait(max(1.0, (when - datetime.now(UTC)).total_seconds()))
 
     def _config(self, item: Planned, instance: db.TaskInstance, backend: _Backend, secrets_dir: Path) -> BridgeConfig:
         timeouts = item.item.task_run.spec.timeouts

@@ -220,6 +220,7 @@ def _supervise(
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)
     outcome = _outcome(verdict.state, verdict.reason, message, finish.exit, started, reported=finish.reported)
     outcome.retry_delay_seconds = verdict.retry_delay
+    outcome.reschedule_time = verdict.reschedule_date
     outcome.connect_time = shell.connect_time
     return outcome
 

@@ -22,6 +22,7 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
         reported: True if the Execution API knows the state.
         user_error: True if what the user gave was wrong, so that another try would not help.
         retry_delay_seconds: the time before the next try that the task itself asked for.
+        reschedule_time: when the same try is to be started again, if the task asked for that.
         peak_memory_bytes: largest resident set of the runtime.
         cpu_seconds: user and system time of the runtime.
         connect_time: when the runtime connected to the bridge.
@@ -38,6 +39,7 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
     reported: bool = False
     user_error: bool = False
     retry_delay_seconds: float | None = None
+    reschedule_time: datetime | None = None
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
     connect_time: datetime | None = None

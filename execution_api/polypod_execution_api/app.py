@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
-from sqlalchemy import Engine
+from fastapi.responses import JSONResponse
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from polypod_execution_api.cluster import ClusterAccess
 from polypod_execution_api.routes import airflow_only, dags, secrets, store, task_instances, xcoms
@@ -20,8 +22,8 @@ def create_app(engine: Engine, signer: TokenSigner, cluster: ClusterAccess | Non
     """
     app = FastAPI(
         title="Polypod Execution API",
-        description="Airflow's Task Execution API (2026-06-30) for runs without Airflow.",
-        version="2026-06-30",
+        description="Airflow's Task Execution API (2026-10-30) for runs without Airflow.",
+        version="2026-10-30",
     )
     app.state.engine = engine
     app.state.signer = signer
@@ -43,5 +45,16 @@ def create_app(engine: Engine, signer: TokenSigner, cluster: ClusterAccess | Non
     @app.get("/health", tags=["Health"])
     def health() -> dict[str, str]:
         return {"status": "healthy"}
+
+    # as Airflow has it; it says nothing of anybody's, so it needs no token
+    @app.get(f"{PREFIX}/health/ping", tags=["Health"], include_in_schema=False)
+    def ping() -> JSONResponse:
+        """Say whether the database answers."""
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except SQLAlchemyError as error:
+            return JSONResponse({"ok": [], "failing": {"database": type(error).__name__}}, status_code=500)
+        return JSONResponse({"ok": ["database"], "failing": {}})
 
     return app

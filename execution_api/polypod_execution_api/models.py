@@ -87,6 +87,9 @@ class TaskInstance(Base):
     last_heartbeat_at: Mapped[datetime | None]
     retry_delay_seconds: Mapped[float | None]
     retry_reason: Mapped[str | None] = mapped_column(String(500))
+    # how often this try was put off so far, and when it was started first
+    reschedule_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    first_reschedule_start: Mapped[datetime | None]
     rendered_map_index: Mapped[str | None] = mapped_column(String(250))
     rendered_fields: Mapped[dict[str, Any] | None]
     arg_bindings: Mapped[list[Any] | None]

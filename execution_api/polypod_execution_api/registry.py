@@ -137,6 +137,7 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
         TaskInstance.map_index == task.map_index,
     )
     ended: str | None = None
+    put_off, first_start = 0, None
     others = session.scalars(same).all()
     if any(other.taskrun_uid == attempt.taskrun_uid and (other.attempt or 0) > attempt.number for other in others):
         # a pod that was cut off with its node, and comes back when it has been replaced
@@ -146,6 +147,8 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
             ended = other.state
         if other.id not in earlier and not other.archived and other.state in ("queued", "running"):
             raise StillRunning(f"task {task.task_id!r} of run {run.run_id!r} runs as part of another TaskRun")
+        if other.id in earlier and other.try_number == try_number:
+            put_off, first_start = _put_off(other)
         if other.try_number >= try_number:
             session.delete(other)
         else:
@@ -153,6 +156,7 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
     session.flush()
     instance = _add_instance(session, run, task, ti_id, try_number)
     instance.taskrun_uid, instance.attempt, instance.pod_uid = attempt.taskrun_uid, attempt.number, attempt.pod_uid
+    instance.reschedule_count, instance.first_reschedule_start = put_off, first_start
     if ended is not None:
         instance.state = ended
     session.flush()
@@ -165,6 +169,20 @@ class Replaced(Exception):
 
 class StillRunning(Exception):
     """The same task of the same run runs elsewhere."""
+
+
+def _put_off(ti: TaskInstance) -> tuple[int, datetime | None]:
+    """Return how often a try was put off, that of this attempt included, and when it was started first."""
+    if ti.state != "up_for_reschedule":
+        return ti.reschedule_count, ti.first_reschedule_start
+    return ti.reschedule_count + 1, ti.first_reschedule_start or ti.start_date
+
+
+def start_again(session: Session, ti_id: uuid.UUID) -> None:
+    """Queue the same try again, which has asked for it."""
+    ti = session.get_one(TaskInstance, ti_id)
+    ti.reschedule_count, ti.first_reschedule_start = _put_off(ti)
+    ti.state, ti.hostname, ti.unixname, ti.pid = "queued", None, None, None
 
 
 def next_try(session: Session, ti_id: uuid.UUID) -> TaskInstance:

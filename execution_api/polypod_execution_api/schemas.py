@@ -1,4 +1,4 @@
-"""The bodies of requests and answers, as Airflow's Task Execution API has them (version 2026-06-30)."""
+"""The bodies of requests and answers, as Airflow's Task Execution API has them (version 2026-10-30)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,17 @@ class Heartbeat(Payload):
     pid: int
 
 
+class LoopDecision(Payload):
+    stop: bool
+    reason: str | None = None
+
+
 class Ended(Payload):
     state: Literal["failed", "skipped", "removed", "upstream_failed"]
     end_date: AwareDatetime
     rendered_map_index: str | None = None
+    retry_reason: str | None = None
+    loop_decision: LoopDecision | None = None
 
 
 class Succeeded(Payload):
@@ -39,6 +46,7 @@ class Succeeded(Payload):
     task_outlets: list[Any] = []
     outlet_events: list[Any] = []
     rendered_map_index: str | None = None
+    loop_decision: LoopDecision | None = None
 
 
 class Retry(Payload):
@@ -49,14 +57,34 @@ class Retry(Payload):
     retry_reason: str | None = None
 
 
+class Rescheduled(Payload):
+    state: Literal["up_for_reschedule"]
+    reschedule_date: AwareDatetime
+    end_date: AwareDatetime
+
+
+class Stopped(Payload):
+    """A supervisor has ended a task that the server did not want any more."""
+
+    state: Literal["server_terminated"]
+    end_date: AwareDatetime
+    rendered_map_index: str | None = None
+    retry_reason: str | None = None
+    hostname: str | None = None
+    pid: int | None = None
+    loop_decision: LoopDecision | None = None
+
+
 class NeedsScheduler(BaseModel):
     """A transition that only Airflow's scheduler or triggerer can end."""
 
     model_config = ConfigDict(extra="allow")
-    state: Literal["deferred", "up_for_reschedule", "awaiting_input"]
+    state: Literal["deferred", "awaiting_input"]
 
 
-StateUpdate = Annotated[Ended | Succeeded | Retry | NeedsScheduler, Field(discriminator="state")]
+StateUpdate = Annotated[
+    Ended | Succeeded | Retry | Rescheduled | Stopped | NeedsScheduler, Field(discriminator="state")
+]
 
 
 class SkipDownstream(Payload):
@@ -129,7 +157,13 @@ class RunContext(BaseModel):
     connections: list[Any] = []
     xcom_keys_to_clear: list[str] = []
     should_retry: bool
+    start_date: datetime | None = None
+    next_method: str | None = None
+    next_kwargs: dict[str, Any] | None = None
     arg_bindings: list[Any] | None = None
+    loop: None = None
+    first_task_reschedule_start_date: datetime | None = None
+    multi_team: bool = False
 
 
 class PreviousTi(BaseModel):

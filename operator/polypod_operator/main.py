@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import kopf
-
 from polypod_coordinators.config import airflow_settings
 
 from polypod_operator.api import ApiError, KubernetesApi

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     RUNNING = "Running"
     RETRYING = "Retrying"
     REPLACING = "Replacing"
+    RESCHEDULED = "Rescheduled"
     SUSPENDED = "Suspended"
     CANCELLED = "Cancelled"
     # the pod does not start
@@ -53,6 +54,7 @@ TEXTS: dict[Reason, str] = {
     Reason.RUNNING: "The language container runs.",
     Reason.RETRYING: "An attempt failed; the next one starts after the user's delay.",
     Reason.REPLACING: "An attempt was lost with what it ran on; the same try starts again in another pod.",
+    Reason.RESCHEDULED: "The task asked to be started again later, at status.nextAttemptTime; it is the same try.",
     Reason.SUSPENDED: "spec.suspend is true: nothing is started, and what ran was ended; that attempt does not count.",
     Reason.CANCELLED: "spec.cancel is true.",
     Reason.UNSCHEDULABLE: "No node takes the pod; the message is the scheduler's.",

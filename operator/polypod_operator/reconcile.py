@@ -53,6 +53,8 @@ SILENCE = timedelta(seconds=90)
 PLACE_MIN, PLACE_MAX = timedelta(seconds=5), timedelta(seconds=300)
 """How often the place of one that waits for its turn is looked at."""
 RETRY_REFUSED = timedelta(seconds=5)
+RESCHEDULE_MIN = timedelta(seconds=1)
+"""The least time before a task that asks to be started again is."""
 STOPPED = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
                      Reason.CONTAINER_CONFIG, Reason.MOUNT_FAILED, Reason.PENDING_TIMEOUT})  # fmt: skip
 """Why we delete a pod; written into the attempt first, so that it is known when the pod has ended."""
@@ -65,6 +67,12 @@ def reconcile(run: TaskRunObject, world: World, routing: Routing | None, setting
         alive = any(not pod.over for pod in world.pods.values())
         return Decision(run.status, place="holds" if alive else "none")
     return _Step(run, world, routing, settings, now).decide()
+
+
+def _scheduled_by_airflow(spec: TaskRunSpec) -> bool:
+    """Tell whether Airflow decides when a task is started again, and does so in a TaskRun of its own."""
+    own_token = spec.execution_api is not None and spec.execution_api.token_secret_ref is not None
+    return spec.workload_secret_ref is not None or own_token
 
 
 class _Step:
@@ -322,7 +330,9 @@ class _Step:
         attempt.start_time = end.start_time or attempt.start_time
         attempt.finish_time = end.finish_time or self.now
         attempt.peak_memory_bytes, attempt.cpu_seconds = end.peak_memory_bytes, end.cpu_seconds
-        if end.passed:
+        if end.passed and end.reschedule_time is not None and not _scheduled_by_airflow(spec) and not spec.cancel:
+            self._reschedule(attempt, end.reschedule_time)
+        elif end.passed:
             self._finish("Succeeded", end.state, end.reason, end.message)
         elif end.reason == Reason.CANCELLED or spec.cancel:
             self._finish("Failed", "failed", Reason.CANCELLED, end.message)
@@ -363,6 +373,14 @@ class _Step:
         self.actions.append(Tell(True, Reason.REPLACING, message))
         self._phase("Pending", "up_for_retry", Reason.REPLACING, message)
         self._condition("Started", "False", Reason.REPLACING, message)
+
+    def _reschedule(self, attempt: Attempt, asked: datetime) -> None:
+        """Have the same try run again at the time that the task has asked for."""
+        when = max(asked, (attempt.finish_time or self.now) + RESCHEDULE_MIN)
+        self.status.next_attempt_time = when
+        message = f"attempt {attempt.number} asked to be started again at {when.isoformat(timespec='seconds')}"
+        self._phase("Pending", "up_for_reschedule", Reason.RESCHEDULED, message)
+        self._condition("Started", "False", Reason.RESCHEDULED, message)
 
     def _retry_or_fail(self, attempt: Attempt, end: Ended, spec: TaskRunSpec) -> None:
         self.status.failed_tries += 1

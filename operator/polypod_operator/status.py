@@ -61,6 +61,7 @@ class Ended:
     peak_memory_bytes: int | None = None
     cpu_seconds: float | None = None
     retry_delay_seconds: float | None = None
+    reschedule_time: datetime | None = None
     connect_time: datetime | None = None
     log_url: str = ""
     lost: bool = False
@@ -158,6 +159,7 @@ def _facts(pod: PodObject, outcome: Outcome | None) -> dict[str, Any]:
             "peak_memory_bytes": outcome.peak_memory_bytes,
             "cpu_seconds": outcome.cpu_seconds,
             "retry_delay_seconds": outcome.retry_delay_seconds,
+            "reschedule_time": outcome.reschedule_time,
             "connect_time": outcome.connect_time,
             "log_url": outcome.log_url,
         }

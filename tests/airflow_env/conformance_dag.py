@@ -3,12 +3,13 @@
 import datetime
 
 from airflow import __version__
-from airflow.sdk import dag, task
+from airflow.sdk import Asset, dag, task
 
 TASKS = (
     "success", "fail", "fail_for_good", "retry_after", "skip", "panic", "crash", "exit_zero", "segfault", "connection",
     "missing_connection", "variables", "xcom", "concurrent", "wait", "ignore_signals", "run_context", "spam",
     "big_xcom", "not_in_the_bundle", "slow", "bench_start", "bench_round_trips", "long_line", "leave_child",
+    "task_state", "reschedule", "wait_for_run", "ask", "note", "settings",
 )  # fmt: skip
 
 
@@ -20,6 +21,21 @@ def conformance():
         def stub(): ...
 
         stub()
+
+    asset = Asset("conformance_asset", uri="file:///conformance")
+
+    @task.stub(queue="golang", outlets=[asset])
+    def asset_emit(): ...
+
+    @task.stub(queue="golang", inlets=[asset])
+    def asset_read(): ...
+
+    @task.stub(queue="golang", inlets=[asset], outlets=[asset])
+    def asset_state(): ...
+
+    asset_emit()
+    asset_read()
+    asset_state()
 
     if __version__.startswith("3.3."):
         return

@@ -15,9 +15,10 @@ os.dup2(2, 1)
 from airflow.sdk.api.client import Client, ServerResponseError  # noqa: E402
 from airflow.sdk.execution_time import comms  # noqa: E402
 
-url, ti_id, token, other_id = sys.argv[1:5]
+url, ti_id, token, other_id, put_off_id, put_off_token = sys.argv[1:7]
 client = Client(base_url=url, token=token)
-ti_id, other_id = uuid.UUID(ti_id), uuid.UUID(other_id)
+ti_id, other_id, put_off_id = uuid.UUID(ti_id), uuid.UUID(other_id), uuid.UUID(put_off_id)
+put_off = Client(base_url=url, token=put_off_token).task_instances
 now = datetime.now(UTC)
 dag, run, task = "conformance", "run-1", "driven"
 results = {}
@@ -97,7 +98,13 @@ note("asset store set", lambda: client.asset_state_store.set("k", 1, uri="u"))
 note("asset store clear", lambda: client.asset_state_store.clear(name="a"))
 note("hitl", lambda: client.hitl.get_detail_response(ti_id))
 note("defer", lambda: tis.defer(ti_id, comms.DeferTask(classpath="c", next_method="n")))
-note("reschedule state", lambda: tis.reschedule(ti_id, comms.RescheduleTask(reschedule_date=now, end_date=now)))
+note("put off: start", lambda: put_off.start(put_off_id, 42, now))
+note("put off", lambda: put_off.reschedule(put_off_id, comms.RescheduleTask(reschedule_date=now, end_date=now)))
+note("put off again", lambda: put_off.reschedule(put_off_id, comms.RescheduleTask(reschedule_date=now, end_date=now)))
+if hasattr(tis, "update_dagrun_note"):
+    note("dag run note", lambda: tis.update_dagrun_note(ti_id, "a note"))
+    note("previous iteration", lambda: xcoms.get(dag, run, task, "mapped", 2, previous_iteration=True))
+    note("stopped", lambda: put_off.finish(put_off_id, "server_terminated", now, None, pid=42))
 note("succeed", lambda: tis.succeed(ti_id, now, [], [], None))
 note("succeed again", lambda: tis.succeed(ti_id, now, [], [], None))
 note("fail after success", lambda: tis.finish(ti_id, "failed", now, None))

@@ -76,6 +76,28 @@ def state(dag_id, run_id, task_id):
         return {"state": ti.state, "try_number": ti.try_number, "xcoms": xcoms}
 
 
+def run(dag_id, run_id):
+    """Return a run's state, conf and note."""
+    with create_session() as session:
+        found = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        return {"state": found.state, "conf": found.conf, "note": found.note}
+
+
+def respond(dag_id, run_id, task_id, chosen):
+    """Answer a task that awaits a person's input, as Airflow's UI and scheduler do."""
+    from airflow.models.hitl import HITLDetail
+
+    with create_session() as session:
+        where = (TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
+        ti = session.scalar(select(TaskInstance).where(*where))
+        detail = session.scalar(select(HITLDetail).where(HITLDetail.ti_id == ti.id))
+        detail.chosen_options = chosen
+        detail.params_input = {}
+        detail.responded_at = datetime.now(UTC)
+        detail.responded_by = {"id": "1", "name": "somebody"}
+    return {}
+
+
 def log(dag_id, run_id, task_id):
     """Return a task's log as Airflow's UI reads it."""
     with create_session() as session:
@@ -104,7 +126,15 @@ def secrets(connections, variables):
     return {}
 
 
-OPERATIONS = {"queue": queue, "state": state, "set_state": set_state, "secrets": secrets, "log": log}
+OPERATIONS = {
+    "queue": queue,
+    "state": state,
+    "set_state": set_state,
+    "secrets": secrets,
+    "log": log,
+    "run": run,
+    "respond": respond,
+}
 
 print(json.dumps({"ready": True}), file=OUT, flush=True)
 for line in sys.stdin:

@@ -415,11 +415,11 @@ def rows(ti_id: str) -> dict[type[m.Message], Row]:
         m.ClearAssetStateStoreByName: Row(_asset_store("name", "clear", "DELETE"), _ok),
         m.ClearAssetStateStoreByUri: Row(_asset_store("uri", "clear", "DELETE"), _ok),
         m.CreateHITLDetailPayload: Row(
-            lambda x: ApiCall("POST", f"hitlDetails/{seg(x.ti_id)}", body=_body(x)),
+            lambda x: ApiCall("POST", f"hitlDetails/{seg(x.ti_id)}", body=_without_nulls(x)),
             _as(a.HITLDetailRequestResult),
         ),
         m.UpdateHITLDetail: Row(
-            lambda x: ApiCall("PATCH", f"hitlDetails/{seg(x.ti_id)}", body=_body(x)),
+            lambda x: ApiCall("PATCH", f"hitlDetails/{seg(x.ti_id)}", body=_without_nulls(x)),
             _as(a.HITLDetailResponse),
         ),
         m.GetHITLDetailResponse: Row(
@@ -437,6 +437,11 @@ def _body(message: m.Message) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(message)
     del fields["type"]
     return fields
+
+
+def _without_nulls(message: m.Message) -> dict[str, Any]:
+    # the API has defaults of its own, and takes no null in their place
+    return {key: value for key, value in _body(message).items() if value is not None}
 
 
 NEWER_STATE_FIELDS: dict[type[m.Message], tuple[str, ...]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -71,6 +72,7 @@ class Verdict:
         replay: a terminal message to send again, because its first delivery failed.
         send: True if `state` itself has to be sent.
         retry_delay: seconds before the next try, if the task said so itself.
+        reschedule_date: when the same try is to be started again, if the task asked for that.
     """
 
     state: str
@@ -79,6 +81,7 @@ class Verdict:
     replay: Terminal | None = None
     send: bool = False
     retry_delay: float | None = None
+    reschedule_date: datetime | None = None
 
 
 _WHY_IT_SAID = frozenset({EndedBy.EXECUTION_TIMEOUT, EndedBy.TOLD, EndedBy.HEARTBEAT, EndedBy.PROTOCOL})
@@ -124,7 +127,8 @@ def _as_said(ending: Ending, said: Terminal) -> Verdict:
     elif not ending.exit.ok and isinstance(said, SucceedTask | RescheduleTask):
         message = f"{_exit_text(ending.exit)} after the task had reported {said.state}, which stands"
     delay = said.retry_delay_seconds if isinstance(said, RetryTask) else None
-    return Verdict(said.state, _SAID_REASON[said.state], message, retry_delay=delay)
+    when = said.reschedule_date if isinstance(said, RescheduleTask) else None
+    return Verdict(said.state, _SAID_REASON[said.state], message, retry_delay=delay, reschedule_date=when)
 
 
 def _no_terminal() -> str:

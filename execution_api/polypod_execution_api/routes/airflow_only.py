@@ -8,6 +8,11 @@ from polypod_execution_api.access import Who, fail
 
 router = APIRouter(tags=["Needs Airflow"])
 
+ASKING = (
+    "asking a person needs Airflow's UI; without Airflow, let the person start the next step: a TaskRun with "
+    "spec.suspend true, which they set to false"
+)
+
 ENDPOINTS: dict[tuple[str, str], str] = {
     ("POST", "/dag-runs/{dag_id}/{run_id}"): "triggering a Dag run needs Airflow's scheduler",
     ("POST", "/dag-runs/{dag_id}/{run_id}/clear"): "clearing a Dag run needs Airflow's scheduler",
@@ -16,9 +21,11 @@ ENDPOINTS: dict[tuple[str, str], str] = {
     ("GET", "/store/asset/{rest:path}"): "assets and their state are kept by Airflow",
     ("PUT", "/store/asset/{rest:path}"): "assets and their state are kept by Airflow",
     ("DELETE", "/store/asset/{rest:path}"): "assets and their state are kept by Airflow",
-    ("GET", "/hitlDetails/{rest:path}"): "asking a person needs Airflow's UI",
-    ("POST", "/hitlDetails/{rest:path}"): "asking a person needs Airflow's UI",
-    ("PATCH", "/hitlDetails/{rest:path}"): "asking a person needs Airflow's UI",
+    ("GET", "/hitlDetails/{rest:path}"): ASKING,
+    ("POST", "/hitlDetails/{rest:path}"): ASKING,
+    ("PATCH", "/hitlDetails/{rest:path}"): ASKING,
+    ("PATCH", "/task-instances/{task_instance_id}/dag-run-note"): "notes of a Dag run are kept by Airflow",
+    ("PATCH", "/callbacks/{callback_id}/run"): "callbacks are run by Airflow",
     ("GET", "/connection-tests/{rest:path}"): "connection tests are started by Airflow's UI",
     ("PATCH", "/connection-tests/{rest:path}"): "connection tests are started by Airflow's UI",
 }

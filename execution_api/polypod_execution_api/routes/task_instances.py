@@ -15,18 +15,18 @@ from polypod_execution_api.models import DagRun, TaskInstance
 from polypod_execution_api.schemas import (
     Breadcrumbs,
     DagRunOut,
-    Ended,
     Heartbeat,
     InactiveAssets,
     NeedsScheduler,
     PreviousSuccess,
     PreviousTi,
+    Rescheduled,
     Retry,
     RunContext,
     Running,
     SkipDownstream,
     StateUpdate,
-    Succeeded,
+    Stopped,
     TaskStates,
 )
 
@@ -53,6 +53,8 @@ def run(ti: LockedTi, payload: Running, db: Db) -> RunContext:
         xcom_keys_to_clear=registry.xcom_keys(db, ti),
         should_retry=ti.try_number <= ti.max_tries,
         arg_bindings=ti.arg_bindings,
+        task_reschedule_count=ti.reschedule_count,
+        first_task_reschedule_start_date=ti.first_reschedule_start,
     )
 
 
@@ -63,17 +65,22 @@ def update_state(ti: LockedTi, payload: Annotated[StateUpdate, Body()], response
         fail(
             400,
             "needs_airflow",
-            f"state {payload.state!r} needs Airflow's scheduler and triggerer; this is Polypod's own Execution API",
+            f"state {payload.state!r} needs Airflow's scheduler and triggerer; this is Polypod's own Execution API. "
+            "Without Airflow, a task can ask to be started again at a time (up_for_reschedule)",
         )
+    if isinstance(payload, Stopped):
+        # whoever made us refuse the task has written down its state
+        return
     if ti.state == payload.state:
         response.status_code = 200
         return
     if ti.state != "running":
         message = "the task instance is not running, so its state cannot be changed"
         fail(409, "invalid_state", message, previous_state=ti.state)
-    assert isinstance(payload, Ended | Succeeded | Retry)
     ti.state = payload.state
     ti.end_date = payload.end_date
+    if isinstance(payload, Rescheduled):
+        return
     if payload.rendered_map_index is not None:
         ti.rendered_map_index = payload.rendered_map_index
     if isinstance(payload, Retry):
@@ -291,5 +298,5 @@ reschedules = APIRouter(prefix="/task-reschedules", tags=["Task Reschedules"])
 
 @reschedules.get("/{task_instance_id}/start_date")
 def reschedule_start_date(ti: OwnTi, try_number: int = 1) -> datetime | None:
-    """Nothing is rescheduled here, so there is no first start of a reschedule."""
-    return None
+    """Return when the try was started first, if it was put off since; null else."""
+    return ti.first_reschedule_start

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Depends, Query, Response
 from pydantic import BaseModel
 from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.orm import Session
@@ -15,6 +15,15 @@ from polypod_execution_api.access import Caller, Db, Who, fail
 from polypod_execution_api.models import DagRun, XCom
 
 router = APIRouter(prefix="/xcoms/{dag_id}/{run_id}/{task_id}", tags=["XComs"])
+
+
+def no_previous_iteration(previous_iteration: bool = False) -> None:
+    """Refuse what only makes sense within a loop, as Airflow does outside of one."""
+    if previous_iteration:
+        fail(400, "invalid_request", "the task instance is in no loop, so there is no previous iteration")
+
+
+IN_NO_LOOP = [Depends(no_previous_iteration)]
 
 
 class SliceQuery(BaseModel):
@@ -49,7 +58,7 @@ def _json(raw: str) -> Response:
     return Response(raw, media_type="application/json")
 
 
-@router.get("/{key:path}/item/{offset}")
+@router.get("/{key:path}/item/{offset}", dependencies=IN_NO_LOOP)
 def get_item(dag_id: str, run_id: str, task_id: str, key: str, offset: int, db: Db, who: Who) -> Response:
     """Return the value at a place among a mapped task's XComs; a negative place counts from the end."""
     who.require_own_run(dag_id, run_id)
@@ -60,7 +69,7 @@ def get_item(dag_id: str, run_id: str, task_id: str, key: str, offset: int, db: 
         fail(404, "not_found", f"XCom {key!r} of task {task_id!r} has no item {offset}; it has {len(found)}")
 
 
-@router.get("/{key:path}/slice")
+@router.get("/{key:path}/slice", dependencies=IN_NO_LOOP)
 def get_slice(
     dag_id: str, run_id: str, task_id: str, key: str, query: Annotated[SliceQuery, Query()], db: Db, who: Who
 ) -> Response:
@@ -73,7 +82,7 @@ def get_slice(
     return _json("[" + ",".join(values) + "]")
 
 
-@router.head("/{key:path}")
+@router.head("/{key:path}", dependencies=IN_NO_LOOP)
 def head(
     dag_id: str, run_id: str, task_id: str, key: str, response: Response, db: Db, who: Who, map_index: int | None = None
 ) -> None:
@@ -86,7 +95,7 @@ def head(
     response.headers["Content-Range"] = f"map_indexes {number}"
 
 
-@router.get("/{key:path}")
+@router.get("/{key:path}", dependencies=IN_NO_LOOP)
 def get(
     dag_id: str, run_id: str, task_id: str, key: str, query: Annotated[GetQuery, Query()], db: Db, who: Who
 ) -> Response:

@@ -2,17 +2,22 @@ package conformance;
 
 import dev.polypod.sdk.ArgName;
 import dev.polypod.sdk.ArgPosition;
+import dev.polypod.sdk.Asset;
+import dev.polypod.sdk.AssetEventQuery;
 import dev.polypod.sdk.Bundle;
 import dev.polypod.sdk.Client;
 import dev.polypod.sdk.Context;
 import dev.polypod.sdk.FailException;
 import dev.polypod.sdk.InputTask;
+import dev.polypod.sdk.Question;
+import dev.polypod.sdk.RescheduleException;
 import dev.polypod.sdk.RetryException;
 import dev.polypod.sdk.Server;
 import dev.polypod.sdk.SkipException;
 import dev.polypod.sdk.Task;
 import dev.polypod.sdk.TaskInput;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -47,6 +52,18 @@ public final class Main {
                 .register(dag, "xcom", XCom.class)
                 .register(dag, "bind_by_name", BindByName.class)
                 .register(dag, "bind_by_position", BindByPosition.class)
+                .register(dag, "bind_leniently", BindByName.class)
+                .register(dag, "bind_with_default", BindWithDefault.class)
+                .register(dag, "produce", Produce.class)
+                .register(dag, "task_state", TaskState.class)
+                .register(dag, "asset_state", AssetState.class)
+                .register(dag, "asset_emit", AssetEmit.class)
+                .register(dag, "asset_read", AssetRead.class)
+                .register(dag, "reschedule", Reschedule.class)
+                .register(dag, "wait_for_run", WaitForRun.class)
+                .register(dag, "ask", Ask.class)
+                .register(dag, "note", Note.class)
+                .register(dag, "settings", Settings.class)
                 .register(dag, "concurrent", Concurrent.class)
                 .register(dag, "wait", Wait.class)
                 .register(dag, "run_context", RunContext.class)
@@ -187,6 +204,129 @@ public final class Main {
       client.setXCom(
           Map.of(
               "text", input.text, "number", input.number, "list", input.list, "upstream", input.upstream.text));
+    }
+  }
+
+  public static class One implements TaskInput {
+    @ArgPosition(0)
+    public String text;
+  }
+
+  public static class BindWithDefault implements InputTask<One> {
+    public void execute(Context context, Client client, One input) {
+      client.setXCom(input.text);
+    }
+  }
+
+  public static class Produce implements Task {
+    public void execute(Context context, Client client) {
+      client.setXCom(Map.of("text", "grüße ✓"));
+    }
+  }
+
+  /** Counts the tries of the task, in its own store. */
+  public static class TaskState implements Task {
+    public void execute(Context context, Client client) {
+      var store = client.getTaskStateStore();
+      Map<?, ?> before = (Map<?, ?>) store.get("a/tries");
+      long tries = before == null ? 1 : (Long) before.get("Tries") + 1;
+      store.set("a/tries", Map.of("Tries", tries));
+      store.set("old", 1, Duration.ofNanos(1));
+      if (before == null) {
+        throw new IllegalStateException("the first try fails");
+      }
+      boolean old = store.get("old") != null;
+      store.delete("a/tries");
+      store.clear();
+      client.setXCom(List.of(tries, old));
+    }
+  }
+
+  private static final Asset ASSET = new Asset("conformance_asset", "file:///conformance");
+
+  public static class AssetState implements Task {
+    public void execute(Context context, Client client) {
+      var byName = client.getAssetStateStore(Asset.byName(ASSET.name));
+      byName.set("rows", 3);
+      Object rows = client.getAssetStateStore(Asset.byUri(ASSET.uri)).get("rows");
+      byName.delete("rows");
+      byName.clear();
+      client.setXCom(List.of(rows != null, rows, byName.get("rows") != null));
+    }
+  }
+
+  public static class AssetEmit implements Task {
+    public void execute(Context context, Client client) {
+      client.emitAssetEvent(ASSET, Map.of("rows", "5"));
+    }
+  }
+
+  /** Counts the events of the asset, as they are asked for in each way. */
+  public static class AssetRead implements Task {
+    public void execute(Context context, Client client) {
+      List<Integer> counts =
+          List.of(
+                  AssetEventQuery.of(Asset.byName(ASSET.name)),
+                  AssetEventQuery.of(Asset.byUri(ASSET.uri)),
+                  AssetEventQuery.of(ASSET).limit(1).descending(),
+                  AssetEventQuery.of(Asset.byName(ASSET.name)).after(Instant.now()))
+              .stream()
+              .map(query -> client.getAssetEvents(query).size())
+              .collect(Collectors.toList());
+      client.setXCom(counts);
+    }
+  }
+
+  /** Asks to be started again until a moment that its first attempt has noted. */
+  public static class Reschedule implements Task {
+    public void execute(Context context, Client client) {
+      var store = client.getTaskStateStore();
+      if (store.get("due") == null) {
+        store.set("due", Instant.now().plusSeconds(1).toString());
+      }
+      Instant due = Instant.parse((String) store.get("due"));
+      if (Instant.now().isBefore(due)) {
+        throw new RescheduleException(due);
+      }
+      client.setXCom(context.getTaskInstance().tryNumber);
+    }
+  }
+
+  /** Starts a run and waits for it. */
+  public static class WaitForRun implements Task {
+    public void execute(Context context, Client client) {
+      String runId = "triggered-" + context.getTaskInstance().runId;
+      client.triggerDagRun("conformance", runId, Map.of("a", 1));
+      client.setXCom(client.waitForDagRun("conformance", runId));
+    }
+  }
+
+  public static class Ask implements Task {
+    public void execute(Context context, Client client) {
+      Question question = new Question("Go on?", List.of("yes", "no"));
+      question.defaults = List.of("no");
+      question.timeout = Duration.ofHours(1);
+      client.setXCom(client.ask(question).chosen);
+    }
+  }
+
+  public static class Note implements Task {
+    public void execute(Context context, Client client) {
+      client.updateDagRunNote("a note of the task's");
+    }
+  }
+
+  /** Returns what a runtime finds of Airflow's configuration. */
+  public static class Settings implements Task {
+    public void execute(Context context, Client client) {
+      Map<String, String> found = new LinkedHashMap<>();
+      for (String name :
+          List.of(
+              "AIRFLOW__API__BASE_URL", "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "AIRFLOW__TRIGGERER__QUEUES_ENABLED",
+              "AIRFLOW__STATE_STORE__DEFAULT_RETENTION_DAYS")) {
+        found.put(name, System.getenv(name));
+      }
+      client.setXCom(found);
     }
   }
 

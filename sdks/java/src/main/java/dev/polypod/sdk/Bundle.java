@@ -1,5 +1,6 @@
 package dev.polypod.sdk;
 
+import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
@@ -7,7 +8,7 @@ import java.util.TreeSet;
 
 /** The tasks that a jar holds. */
 public final class Bundle {
-  private final Map<String, Map<String, Class<?>>> dags = new TreeMap<>();
+  private final Map<String, Map<String, Class<?>>> dags = new LinkedHashMap<>();
 
   /**
    * Adds a task.
@@ -19,7 +20,7 @@ public final class Bundle {
     if (!Task.class.isAssignableFrom(task) && !InputTask.class.isAssignableFrom(task)) {
       throw new IllegalArgumentException(task.getName() + " implements neither Task nor InputTask");
     }
-    if (dags.computeIfAbsent(dagId, id -> new TreeMap<>()).putIfAbsent(taskId, task) != null) {
+    if (dags.computeIfAbsent(dagId, id -> new LinkedHashMap<>()).putIfAbsent(taskId, task) != null) {
       throw new IllegalArgumentException("task " + taskId + " of Dag " + dagId + " is registered twice");
     }
     return this;
@@ -28,6 +29,11 @@ public final class Bundle {
   /** Returns a task's class, null if there is no such task. */
   public Class<?> find(String dagId, String taskId) {
     return dags.getOrDefault(dagId, Map.of()).get(taskId);
+  }
+
+  /** Returns the class of every task, by Dag and task id, in the order of their registration. */
+  public Map<String, Map<String, Class<?>>> handlers() {
+    return dags;
   }
 
   /** Returns the ids of every Dag's tasks. */

@@ -1,5 +1,8 @@
 package dev.polypod.sdk;
 
+import java.util.List;
+import java.util.Map;
+
 /** Airflow's data, through the supervisor. May be used from several threads at once. */
 public interface Client {
   /** The key of a task's own result. */
@@ -35,4 +38,46 @@ public interface Client {
 
   /** Leaves a value: null, a boolean, number, string, list, map, or an object with public fields or getters. */
   void setXCom(String key, Object value);
+
+  /** Returns the running task's own store. */
+  TaskStateStore getTaskStateStore();
+
+  /** Returns an asset's store; its URI is used if it has no name. It needs Airflow. */
+  AssetStateStore getAssetStateStore(Asset asset);
+
+  /** Returns asset events. It needs Airflow. */
+  List<AssetEvent> getAssetEvents(AssetEventQuery query);
+
+  /** Leaves an event of one of the task's outlets, which Airflow takes when the task has succeeded. */
+  void emitAssetEvent(Asset asset, Map<String, Object> extra);
+
+  /** Leaves an event of an asset through an alias that is one of the task's outlets. */
+  void emitAssetEvent(String alias, Asset asset, Map<String, Object> extra);
+
+  /**
+   * Starts a run of a Dag. It needs Airflow.
+   *
+   * @return false if there is a run of that id already
+   */
+  boolean triggerDagRun(String dagId, String runId, Map<String, Object> conf);
+
+  /** Returns the state of a run. */
+  String getDagRunState(String dagId, String runId);
+
+  /**
+   * Returns the state that a run has ended in. It needs Airflow.
+   *
+   * @throws SuspendException it still runs: the task ends as deferred
+   */
+  String waitForDagRun(String dagId, String runId);
+
+  /** Sets the note of the task's own run; an empty one removes it. It needs Airflow 3.4. */
+  void updateDagRunNote(String note);
+
+  /**
+   * Returns what a person has answered. It needs Airflow.
+   *
+   * @throws SuspendException there is no answer yet: the task ends as awaiting_input
+   */
+  Reply ask(Question question);
 }

@@ -91,6 +91,25 @@ final class Comm implements AutoCloseable {
     }
   }
 
+  /** Sends what answers a question of the Dag processor's, and waits until it was taken. */
+  void tell(Map<String, Object> body) throws IOException, InterruptedException {
+    long id = nextId.getAndIncrement();
+    CompletableFuture<Wire.Frame> answer = new CompletableFuture<>();
+    pending.put(id, answer);
+    send(Wire.encode(id, body));
+    if (closed) {
+      answer.completeExceptionally(new IOException("the supervisor closed the comm socket"));
+    }
+    try {
+      answer.get(TERMINAL_TIMEOUT_SECONDS, TimeUnit.SECONDS);
+    } catch (ExecutionException error) {
+      // it has what it asked for
+      return;
+    } catch (TimeoutException error) {
+      throw new IOException("the answer was not taken", error);
+    }
+  }
+
   private static ApiException failure(Map<String, Object> request, Map<String, Object> failure) {
     String type = String.valueOf(failure.get("error"));
     Map<String, Object> detail = Wire.map(failure.get("detail"));

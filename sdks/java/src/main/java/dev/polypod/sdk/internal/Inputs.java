@@ -9,7 +9,7 @@ import java.lang.reflect.Modifier;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.Type;
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -39,73 +39,141 @@ final class Inputs {
     throw new BindingException(task.getName() + " must name its input class: implements InputTask<YourInput>");
   }
 
-  static Object bind(Class<?> input, List<?> bindings, Client client) throws Exception {
-    if (bindings == null) {
-      throw new BindingException(
-          "the task takes arguments and was given none: the Dag calls it without, or the SDK's jar is that for "
-              + "supervisor schema 2026-06-16, which has no arguments");
-    }
+  /** Returns the fields that can be bound. */
+  static List<Field> fields(Class<?> input) {
     List<Field> fields = new ArrayList<>();
     for (Field field : input.getFields()) {
       if (!Modifier.isStatic(field.getModifiers()) && !Modifier.isFinal(field.getModifiers())) {
         fields.add(field);
       }
     }
+    return fields;
+  }
+
+  static boolean byPosition(List<Field> fields) {
+    return fields.stream().anyMatch(field -> field.isAnnotationPresent(ArgPosition.class));
+  }
+
+  static String name(Field field) {
+    ArgName pinned = field.getAnnotation(ArgName.class);
+    return pinned == null ? field.getName() : pinned.value();
+  }
+
+  /** Returns fields that are bound by position, in that order. */
+  static List<Field> inOrder(List<Field> fields) throws BindingException {
+    Field[] ordered = new Field[fields.size()];
+    for (Field field : fields) {
+      ArgPosition position = field.getAnnotation(ArgPosition.class);
+      int place = position == null ? -1 : position.value();
+      if (place < 0 || place >= ordered.length || ordered[place] != null) {
+        throw new BindingException(
+            "field " + field.getName() + " needs an @ArgPosition of its own, from 0 to " + (ordered.length - 1));
+      }
+      ordered[place] = field;
+    }
+    return Arrays.asList(ordered);
+  }
+
+  /**
+   * Returns a filled input. By position, arguments that nobody passed are dropped if the number fits then; by name, what
+   * matches nothing is a warning and no error (upstream's contributing-docs/30).
+   */
+  static Object bind(Class<?> input, List<?> bindings, Client client) throws Exception {
+    List<Field> fields = fields(input);
+    List<Map<String, Object>> given = new ArrayList<>();
+    for (Object binding : bindings == null ? List.of() : bindings) {
+      given.add(Wire.map(binding));
+    }
+    if (!byPosition(fields)) {
+      return byName(input, fields, given, client);
+    }
+    if (bindings == null) {
+      throw new BindingException(
+          "the task takes arguments and was given none: the Dag calls it without, or the SDK's jar is that for "
+              + "supervisor schema 2026-06-16, which has no arguments");
+    }
+    List<Map<String, Object>> fitting = given.size() == fields.size() ? given : passed(given);
+    if (fields.size() != fitting.size()) {
+      throw new BindingException("the task takes " + fields.size() + " argument(s) and was given " + given.size());
+    }
     Object filled = input.getDeclaredConstructor().newInstance();
-    if (fields.stream().anyMatch(field -> field.isAnnotationPresent(ArgPosition.class))) {
-      byPosition(filled, fields, bindings, client);
-    } else {
-      byName(filled, fields, bindings, client);
+    List<Field> ordered = inOrder(fields);
+    for (int place = 0; place < ordered.size(); place++) {
+      set(filled, ordered.get(place), fitting.get(place), client);
     }
     return filled;
   }
 
-  private static void byPosition(Object filled, List<Field> fields, List<?> bindings, Client client) throws Exception {
-    if (fields.size() != bindings.size()) {
-      throw new BindingException("the task takes " + fields.size() + " argument(s) and was given " + bindings.size());
-    }
-    for (Field field : fields) {
-      ArgPosition position = field.getAnnotation(ArgPosition.class);
-      if (position == null || position.value() < 0 || position.value() >= bindings.size()) {
-        throw new BindingException("field " + field.getName() + " needs an @ArgPosition from 0 to " + (fields.size() - 1));
-      }
-      set(filled, field, Wire.map(bindings.get(position.value())), client);
-    }
+  /** Returns the arguments that the author of the Dag has passed, without those of Python's defaults. */
+  static List<Map<String, Object>> passed(List<Map<String, Object>> given) {
+    List<Map<String, Object>> kept = new ArrayList<>(given);
+    kept.removeIf(binding -> Boolean.TRUE.equals(binding.get("from_default")));
+    return kept;
   }
 
-  private static void byName(Object filled, List<Field> fields, List<?> bindings, Client client) throws Exception {
-    Map<String, Map<String, Object>> given = new LinkedHashMap<>();
-    for (Object binding : bindings) {
-      Map<String, Object> map = Wire.map(binding);
-      given.put(normal((String) map.get("name")), map);
-    }
-    List<String> names = new ArrayList<>();
-    for (Map<String, Object> binding : given.values()) {
-      names.add((String) binding.get("name"));
-    }
+  private static Object byName(Class<?> input, List<Field> fields, List<Map<String, Object>> given, Client client)
+      throws Exception {
+    Object filled = input.getDeclaredConstructor().newInstance();
+    List<Map<String, Object>> left = new ArrayList<>(given);
+    List<String> unfilled = new ArrayList<>();
     for (Field field : fields) {
-      ArgName pinned = field.getAnnotation(ArgName.class);
-      String name = pinned == null ? field.getName() : pinned.value();
-      Map<String, Object> binding = given.remove(normal(name));
+      Map<String, Object> binding = match(name(field), given);
       if (binding == null) {
-        throw new BindingException("the task's argument " + name + " was not given; given: " + names);
+        unfilled.add(name(field));
+        continue;
       }
+      left.remove(binding);
       set(filled, field, binding, client);
     }
-    if (!given.isEmpty()) {
-      throw new BindingException("the task has no argument " + given.values().iterator().next().get("name"));
+    List<Map<String, Object>> explicit = passed(given);
+    boolean pinned = fields.stream().anyMatch(field -> field.isAnnotationPresent(ArgName.class));
+    if (unfilled.size() == fields.size() && explicit.size() == 1 && !fields.isEmpty() && !pinned) {
+      return value(explicit.get(0), input, client);
     }
+    for (String name : unfilled) {
+      warn("the task's argument was not given; its field keeps its value", name);
+    }
+    for (Map<String, Object> binding : passed(left)) {
+      warn("the task takes no argument of this name", binding.get("name"));
+    }
+    return filled;
+  }
+
+  static void warn(String message, Object argument) {
+    LogSink.INSTANCE.log(LogSink.WARNING, "polypod.sdk", message, Map.of("argument", String.valueOf(argument)), null);
+  }
+
+  /** Returns the argument of this name: as it is spelled, else ignoring case and underscores. */
+  private static Map<String, Object> match(String name, List<Map<String, Object>> given) {
+    for (Map<String, Object> binding : given) {
+      if (name.equals(binding.get("name"))) {
+        return binding;
+      }
+    }
+    for (Map<String, Object> binding : given) {
+      if (normal(name).equals(normal((String) binding.get("name")))) {
+        return binding;
+      }
+    }
+    return null;
   }
 
   private static void set(Object filled, Field field, Map<String, Object> binding, Client client) throws Exception {
+    Object value = value(binding, field.getGenericType(), client);
+    if (value == null && field.getType().isPrimitive()) {
+      throw new BindingException("argument " + binding.get("name") + " is null and does not fit " + field.getType());
+    }
+    field.set(filled, value);
+  }
+
+  private static Object value(Map<String, Object> binding, Type type, Client client) throws BindingException {
     Object value =
         "xcom".equals(binding.get("kind")) ? client.getXCom((String) binding.get("task_id")) : binding.get("value");
     try {
-      field.set(filled, Json.into(value, field.getGenericType()));
+      return Json.into(value, type);
     } catch (IllegalArgumentException error) {
       throw new BindingException(
-          "argument " + binding.get("name") + " does not fit " + field.getGenericType().getTypeName() + ": "
-              + error.getMessage());
+          "argument " + binding.get("name") + " does not fit " + type.getTypeName() + ": " + error.getMessage());
     }
   }
 

@@ -8,6 +8,7 @@ import dev.polypod.sdk.FailException;
 import dev.polypod.sdk.InputTask;
 import dev.polypod.sdk.RetryException;
 import dev.polypod.sdk.SkipException;
+import dev.polypod.sdk.SuspendException;
 import dev.polypod.sdk.Task;
 import dev.polypod.sdk.TaskInput;
 import dev.polypod.sdk.TaskInstance;
@@ -15,6 +16,7 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.Socket;
 import java.time.Instant;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -58,6 +60,11 @@ public final class Runtime {
   private int supervised() {
     try (Comm comm = new Comm(connect(commAddress))) {
       Wire.Frame first = comm.first();
+      Map<String, Object> answer = first.body == null ? null : Declarations.answer(first.body, bundle);
+      if (answer != null) {
+        comm.tell(answer);
+        return 0;
+      }
       if (first.body == null || !"StartupDetails".equals(first.body.get("type"))) {
         throw new IOException("the first message is not StartupDetails but " + first.body);
       }
@@ -68,6 +75,9 @@ public final class Runtime {
       return 0;
     } catch (IOException | InterruptedException error) {
       LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "the runtime lost its supervisor", null, error);
+      return 1;
+    } catch (Inputs.BindingException error) {
+      LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "a task handler cannot be declared", null, error);
       return 1;
     }
   }
@@ -110,13 +120,17 @@ public final class Runtime {
       LogSink.INSTANCE.log(LogSink.ERROR, LOGGER, "the bundle does not hold this task", fields, null);
       return end("TaskState", "removed");
     }
+    SupervisorClient client = new SupervisorClient(comm, instance, tiContext.get("next_method") != null);
     try {
       Object bindings = tiContext.get("arg_bindings");
-      call(task, new RunningContext(instance, run), new SupervisorClient(comm, instance), (List<?>) bindings);
+      call(task, new RunningContext(instance, run), client, (List<?>) bindings);
       Map<String, Object> success = end("SucceedTask", "success");
-      success.put("task_outlets", List.of());
-      success.put("outlet_events", List.of());
+      client.addOutlets(success);
       return success;
+    } catch (SuspendException wait) {
+      Map<String, Object> fields = Map.of("for", String.valueOf(wait.getMessage()));
+      LogSink.INSTANCE.log(LogSink.INFO, LOGGER, "the task waits", fields, null);
+      return Suspension.messageOf(wait);
     } catch (SkipException skip) {
       Map<String, Object> fields = Map.of("reason", String.valueOf(skip.getMessage()));
       LogSink.INSTANCE.log(LogSink.INFO, LOGGER, "the task asked to be skipped", fields, null);
@@ -136,8 +150,12 @@ public final class Runtime {
       typed.execute(context, client, input);
       return;
     }
-    if (bindings != null && !bindings.isEmpty()) {
-      throw new Inputs.BindingException("the task takes no argument and was given " + bindings.size());
+    List<Map<String, Object>> given = new ArrayList<>();
+    for (Object binding : bindings == null ? List.of() : bindings) {
+      given.add(Wire.map(binding));
+    }
+    for (Map<String, Object> binding : Inputs.passed(given)) {
+      Inputs.warn("the task takes no argument of this name", binding.get("name"));
     }
     ((Task) instance).execute(context, client);
   }
@@ -163,7 +181,7 @@ public final class Runtime {
     return body;
   }
 
-  private static Instant instant(Object value) {
+  static Instant instant(Object value) {
     if (value instanceof Instant) {
       return (Instant) value;
     }

@@ -1,23 +1,37 @@
 package dev.polypod.sdk.internal;
 
 import dev.polypod.sdk.ApiException;
+import dev.polypod.sdk.Asset;
+import dev.polypod.sdk.AssetEvent;
+import dev.polypod.sdk.AssetEventQuery;
+import dev.polypod.sdk.AssetStateStore;
 import dev.polypod.sdk.Client;
 import dev.polypod.sdk.Connection;
+import dev.polypod.sdk.Question;
+import dev.polypod.sdk.Reply;
 import dev.polypod.sdk.TaskInstance;
+import dev.polypod.sdk.TaskStateStore;
+import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 
 /** The client that asks the supervisor. */
 final class SupervisorClient implements Client {
   private final Comm comm;
   private final TaskInstance ti;
+  private final boolean resumed;
+  private final List<Map<String, Object>> outlets = new ArrayList<>();
+  private final List<Map<String, Object>> outletEvents = new ArrayList<>();
 
-  SupervisorClient(Comm comm, TaskInstance ti) {
+  /** Makes the client of a task instance; resumed says that it was started again after it had waited for something. */
+  SupervisorClient(Comm comm, TaskInstance ti, boolean resumed) {
     this.comm = comm;
     this.ti = ti;
+    this.resumed = resumed;
   }
 
-  private static Map<String, Object> message(String type, Object... fields) {
+  static Map<String, Object> message(String type, Object... fields) {
     Map<String, Object> body = new HashMap<>();
     body.put("type", type);
     for (int i = 0; i < fields.length; i += 2) {
@@ -27,7 +41,7 @@ final class SupervisorClient implements Client {
   }
 
   /** Sends a request; an error that means "there is none" is null. */
-  private Map<String, Object> find(String missing, Map<String, Object> body) {
+  Map<String, Object> find(String missing, Map<String, Object> body) {
     try {
       return comm.request(body);
     } catch (ApiException error) {
@@ -95,5 +109,124 @@ final class SupervisorClient implements Client {
             "SetXCom", "key", key, "value", Json.plain(value), "dag_id", ti.dagId, "run_id", ti.runId,
             "task_id", ti.taskId, "map_index", ti.mapIndex < 0 ? null : ti.mapIndex,
             "dag_result", false, "mapped_length", null));
+  }
+
+  Map<String, Object> ask(Map<String, Object> body) {
+    return comm.request(body);
+  }
+
+  @Override
+  public TaskStateStore getTaskStateStore() {
+    return new StateStores(this, "TaskStateStore", "ti_id", ti.id);
+  }
+
+  @Override
+  public AssetStateStore getAssetStateStore(Asset asset) {
+    return asset.name == null
+        ? new StateStores(this, "AssetStateStoreByUri", "uri", asset.uri)
+        : new StateStores(this, "AssetStateStoreByName", "name", asset.name);
+  }
+
+  @Override
+  public List<AssetEvent> getAssetEvents(AssetEventQuery query) {
+    List<AssetEvent> events = new ArrayList<>();
+    for (Object item : (List<?>) comm.request(query.message()).get("asset_events")) {
+      Map<String, Object> event = Wire.map(item);
+      Map<String, Object> asset = Wire.map(event.get("asset"));
+      events.add(
+          new AssetEvent(
+              Runtime.instant(event.get("timestamp")),
+              new Asset((String) asset.get("name"), (String) asset.get("uri")),
+              Wire.map(event.get("extra")),
+              (String) event.get("source_dag_id"),
+              (String) event.get("source_run_id"),
+              (String) event.get("source_task_id"),
+              (String) event.get("partition_key")));
+    }
+    return events;
+  }
+
+  @Override
+  public synchronized void emitAssetEvent(Asset asset, Map<String, Object> extra) {
+    outlets.add(profile("Asset", asset.name, asset.uri));
+    outletEvents.add(Map.of("dest_asset_key", key(asset), "extra", extra));
+  }
+
+  @Override
+  public synchronized void emitAssetEvent(String alias, Asset asset, Map<String, Object> extra) {
+    outlets.add(profile("AssetAlias", alias, null));
+    outletEvents.add(
+        Map.of(
+            "source_alias_name", alias, "dest_asset_key", key(asset), "dest_asset_extra", Map.of(), "extra", extra));
+  }
+
+  private static Map<String, Object> key(Asset asset) {
+    Map<String, Object> key = new HashMap<>();
+    key.put("name", asset.name);
+    key.put("uri", asset.uri);
+    return key;
+  }
+
+  private static Map<String, Object> profile(String type, String name, String uri) {
+    return message(type, "name", name, "uri", uri);
+  }
+
+  /** Adds what SucceedTask says of the assets. */
+  synchronized void addOutlets(Map<String, Object> success) {
+    success.put("task_outlets", outlets);
+    success.put("outlet_events", outletEvents);
+  }
+
+  @Override
+  public boolean triggerDagRun(String dagId, String runId, Map<String, Object> conf) {
+    Map<String, Object> body =
+        message("TriggerDagRun", "dag_id", dagId, "run_id", runId, "conf", Json.plain(conf), "logical_date", null);
+    try {
+      comm.request(body);
+      return true;
+    } catch (ApiException error) {
+      if (error.type().equals("DAGRUN_ALREADY_EXISTS")) {
+        return false;
+      }
+      throw error;
+    }
+  }
+
+  @Override
+  public String getDagRunState(String dagId, String runId) {
+    return (String) comm.request(message("GetDagRunState", "dag_id", dagId, "run_id", runId)).get("state");
+  }
+
+  @Override
+  public String waitForDagRun(String dagId, String runId) {
+    List<String> ends = List.of("success", "failed");
+    String state = getDagRunState(dagId, runId);
+    if (!ends.contains(state)) {
+      throw Suspension.untilDagRun(dagId, runId, ends);
+    }
+    return state;
+  }
+
+  @Override
+  public void updateDagRunNote(String note) {
+    comm.request(message("UpdateDagRunNote", "ti_id", ti.id, "note", note));
+  }
+
+  @Override
+  public Reply ask(Question question) {
+    if (resumed) {
+      Map<String, Object> answer = comm.request(message("GetHITLDetailResponse", "ti_id", ti.id));
+      if (Boolean.TRUE.equals(answer.get("response_received"))) {
+        List<String> chosen = new ArrayList<>();
+        ((List<?>) answer.get("chosen_options")).forEach(option -> chosen.add(String.valueOf(option)));
+        return new Reply(chosen, Wire.map(answer.get("params_input")));
+      }
+    }
+    comm.request(
+        message(
+            "CreateHITLDetailPayload", "ti_id", ti.id, "options", question.options, "subject", question.subject,
+            "body", question.body, "defaults", question.defaults, "multiple", question.multiple,
+            "params", Json.plain(question.params), "assigned_users", null));
+    throw Suspension.untilAnswer(question.timeout);
   }
 }
