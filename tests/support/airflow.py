@@ -33,6 +33,7 @@ from support.paths import (
     TYPESCRIPT_ROOT,
     airflow_venv,
 )
+from support.rogue_runtime import ROGUE_SCRIPT, rogue_node
 
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 DAG = ROOT / "tests/airflow_env/conformance_dag.py"
@@ -91,7 +92,10 @@ class Airflow:
             scripts = self.home / "scripts"
             scripts.mkdir()
             (scripts / "conformance.min.mjs").write_bytes(minified((TYPESCRIPT_ROOT / "bundle.mjs").read_bytes()))
-            bundles = {"dags-folder": dags, "go": GO_ROOT, "jars": JAVA_ROOT, "scripts": scripts}
+            rogue = self.home / "rogue"
+            rogue.mkdir()
+            (rogue / "rogue.min.mjs").write_bytes(minified(ROGUE_SCRIPT))
+            bundles = {"dags-folder": dags, "go": GO_ROOT, "jars": JAVA_ROOT, "scripts": scripts, "rogue": rogue}
             coordinators = {
                 "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"task_handler_bundle_name": "go"}},
                 "java": {"classpath": JAVA_CLASSPATH, "kwargs": {"task_handler_bundle_name": "jars"}},
@@ -100,7 +104,11 @@ class Airflow:
                     "kwargs": {"task_handler_bundle_name": "scripts", "node_executable": str(NODE)},
                 },
             }
-            queues["typescript"] = "node"
+            coordinators["rogue"] = {
+                "classpath": NODE_CLASSPATH,
+                "kwargs": {"task_handler_bundle_name": "rogue", "node_executable": str(rogue_node(self.home))},
+            }
+            queues |= {"typescript": "node", "rogue": "rogue"}
         listed = [
             {"name": name, "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(path)}} for name, path in bundles.items()
         ]
@@ -232,12 +240,12 @@ class Airflow:
         found: list[dict[str, Any]] = self.ask("log", dag_id="conformance", run_id=run_id, task_id=task_id)
         return found
 
-    def run_upstream(self, workload: dict[str, Any]) -> subprocess.CompletedProcess[bytes]:
+    def run_upstream(self, workload: dict[str, Any], **env: str) -> subprocess.CompletedProcess[bytes]:
         """Run a workload with upstream's own worker command."""
         command = [self.python, "-m", "airflow.sdk.execution_time.execute_workload"]
         return subprocess.run(
             [*command, "--json-string", json.dumps(workload)],
-            env=self.env,
+            env={**self.env, **env},
             capture_output=True,
             timeout=240,
             check=False,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 from polypod_coordinators.artifacts import executable_bundle as eb
+
+from support.paths import GO_ROOT, JAVA_ROOT, TYPESCRIPT_ROOT
 
 
 def manifest(*dags: str, version: str = "2026-10-30", **more: Any) -> bytes:
@@ -86,3 +89,56 @@ def minified(published: bytes, *, identifiers: bool = True, sources: bool = Fals
     code_start = source_start + len(source) + len(closer)
     line = layout({"metadata": (metadata_start, raw), "code": (code_start, code)}, source_start)
     return line + b"//# airflowMetadata=" + raw + b"\n" + opener + source + closer + code
+
+
+FORMS = ("go", "go-unnamed", "published", "minified", "minified-unnamed", "jars", "jars-digest")
+"""The forms of the conformance programs: of the SDKs' betas, and of 1.0.0 with and without identifiers."""
+
+
+def language(form: str) -> str:
+    """Return the queue of the language that a form is in."""
+    return {"go": "golang", "jars": "jvm"}.get(form.partition("-")[0], "typescript")
+
+
+def make_forms(folder: Path) -> Path:
+    """Make a folder with a folder for each form."""
+    shutil.copytree(GO_ROOT, folder / "go")
+    (folder / "go-unnamed").mkdir(parents=True)
+    bundle_file = folder / "go-unnamed" / "conformance"
+    bundle_file.write_bytes(_without_dags((GO_ROOT / "conformance").read_bytes()))
+    # what an object store hands over
+    bundle_file.chmod(0o644)
+    published = (TYPESCRIPT_ROOT / "bundle.mjs").read_bytes()
+    for form, name, content in (
+        ("published", "bundle.mjs", published),
+        ("minified", "tasks.min.mjs", minified(published)),
+        ("minified-unnamed", "tasks.min.mjs", minified(published, identifiers=False, sources=True)),
+    ):
+        (folder / form).mkdir()
+        (folder / form / name).write_bytes(content)
+    shutil.copytree(JAVA_ROOT, folder / "jars")
+    shutil.copytree(JAVA_ROOT, folder / "jars-digest")
+    for path in (folder / "jars-digest").glob("*.jar"):
+        _add_digest(path)
+    return folder
+
+
+def _without_dags(packed: bytes) -> bytes:
+    trailer = eb.parse_trailer(packed[-eb.TRAILER_SIZE :], len(packed))
+    document = yaml.safe_load(packed[trailer.metadata_start : trailer.end])
+    del document["dags"]
+    source = packed[trailer.source_start : trailer.metadata_start]
+    return eb.pack(packed[: trailer.source_start], source, yaml.safe_dump(document).encode())
+
+
+def _add_digest(path: Path) -> None:
+    """Add the digest that marks a handler jar to one with a main class."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {item: archive.read(item) for item in archive.infolist()}
+    manifest_of = next(item for item in entries if item.filename == "META-INF/MANIFEST.MF")
+    if b"Main-Class:" not in entries[manifest_of]:
+        return
+    entries[manifest_of] = entries[manifest_of].rstrip() + b"\r\nAirflow-Cache-Digest: 0123abcd\r\n\r\n"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for item, content in entries.items():
+            archive.writestr(item.filename, content)

@@ -159,18 +159,18 @@ class Bridge:
         return self.start().finish(timeout)
 
 
-def workload_config(workload: dict[str, Any], url: str, queue: str | None = None) -> dict[str, Any]:
+def workload_config(workload: dict[str, Any], url: str, coordinator: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the bridge's configuration for one of Airflow's workloads."""
     ti = {key: workload["ti"].get(key) for key in TI_FIELDS}
-    name = queue or ti["queue"]
+    name = ti["queue"]
     return {
         "ti": ti,
-        "bundle_info": {"name": workload["bundle_info"]["name"], "version": workload["bundle_info"].get("version")},
+        "bundle_info": workload["bundle_info"],
         "dag_rel_path": workload["dag_rel_path"],
         "token": workload["token"],
         "execution_api": {"url": url},
         "coordinator_name": name,
-        "coordinator": COORDINATORS[name],
+        "coordinator": coordinator or COORDINATORS[name],
     }
 
 

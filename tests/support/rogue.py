@@ -203,6 +203,17 @@ def holds_sockets(peer: Peer) -> None:
     peer.end("SucceedTask")
 
 
+def asks(peer: Peer) -> None:
+    """Send the messages of a file one after the other, and write down what is answered."""
+    details = peer.start()
+    with open(os.environ["ROGUE_MESSAGES"]) as file:
+        text = file.read().replace("TI_ID", details["ti"]["id"]).replace("RUN_ID", details["ti"]["run_id"])
+    answers = [peer.request(**message)[1:] for message in json.loads(text)]
+    with open(os.environ["ROGUE_ANSWERS"], "w") as file:
+        json.dump({"details": details, "answers": answers}, file, default=str)
+    peer.end("SucceedTask", task_outlets=[], outlet_events=[])
+
+
 def kills_itself(peer: Peer) -> None:
     peer.start()
     os.kill(os.getpid(), int(os.environ["ROGUE_SIGNAL"]))
