@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from support.artifacts import make_forms
 from support.paths import GO_ROOT, JAVA_ROOT, NODE, ROOT, TYPESCRIPT_ROOT
 from support.rogue_runtime import MANIFEST
 
@@ -54,6 +55,8 @@ def conformance_images(folder: Path) -> dict[str, Path]:
             "bundles", "FROM scratch\nCOPY conformance /bundles/conformance\n", {"conformance": GO_ROOT / "conformance"}
         ),
         "jars": images.build("jars", "FROM scratch\nCOPY jars /jars\n", {"jars": JAVA_ROOT}),
+        # the forms that artifacts have, a folder each
+        "forms": images.build("forms", "FROM scratch\nCOPY forms /forms\n", {"forms": make_forms(folder / "forms")}),
         "jre": polypod.language_image("jre", polypod.tree(polypod.jre()), "/opt/java/bin"),
         "empty": images.build(
             "empty", "FROM scratch\nCOPY nothing /nothing\nUSER 65532:65532\n", {"nothing": _empty(folder)}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.artifacts import FORMS, language
 
 from cluster.lab import Lab, Namespace
 
@@ -73,6 +74,50 @@ def test_per_queue_overrides_and_a_coordinator_of_ones_own(
     assert namespace.finish(name)["state"] == "skipped"
     [pod] = [item for item in namespace.pods() if item["metadata"]["labels"]["polypod.dev/taskrun"] == "own"]
     assert pod["metadata"]["labels"]["region"] == "eu"
+
+
+def test_every_form_of_artifact_from_the_dag_bundle_that_airflow_names(
+    lab: Lab, namespace: Namespace, routing: dict[str, Any]
+) -> None:
+    """A configuration of Airflow 3.4 with images added: each Dag bundle is mounted, or copied for a native program."""
+    images = {"golang": lab.images["empty"], "jvm": lab.images["jre"], "typescript": lab.images["typescript"]}
+    for form in FORMS:
+        own = lab.routing["coordinators"][language(form)]
+        routing["coordinators"][form] = {
+            "classpath": own["classpath"],
+            "kwargs": {"task_handler_bundle_name": form},
+            "image": images[language(form)],
+        }
+        routing["queue_to_coordinator"][form] = form
+    routing["dag_bundles"] = {form: {"image": lab.images["forms"], "path": f"forms/{form}"} for form in FORMS}
+    lab.put_routing(routing)
+    namespace.wait(lambda: _reason_of(namespace, FORMS[-1]) != "InvalidRouting")
+    for form in FORMS:
+        namespace.run(form, "skip" if language(form) != "typescript" else "success", form)
+    found = namespace.finish_all(FORMS)
+    assert {form: found[form]["state"] for form in FORMS} == {
+        form: "skipped" if language(form) != "typescript" else "success" for form in FORMS
+    }, found
+
+
+def test_a_dag_bundle_that_is_not_known_is_named(lab: Lab, namespace: Namespace, routing: dict[str, Any]) -> None:
+    routing["coordinators"]["golang"]["kwargs"] = {"task_handler_bundle_name": "go-tasks"}
+    routing["dag_bundles"] = {"go-task": {"path": "/opt/app/bin"}}
+    lab.put_routing(routing)
+
+    def told() -> list[str]:
+        items = lab.get("-n", "polypod-system", "events")["items"]
+        return [item["message"] for item in items if "go-tasks" in item["message"]]
+
+    [message, *_] = namespace.wait(told)
+    assert "coordinators.golang.kwargs.task_handler_bundle_name names Dag bundle 'go-tasks'" in message
+    assert "did you mean 'go-task'?" in message
+    assert "add dag_bundles.go-tasks with the path, image or persistent_volume_claim" in message
+
+
+def _reason_of(namespace: Namespace, queue: str) -> str:
+    name = namespace.run(f"probe-{time.monotonic_ns()}", "skip", queue)
+    return str(namespace.finish(name)["reason"])
 
 
 def _image_of(namespace: Namespace, queue: str) -> str:

@@ -186,6 +186,30 @@ def test_failed_tries_are_tried_again_with_backoff(lab: Lab, namespace: Namespac
     assert [attempt["state"] for attempt in found["asked"]["attempts"]] == ["up_for_retry", "failed"]
 
 
+def test_a_task_is_started_again_at_the_time_that_it_asks_for(lab: Lab, namespace: Namespace) -> None:
+    """A sensor's way of waiting: each time another pod, and always the first try, which has no retries."""
+    for queue in ("golang", "jvm"):
+        namespace.run(f"sensor-{queue}", "reschedule", queue, timeouts={"startup": "60s"})
+    namespace.apply(
+        task_run("wired", "settings", "golang", podTemplate={"spec": {"containers": [
+            {"name": "task", "env": [{"name": "AIRFLOW__API__BASE_URL", "value": "https://airflow.example"}]}]}})
+    )  # fmt: skip
+    found = namespace.finish_all(["sensor-golang", "sensor-jvm", "wired"])
+    for queue in ("golang", "jvm"):
+        status = found[f"sensor-{queue}"]
+        assert (status["phase"], status["state"], status.get("failedTries", 0)) == ("Succeeded", "success", 0), status
+        states = [attempt["state"] for attempt in status["attempts"]]
+        assert states[-1] == "success"
+        assert set(states[:-1]) == {"up_for_reschedule"}
+        for first, second in pairwise(status["attempts"]):
+            assert moment(second["createTime"]) >= moment(first["finishTime"])
+    assert found["wired"]["state"] == "success"
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
 def test_timeouts(lab: Lab, namespace: Namespace) -> None:
     namespace.run("execution", "wait", timeouts={"execution": "2s"})
     namespace.run("startup", "rogue", "rogue", podTemplate=rogue_env("never_connects"), timeouts={"startup": "2s"})
