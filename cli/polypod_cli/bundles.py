@@ -84,6 +84,7 @@ def _describe(path: Path, fd: int) -> dict[str, Any]:
                 "kind": "jar",
                 "main_class": manifest.main_class,
                 "supervisor_schema_version": manifest.schema_version,
+                **({"cache_digest": manifest.cache_digest} if manifest.cache_digest else {}),
                 "size": os.fstat(fd).st_size,
             }
         if path.suffix == ".mjs":

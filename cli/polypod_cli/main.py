@@ -1,4 +1,4 @@
-"""The command line: `polypod run`, `validate` and `bundle`; what is for a cluster is in remote.py."""
+"""The command line: `polypod run`, `validate`, `bundle` and `routing`; what is for a cluster is in remote.py."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def cli() -> None:
       polypod validate -f my-taskrun.yaml --routing my-routing.yaml
       polypod bundle inspect path/to/artifact
       polypod submit -f my-taskrun.yaml --wait
+      polypod routing from-airflow airflow.cfg
 
     A TaskRun says what is to run; the routing says which coordinator runs a queue's tasks and where its artifacts
     are. The same two files work here and with kubectl apply.
@@ -158,6 +159,24 @@ def pack(executable: Path, manifest: Path, source: Path | None, output: Path) ->
     from polypod_cli import bundles
 
     bundles.pack(executable, manifest, source, output)
+
+
+@cli.group()
+def routing() -> None:
+    """Make a routing."""
+
+
+@routing.command("from-airflow")
+@click.argument("config", type=FILES, required=False)
+def from_airflow(config: Path | None) -> None:
+    """Print the routing for the [sdk] configuration of Airflow 3.3 or 3.4.
+
+    CONFIG is an airflow.cfg; the variables AIRFLOW__SDK__COORDINATORS, AIRFLOW__SDK__QUEUE_TO_COORDINATOR and so on
+    win over it. What cannot be carried over stands in comments at the top.
+    """
+    from polypod_cli import from_airflow as source
+
+    click.echo(source.routing_of(source.read(config, os.environ)), nl=False)
 
 
 for _command in (

@@ -104,16 +104,13 @@ def create(name: str, classpath: str, kwargs: dict[str, Any]) -> Coordinator:
     Raises:
         UserError: unknown classpath, unknown or missing keyword, or a value of the wrong type.
     """
-    full = classpath if "." in classpath else f".{classpath}"
-    target = next((ours for theirs, ours in CLASS_PATHS.items() if theirs.endswith(full)), None)
-    if target is None:
+    cls = _class_of(classpath)
+    if cls is None:
         raise UserError(
             Reason.INVALID_COORDINATOR,
             f"coordinator {name!r}: classpath {classpath!r} is not known" + nearest(classpath, CLASS_PATHS),
         )
-    module_name, _, class_name = target.partition(":")
-    cls: type[msgspec.Struct] = getattr(importlib.import_module(module_name), class_name)
-    known = [field.name for field in msgspec.structs.fields(cls)]
+    class_name, known = cls.__name__, keywords(classpath)
     for keyword in kwargs:
         if keyword not in known:
             raise UserError(
@@ -126,6 +123,22 @@ def create(name: str, classpath: str, kwargs: dict[str, Any]) -> Coordinator:
         raise UserError(Reason.INVALID_COORDINATOR, f"coordinator {name!r}: kwargs: {error}") from None
     coordinator: Coordinator = made
     return coordinator
+
+
+def keywords(classpath: str) -> list[str]:
+    """Return the keywords of the coordinator of this class path; none if there is no such coordinator."""
+    cls = _class_of(classpath)
+    return [field.name for field in msgspec.structs.fields(cls)] if cls is not None else []
+
+
+def _class_of(classpath: str) -> type[msgspec.Struct] | None:
+    full = classpath if "." in classpath else f".{classpath}"
+    target = next((ours for theirs, ours in CLASS_PATHS.items() if theirs.endswith(full)), None)
+    if target is None:
+        return None
+    module_name, _, class_name = target.partition(":")
+    cls: type[msgspec.Struct] = getattr(importlib.import_module(module_name), class_name)
+    return cls
 
 
 def _one_as_list(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from polypod_coordinators.routing import parse_routing
+from support.artifacts import make_forms
 from support.bridge import COORDINATORS
-from support.paths import GO_ROOT, JAVA_ROOT, ROOT, SALES
+from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT, JAVA_CLASSPATH, JAVA_ROOT, NODE_CLASSPATH, ROOT, SALES
 from support.processes import alive, children
 
 POLYPOD = str(Path(sys.executable).parent / "polypod")
@@ -112,9 +114,11 @@ def test_arguments_reach_the_function_by_position_and_by_name(tmp_path: Path) ->
 @pytest.mark.parametrize("queue", ["golang", "jvm"])
 def test_arguments_that_do_not_fit_fail_before_the_body(tmp_path: Path, queue: str) -> None:
     wrong = [
-        [{"name": "region_code", "value": "uk"}],
         [{"name": "region_code", "value": {"a": 1}}, {"name": "row_limit", "value": "x"}, {"name": "upstream", "value": {}}],
     ]  # fmt: skip
+    if queue == "jvm":
+        # a Go struct's field keeps its zero value, with a warning, as upstream specifies
+        wrong.append([{"name": "region_code", "value": "uk"}])
     for arguments in wrong:
         code, items, stderr = run_json(tmp_path, task_run("bind_by_name", queue, arguments=arguments))
         assert code == 1
@@ -307,6 +311,15 @@ def test_validate_says_what_would_run() -> None:
     assert "taskruns.yaml:19: extract: ok, jdk-17 runs" in done.stdout, done.stdout
 
 
+@pytest.mark.parametrize("language", ["golang", "jvm"])
+def test_a_task_is_started_again_at_the_time_that_it_asks_for(tmp_path: Path, language: str) -> None:
+    code, [item], _ = run_json(tmp_path, task_run("reschedule", language))
+    assert (code, item["status"]["state"]) == (0, "success")
+    states = [(attempt["number"], attempt["state"]) for attempt in item["status"]["attempts"]]
+    assert states[0] == (1, "up_for_reschedule")
+    assert states[-1] == (1, "success")
+
+
 def test_bundles_of_every_kind_are_inspected_and_verified(tmp_path: Path) -> None:
     go = GO_ROOT / "conformance"
     shown = yaml.safe_load(polypod("bundle", "inspect", go).stdout)
@@ -321,6 +334,86 @@ def test_bundles_of_every_kind_are_inspected_and_verified(tmp_path: Path) -> Non
     broken = tmp_path / "broken"
     broken.write_bytes(go.read_bytes()[:-1])
     assert polypod("bundle", "verify", broken).returncode == 2
+
+
+def test_artifacts_without_dag_ids_are_inspected_verified_and_packed(tmp_path: Path) -> None:
+    forms = make_forms(tmp_path / "forms")
+    bundle, script = forms / "go-unnamed/conformance", forms / "minified-unnamed/tasks.min.mjs"
+    [jar] = (forms / "jars-digest").glob("conformance*.jar")
+    assert polypod("bundle", "verify", bundle, script, jar).returncode == 0
+    shown = yaml.safe_load(polypod("bundle", "inspect", bundle).stdout)
+    assert (shown["dags"], shown["sdk"]["language"]) == ({}, "go")
+    assert "source 'main.ts'" in yaml.safe_load(polypod("bundle", "inspect", script).stdout)["sha256"]
+    assert polypod("bundle", "inspect", "--source", script).stdout == "// the source\n"
+    assert yaml.safe_load(polypod("bundle", "inspect", jar).stdout)["cache_digest"] == "0123abcd"
+    manifest = tmp_path / "airflow-metadata.yaml"
+    manifest.write_text(yaml.safe_dump({key: shown[key] for key in ("airflow_bundle_metadata_version", "sdk")}))
+    packed = tmp_path / "packed"
+    assert polypod("bundle", "pack", manifest, "--manifest", manifest, "-o", packed).returncode == 0
+    assert yaml.safe_load(polypod("bundle", "inspect", packed).stdout)["dags"] == {}
+
+
+AIRFLOW_33 = {
+    "java": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": ["/jars"], "jvm_args": ["-Xmx1g"]},
+             "extra": {"pod_template_file": "/java.yaml"}},
+    "python": {"classpath": "my.own.Coordinator"},
+}  # fmt: skip
+AIRFLOW_34 = {
+    "go": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"task_handler_bundle_name": "handlers", "new_keyword": 1}},
+    "ts": {"classpath": NODE_CLASSPATH, "kwargs": {"task_handler_bundle_name": "stored"}},
+}
+LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
+BUNDLES = [
+    {"name": "handlers", "classpath": LOCAL, "kwargs": {"path": "/opt/handlers"}},
+    {"name": "stored", "classpath": "airflow.providers.amazon.aws.bundles.s3.S3DagBundle", "kwargs": {}},
+]
+
+
+def test_a_routing_is_made_from_airflows_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "airflow.cfg"
+    coordinators = json.dumps(AIRFLOW_33, indent=4).replace("\n", "\n    ")
+    config.write_text(
+        f"[sdk]\ncoordinators = {coordinators}\n"
+        'queue_to_coordinator = {"jvm": "java", "py": "python"}\n[core]\nother = %(x)s\n'
+    )
+    older = polypod("routing", "from-airflow", config)
+    assert older.returncode == 0, older.stderr
+    assert yaml.safe_load(older.stdout) == {
+        "coordinators": {"java": {key: AIRFLOW_33["java"][key] for key in ("classpath", "kwargs")}},
+        "queue_to_coordinator": {"jvm": "java"},
+    }
+    parse_routing(yaml.safe_load(older.stdout), "older")
+    for words in ("coordinators.java.extra.pod_template_file", "coordinators.python: classpath 'my.own.Coordinator'",
+                  "queue_to_coordinator.py"):  # fmt: skip
+        assert f"# - {words}" in older.stdout
+    environ = {
+        "AIRFLOW__SDK__COORDINATORS": json.dumps(AIRFLOW_34),
+        "AIRFLOW__SDK__QUEUE_TO_COORDINATOR": '{"golang": "go"}',
+        "AIRFLOW__SDK__DAG_BUNDLE_TO_COORDINATOR": '{"handlers": "go"}',
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(BUNDLES),
+    }
+    newer = polypod("routing", "from-airflow", config, env=environ)
+    document = yaml.safe_load(newer.stdout)
+    assert document["dag_bundles"] == {"handlers": {"path": "/opt/handlers"}}
+    assert "# - coordinators.go.kwargs.new_keyword: Polypod has no such keyword" in newer.stdout
+    assert "# - dag_bundles.stored: airflow.providers.amazon.aws.bundles.s3.S3DagBundle; add it" in newer.stdout
+    document["dag_bundles"]["stored"] = {"image": "registry/handlers:1"}
+    parsed = parse_routing(document, "newer")
+    _, entry = parsed.for_queue("golang", "a task")
+    assert (entry.artifacts, parsed.bundle_folders(entry)["handlers"]) == (None, "/opt/handlers")
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({}, "no [sdk] coordinators found"),
+        ({"AIRFLOW__SDK__COORDINATORS": "{"}, "AIRFLOW__SDK__COORDINATORS is not JSON"),
+        ({"AIRFLOW__SDK__COORDINATORS": "[]"}, "AIRFLOW__SDK__COORDINATORS is list; Airflow takes dict there"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_explained(environ: dict[str, str], words: str) -> None:
+    done = polypod("routing", "from-airflow", env=environ)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
 
 
 def test_a_program_of_any_language_can_be_packed(tmp_path: Path) -> None:

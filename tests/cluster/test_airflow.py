@@ -21,7 +21,7 @@ QUEUES = ("golang", "jvm", "typescript")
 @pytest.fixture
 def peer(tmp_path: Path, node: Node) -> Iterator[Airflow]:
     """An Airflow whose api-server listens inside the cluster's network."""
-    made = Airflow(tmp_path / "airflow", PORT, ADDRESS, node.enter)
+    made = Airflow(tmp_path / "airflow", version="3.4", port=PORT, host=ADDRESS, enter=node.enter)
     try:
         made.start()
         made.ask("secrets", connections={}, variables={"conformance_in": "a variable"})

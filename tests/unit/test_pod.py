@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 from polypod_coordinators.config import BridgeConfig
+from polypod_coordinators.errors import UserError
 from polypod_coordinators.routing import parse_routing
 from polypod_operator import security
 from polypod_operator.errors import PodError
@@ -379,3 +381,85 @@ def test_no_template_says_where_a_log_is_kept() -> None:
     pod = make(podTemplate={"metadata": {"annotations": {"polypod.dev/log": '{"url": "x", "readerImage": "evil"}'}}})
     assert "polypod.dev/log" not in pod["metadata"]["annotations"]
     assert "polypod-log" not in json.dumps(pod["spec"])
+
+
+def test_airflows_settings_are_in_the_language_container_and_its_template_may_change_them() -> None:
+    found = {"AIRFLOW__API__BASE_URL": "/", "AIRFLOW__STATE_STORE__DEFAULT_RETENTION_DAYS": "$(HOME)"}
+    template = {"spec": {"containers": [{"name": "task", "env": [{"name": "AIRFLOW__API__BASE_URL", "value": "/a"}]}]}}
+    entry = {"image": "i", "pod_template": template}
+    pod = make(entry, settings=replace(SETTINGS, airflow=found))
+    env = {item["name"]: item["value"] for item in container(pod, "task")["env"]}
+    assert env["AIRFLOW__API__BASE_URL"] == "/a"
+    assert env["AIRFLOW__STATE_STORE__DEFAULT_RETENTION_DAYS"] == "$$(HOME)"
+
+
+BUNDLES: dict[str, Any] = {
+    "folder": {"path": "/opt/app/bin"},
+    "other": {"path": "/opt/other"},
+    "image": {"image": "registry/handlers:1", "path": "go"},
+    "claim": {"persistent_volume_claim": "handlers", "mount_path": "/mnt/handlers"},
+}
+
+
+@pytest.mark.parametrize(
+    ("bundle", "folder", "mounted"),
+    [("folder", "/opt/app/bin", ""), ("image", "/artifacts", "image"), ("claim", "/mnt/handlers", "claim")],
+)
+def test_a_dag_bundle_is_where_the_routing_says(bundle: str, folder: str, mounted: str) -> None:
+    entry = {"classpath": "JavaCoordinator", "kwargs": {"task_handler_bundle_name": bundle}, "image": "i"}
+    document = {"coordinators": {"jvm": entry}, "queue_to_coordinator": {"q": "jvm"}, "dag_bundles": BUNDLES}
+    made = parse_routing(document, "test")
+    _, spec = made.for_queue("q", "a task")
+    route = Route("jvm", spec, [], made.bundle_folders(spec))
+    pod = build(task_run(), 1, 1, route, SETTINGS)
+    given = config(pod)
+    assert given.dag_bundles == {"folder": "/opt/app/bin", "other": "/opt/other"} | {bundle: folder}
+    assert given.coordinator.kwargs == {"task_handler_bundle_name": bundle}
+    volumes = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "polypod-artifacts"]
+    assert [next(key for key in volume if key != "name") for volume in volumes] == (
+        [{"image": "image", "claim": "persistentVolumeClaim"}[mounted]] if mounted else []
+    )
+
+
+def test_artifacts_alone_say_where_they_are() -> None:
+    entry = {"classpath": "JavaCoordinator", "image": "i", "artifacts": {"image": "a", "mount_path": "/jars"}}
+    made = parse_routing({"coordinators": {"jvm": entry}, "queue_to_coordinator": {"q": "jvm"}}, "test")
+    assert made.for_queue("q", "a task")[1].kwargs == {"jars_root": ["/jars"]}
+
+
+BAD_BUNDLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"task_handler_bundle_name": "fodler"}, {}, "did you mean 'folder'?"),
+    ({"task_handler_bundle_name": 3}, {}, "names Dag bundle 3"),
+    ({"task_handler_bundle_name": "folder", "jars_root": ["/x"]}, {}, "and jars_root are both set"),
+    ({"task_handler_bundle_name": "image"}, {"artifacts": {"image": "x"}}, "say in dag_bundles.image"),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "more", "words"), BAD_BUNDLES)
+def test_a_bundle_that_cannot_be_meant_is_refused(kwargs: dict[str, Any], more: dict[str, Any], words: str) -> None:
+    entry = {"classpath": "JavaCoordinator", "kwargs": kwargs, **more}
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        parse_routing({"coordinators": {"jvm": entry}, "dag_bundles": BUNDLES}, "test")
+    assert "coordinators.jvm.kwargs.task_handler_bundle_name" in caught.value.message
+
+
+@pytest.mark.parametrize("bundle", [{}, {"image": "i", "persistent_volume_claim": "c"}, {"paht": "/x"}, {"path": 3}])
+def test_a_bundle_is_a_folder_an_image_or_a_claim(bundle: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="dag_bundles"):
+        parse_routing({"dag_bundles": {"b": bundle}}, "test")
+
+
+def test_a_queue_that_says_where_takes_the_place_of_what_its_coordinator_says() -> None:
+    document = {
+        "coordinators": {"jvm": {"classpath": "JavaCoordinator", "kwargs": {"task_handler_bundle_name": "folder"}}},
+        "queue_to_coordinator": {"q": "jvm", "r": "jvm"},
+        "dag_bundles": BUNDLES,
+        "queue_overrides": {
+            "q": {"kwargs": {"jars_root": ["/own"]}},
+            "r": {"kwargs": {"task_handler_bundle_name": "other", "jvm_args": ["-Xmx1g"]}},
+        },
+    }
+    made = parse_routing(document, "test")
+    assert made.for_queue("q", "a task")[1].kwargs == {"jars_root": ["/own"]}
+    kwargs = made.for_queue("r", "a task")[1].kwargs
+    assert kwargs == {"task_handler_bundle_name": "other", "jvm_args": ["-Xmx1g"]}

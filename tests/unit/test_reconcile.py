@@ -526,3 +526,53 @@ def test_times_in_conditions_change_with_the_status_only() -> None:
     world.step()
     assert {item.type: item.last_transition_time for item in world.status.conditions} == since
     assert datetime(2026, 1, 1, tzinfo=UTC) < since["Started"]
+
+
+def rescheduled(at: datetime) -> dict[str, Any]:
+    outcome = outcome_of("up_for_reschedule", "TaskRescheduled", rescheduleTime=at.isoformat())
+    return {"phase": "Succeeded", "bridge_message": outcome}
+
+
+def test_a_task_that_asks_for_it_is_started_again_as_the_same_try() -> None:
+    world = started(retries={"limit": 0})
+    due = NOW + timedelta(minutes=5)
+    world.see(**rescheduled(due))
+    status = world.status
+    assert (status.phase, status.state, status.reason) == ("Pending", "up_for_reschedule", "Rescheduled")
+    assert (status.next_attempt_time, status.failed_tries) == (due, 0)
+    assert world.decide().again == due
+    assert world.step() == []
+    world.later(300)
+    [created] = [item for item in world.step() if isinstance(item, d.CreatePod)]
+    labels = created.manifest["metadata"]["labels"]
+    assert (labels["polypod.dev/attempt"], labels["polypod.dev/try"]) == ("2", "1")
+
+
+def test_a_time_that_has_passed_is_a_second_away() -> None:
+    world = started()
+    world.see(**rescheduled(NOW - timedelta(days=1)))
+    assert world.status.next_attempt_time == NOW + r.RESCHEDULE_MIN
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"workloadSecretRef": {"name": "s", "key": "k"}},
+        {"executionApi": {"url": "https://a/execution", "tokenSecretRef": {"name": "s", "key": "k"}}},
+    ],
+)
+def test_with_airflow_behind_it_the_scheduler_starts_it_again(spec: dict[str, Any]) -> None:
+    world = started(**spec)
+    world.see(**rescheduled(NOW + timedelta(minutes=5)))
+    assert (world.status.phase, world.status.state) == ("Succeeded", "up_for_reschedule")
+
+
+@pytest.mark.parametrize(("change", "phase"), [({"cancel": True}, "Failed"), ({"suspend": True}, "Pending")])
+def test_one_that_waits_to_be_started_again_can_be_ended(change: dict[str, Any], phase: str) -> None:
+    world = started()
+    world.see(**rescheduled(NOW + timedelta(minutes=5)))
+    world.run = task_run(spec=world.run.spec, status=world.status, **change)
+    world.step()
+    world.later(600)
+    assert not [item for item in world.step() if isinstance(item, d.CreatePod)]
+    assert world.status.phase == phase

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polypod_coordinators.comm import answers as a
@@ -255,3 +256,123 @@ def test_random_histories_end_once_and_in_bounded_time(history: list[Any], retry
     verdict = finished[0].verdict
     assert verdict.state
     assert state.ended
+
+
+# What came with version 2026-10-30.
+
+NEWEST = {"multi_team": False}
+
+
+def test_a_server_of_the_newest_version_is_known_by_its_run_context() -> None:
+    said = {"type": "TaskState", "state": "failed", "end_date": NOW, "retry_reason": "why"}
+    for context, told in (({}, None), (NEWEST, "why")):
+        state = started(context=context)
+        state.frame(1, frame(said))
+        final = only(state.exited(2, Exit(0)) + closed(state), act.Call)
+        assert final.call.body.get("retry_reason") == told
+        assert "loop_decision" not in final.call.body
+
+
+def closed(state: Supervision) -> list[act.Action]:
+    return [action for channel in ("comm", "logs", "stdout", "stderr") for action in state.closed(3, channel)]
+
+
+def test_what_an_older_server_cannot_be_told_is_said_in_the_log() -> None:
+    said = {"type": "SucceedTask", "end_date": NOW, "loop_decision": {"stop": True, "reason": "r"}}
+    actions = started().frame(1, frame(said))
+    assert only(actions, act.Log).fields == {"fields": ["loop_decision"]}
+    assert "loop_decision" not in only(actions, act.Call).call.body
+    [call] = started(context=NEWEST).frame(1, frame(said))
+    assert isinstance(call, act.Call)
+    assert call.call.body["loop_decision"] == {"stop": True, "reason": "r"}
+
+
+XCOM = {"key": "k", "dag_id": "d", "run_id": "r", "task_id": "t", "previous_iteration": True}
+NEWER: list[tuple[dict[str, Any], str]] = [
+    ({"type": "GetXCom", **XCOM}, "previous_iteration"),
+    ({"type": "GetXComCount", **XCOM}, "previous_iteration"),
+    ({"type": "GetXComSequenceItem", "offset": 0, **XCOM}, "previous_iteration"),
+    ({"type": "GetXComSequenceSlice", **XCOM}, "previous_iteration"),
+    ({"type": "GetAssetEventByAsset", "name": "a", "extra": {"x": "1"}}, "the asset event filter extra"),
+    ({"type": "GetAssetEventByAssetAlias", "alias_name": "a", "partition_key": "p"}, "filter partition_key"),
+    ({"type": "UpdateDagRunNote", "ti_id": "ti", "note": "n"}, "UpdateDagRunNote"),
+]
+
+
+@pytest.mark.parametrize(("message", "words"), NEWER)
+def test_an_older_server_is_not_asked_for_what_it_would_pass_over(message: dict[str, Any], words: str) -> None:
+    _, body, error = decoded(only(started().frame(1, frame(message)), act.Send))
+    assert (body, error["error"], error["detail"]["status_code"]) == (None, "API_SERVER_ERROR", 400)
+    assert words in error["detail"]["message"]
+    assert "needs Airflow 3.4" in error["detail"]["message"]
+    assert only(started(context=NEWEST).frame(1, frame(message)), act.Call)
+    # without what is new, an older server serves it as before
+    if message["type"] != "UpdateDagRunNote":
+        older = {k: v for k, v in message.items() if k not in ("previous_iteration", "extra", "partition_key")}
+        assert only(started().frame(1, frame(older)), act.Call)
+
+
+def test_the_tasks_own_timeout_is_enforced_after_a_grace() -> None:
+    state = started(stop_grace=25, heartbeat_interval=1000)
+    assert decoded(only(state.frame(1, frame({"type": "SetExecutionTimeout", "timeout_seconds": 10})), act.Send)) == [
+        1, None, None,
+    ]  # fmt: skip
+    assert state.deadline() == 36
+    assert state.tick(35.9) == []
+    actions = state.tick(36)
+    assert only(actions, act.Signal).number == 15
+    final = only(state.exited(37, Exit(None, 15)) + closed(state), act.Call)
+    assert final.call.body["state"] == "failed"
+    finish = only(state.replied(38, final, reply(204)), act.Finish)
+    assert (finish.verdict.reason, "its own execution timeout of 10 s" in finish.verdict.message) == (
+        "ExecutionTimeout", True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 0, -1, "10"])
+def test_a_timeout_that_is_none_is_refused(seconds: Any) -> None:
+    state = started(heartbeat_interval=1000)
+    _, _, error = decoded(
+        only(state.frame(1, frame({"type": "SetExecutionTimeout", "timeout_seconds": seconds})), act.Send)
+    )
+    assert error["error"] == "GENERIC_ERROR"
+    assert state.deadline() == 1000
+
+
+def test_a_timeout_does_not_end_a_task_that_has_said_how_it_ended() -> None:
+    state = started(heartbeat_interval=1000)
+    state.frame(1, frame({"type": "SetExecutionTimeout", "timeout_seconds": 1}))
+    call = only(state.frame(2, frame({"type": "SucceedTask", "end_date": NOW})), act.Call)
+    state.replied(2, call, reply(204))
+    assert not [action for action in state.tick(27) if "execution timeout" in getattr(action, "event", "")]
+
+
+@pytest.mark.parametrize("kind", ["SucceedTask", "RetryTask", "TaskState"])
+def test_a_try_that_the_server_has_archived_ends_in_silence(kind: str) -> None:
+    state = started(context=NEWEST)
+    said: dict[str, Any] = {"type": kind, "end_date": NOW}
+    said |= {"state": "skipped"} if kind == "TaskState" else {}
+    actions = state.frame(1, frame(said))
+    gone = reply(410, {"detail": {"reason": "not_found", "message": "archived"}})
+    if kind != "TaskState":
+        answered = state.replied(1, only(actions, act.Call), gone)
+        assert only(answered, act.Signal).number == 15
+    ending = [*state.exited(2, Exit(0)), *closed(state)]
+    if kind == "TaskState":
+        ending = state.replied(3, only(ending, act.Call), gone)
+    finish = only(ending, act.Finish)
+    assert (finish.verdict.state, finish.verdict.reason, finish.reported) == ("failed", "ServerTerminated", True)
+    assert not [action for action in ending if isinstance(action, act.Call)]
+
+
+def test_where_a_task_runs_in_a_loop_reaches_only_runtimes_that_know_of_loops() -> None:
+    loop = {"node_id": "n", "index": 1, "max_iterations": 3, "terminal_task_id": "e", "terminal_is_mapped": False}
+    context = {**CONTEXT, **NEWEST, "loop": loop, "first_task_reschedule_start_date": "2026-11-21T00:00:00Z"}
+    for version, knows in (("2026-06-16", False), ("2026-10-30", True)):
+        state = machine(version)
+        call = only(state.spawned(0, 42, NOW), act.Call)
+        state.connected(0, "comm")
+        state.connected(0, "logs")
+        _, body, _ = decoded(only(state.replied(0, call, reply(200, context)), act.Send))
+        names = {"loop", "first_task_reschedule_start_date", "multi_team", "arg_bindings"}
+        assert names <= body["ti_context"].keys() if knows else not names & body["ti_context"].keys()
