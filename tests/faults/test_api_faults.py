@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
+from polypod_coordinators.api.client import API_VERSIONS
 from support.api import Store, make_store
 from support.bridge import COORDINATORS, Bridge
 from support.rogue_runtime import rogue_coordinator
@@ -23,10 +24,17 @@ class Rules:
         self.statuses: dict[tuple[str, str], list[int]] = {}
         self.seen: list[str] = []
         self.traces: list[str | None] = []
+        self.refused_version: tuple[str, int] | None = None
+        self.versions: list[str] = []
 
     async def __call__(self, request: Request, call_next: Any) -> Response:
         self.seen.append(f"{request.method} {request.url.path}")
         self.traces.append(request.headers.get("traceparent"))
+        version = request.headers.get("airflow-api-version", "")
+        if version:
+            self.versions.append(version)
+        if self.refused_version is not None and version == self.refused_version[0]:
+            return JSONResponse({"detail": f"unknown version {version}"}, self.refused_version[1])
         for (method, part), left in self.statuses.items():
             if request.method == method and part in request.url.path and left:
                 status = left.pop(0)
@@ -67,6 +75,20 @@ def test_a_refused_start_ends_the_runtime_and_sends_nothing_more(
     assert f"made to answer {status}" in result.outcome["message"]
     assert not any("/state" in seen for seen in rules.seen)
     assert "an info line" not in result.events()
+
+
+@pytest.mark.parametrize("status", [400, 404, 406, 422])
+def test_a_server_that_refuses_the_newer_version_gets_the_older_one(
+    faulty: tuple[Store, Rules], tmp_path: Path, status: int
+) -> None:
+    store, rules = faulty
+    rules.refused_version = (API_VERSIONS[0], status)
+    ti_id = store.add("success", queue="golang")
+    result = Bridge(tmp_path, store.config(ti_id, "golang", COORDINATORS)).run()
+    assert result.outcome["state"] == "success", str(result.log)[:4000]
+    # asked for once, and not with every call
+    assert rules.versions.count(API_VERSIONS[0]) == 1
+    assert set(rules.versions[1:]) == {API_VERSIONS[1]}
 
 
 def test_a_task_that_runs_elsewhere_is_not_started(faulty: tuple[Store, Rules], tmp_path: Path) -> None:
