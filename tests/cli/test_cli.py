@@ -353,7 +353,7 @@ def test_artifacts_without_dag_ids_are_inspected_verified_and_packed(tmp_path: P
     assert yaml.safe_load(polypod("bundle", "inspect", packed).stdout)["dags"] == {}
 
 
-AIRFLOW_33 = {
+AIRFLOW_33: dict[str, dict[str, Any]] = {
     "java": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": ["/jars"], "jvm_args": ["-Xmx1g"]},
              "extra": {"pod_template_file": "/java.yaml"}},
     "python": {"classpath": "my.own.Coordinator"},
