@@ -98,12 +98,12 @@ def respond(dag_id, run_id, task_id, chosen):
     return {}
 
 
-def log(dag_id, run_id, task_id):
-    """Return a task's log as Airflow's UI reads it."""
+def log(dag_id, run_id, task_id, attempt):
+    """Return an attempt's log as Airflow's UI reads it."""
     with create_session() as session:
         where = (TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
         ti = session.scalar(select(TaskInstance).where(*where))
-        stream, _ = TaskLogReader().read_log_chunks(ti, ti.try_number, {})
+        stream, _ = TaskLogReader().read_log_chunks(ti, attempt, {})
         return [json.loads(item.model_dump_json()) for item in stream]
 
 

@@ -235,9 +235,10 @@ class Airflow:
         state: dict[str, Any] = self.ask("state", dag_id="conformance", run_id=run_id, task_id=task_id)
         return state
 
-    def shown_log(self, run_id: str, task_id: str) -> list[dict[str, Any]]:
-        """Return what Airflow's own log reader, which its UI uses, finds of a task's log."""
-        found: list[dict[str, Any]] = self.ask("log", dag_id="conformance", run_id=run_id, task_id=task_id)
+    def shown_log(self, run_id: str, task_id: str, attempt: int = 1) -> list[dict[str, Any]]:
+        """Return what Airflow's own log reader, which its UI uses, finds of an attempt's log."""
+        where = {"dag_id": "conformance", "run_id": run_id, "task_id": task_id, "attempt": attempt}
+        found: list[dict[str, Any]] = self.ask("log", **where)
         return found
 
     def run_upstream(self, workload: dict[str, Any], **env: str) -> subprocess.CompletedProcess[bytes]:
