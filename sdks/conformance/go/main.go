@@ -249,6 +249,7 @@ func reschedule(ctx airflow.Context) (any, error) {
 		if err := store.Set(ctx, "due", due); err != nil {
 			return nil, err
 		}
+		return nil, sdk.RescheduleAt(due)
 	}
 	if time.Now().Before(due) {
 		return nil, fmt.Errorf("not yet: %w", sdk.RescheduleAt(due))

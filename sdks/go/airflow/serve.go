@@ -156,7 +156,9 @@ type startupDetails struct {
 		ShouldRetry bool               `json:"should_retry"`
 		NextMethod  string             `json:"next_method"`
 		Arguments   []binding.Argument `json:"arg_bindings"`
-		DagRun      struct {
+		// MultiTeam is in every context of schema 2026-10-30, and in none before.
+		MultiTeam *bool `json:"multi_team"`
+		DagRun    struct {
 			DagID             string         `json:"dag_id"`
 			RunID             string         `json:"run_id"`
 			RunType           string         `json:"run_type"`
@@ -215,7 +217,7 @@ func (b *BundleRef) execute(
 	}
 	client := &comm.Client{Channel: channel, TI: ti, Resumed: details.Context.NextMethod != ""}
 	actx := NewContext(ctx, slog.Default(), client, ti, details.dagRun())
-	result, err := call(found.function, actx, logger, details.Context.Arguments)
+	result, err := call(found.function, actx, logger, details)
 	if err == nil && result != nil {
 		err = client.PushXCom(ctx, ti, sdk.XComReturnValueKey, result)
 	}
@@ -257,7 +259,7 @@ func end(err error, client *comm.Client, shouldRetry bool, logger *slog.Logger) 
 	return message
 }
 
-func call(function *binding.Function, actx Context, logger *slog.Logger, given []binding.Argument) (result any, err error) {
+func call(function *binding.Function, actx Context, logger *slog.Logger, details *startupDetails) (result any, err error) {
 	defer func() {
 		if problem := recover(); problem != nil {
 			actx.Logger().Error("the task panicked", "panic", fmt.Sprint(problem), "stack", string(debug.Stack()))
@@ -272,7 +274,8 @@ func call(function *binding.Function, actx Context, logger *slog.Logger, given [
 		}
 		return found, err
 	}
-	return function.Call(actx, binding.Caller{Pull: pull, Warn: logger.Warn}, given)
+	caller := binding.Caller{Pull: pull, Warn: logger.Warn, OlderSchema: details.Context.MultiTeam == nil}
+	return function.Call(actx, caller, details.Context.Arguments)
 }
 
 func terminal(kind, state string) map[string]any {

@@ -37,6 +37,8 @@ type Caller struct {
 	Pull func(taskID string) (any, error)
 	// Warn is told of what does not match.
 	Warn func(message string, names ...any)
+	// OlderSchema says that the supervisor's schema has no arguments, so that the Dag may have passed some.
+	OlderSchema bool
 }
 
 // New checks a function: its first parameter is of type first, and it returns error, or (a value, error).
@@ -100,8 +102,7 @@ func (f *Function) bind(caller Caller, given []Argument) ([]reflect.Value, error
 		return []reflect.Value{value}, err
 	}
 	if given == nil {
-		return nil, fmt.Errorf("the task takes %d argument(s) and was given none: the Dag calls it without, or the bundle "+
-			"was packed for supervisor schema 2026-06-16, which has no arguments", len(f.params))
+		return nil, notGiven(len(f.params))
 	}
 	fitting := given
 	if len(fitting) != len(f.params) {
@@ -121,6 +122,11 @@ func (f *Function) bind(caller Caller, given []Argument) ([]reflect.Value, error
 	return values, nil
 }
 
+func notGiven(count int) error {
+	return fmt.Errorf("the task takes %d argument(s) and was given none: the Dag calls it without, or the supervisor "+
+		"speaks schema 2026-06-16, which has no arguments", count)
+}
+
 // passed returns the arguments that the author of the Dag has passed, without those of Python's defaults.
 func passed(given []Argument) []Argument {
 	var kept []Argument
@@ -134,9 +140,14 @@ func passed(given []Argument) []Argument {
 
 func bindStruct(caller Caller, kind reflect.Type, given []Argument) (reflect.Value, error) {
 	structure := reflect.New(kind).Elem()
+	all := fields(kind)
+	if given == nil && caller.OlderSchema && len(all) > 0 {
+		// zero values would pass for what the Dag has passed
+		return structure, notGiven(len(all))
+	}
 	taken := map[int]bool{}
 	var unfilled []string
-	for _, field := range fields(kind) {
+	for _, field := range all {
 		index := match(field.name, given)
 		if index < 0 {
 			unfilled = append(unfilled, field.name)

@@ -129,6 +129,20 @@ func TestWhatDoesNotFitFailsBeforeTheBody(t *testing.T) {
 	}
 }
 
+func TestAnOlderSchemaIsNoCallWithoutArguments(t *testing.T) {
+	warn := func(string, ...any) {}
+	made, err := New(func(_ first, given arguments) error { return nil }, reflect.TypeFor[first]())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, older := range []bool{true, false} {
+		_, err := made.Call(first{}, Caller{Warn: warn, OlderSchema: older}, nil)
+		if refused := err != nil && strings.Contains(err.Error(), "2026-06-16"); refused != older {
+			t.Errorf("older %v: %v", older, err)
+		}
+	}
+}
+
 func TestAnXComThatNobodyLeftIsTheZeroValue(t *testing.T) {
 	fn := func(_ first, value map[string]any) (any, error) { return len(value), nil }
 	for taskID, want := range map[string]int{"some": 1, "none": 0} {

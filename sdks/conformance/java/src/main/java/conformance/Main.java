@@ -282,7 +282,9 @@ public final class Main {
     public void execute(Context context, Client client) {
       var store = client.getTaskStateStore();
       if (store.get("due") == null) {
-        store.set("due", Instant.now().plusSeconds(1).toString());
+        Instant due = Instant.now().plusSeconds(1);
+        store.set("due", due.toString());
+        throw new RescheduleException(due);
       }
       Instant due = Instant.parse((String) store.get("due"));
       if (Instant.now().isBefore(due)) {

@@ -77,20 +77,24 @@ final class Inputs {
   /**
    * Returns a filled input. By position, arguments that nobody passed are dropped if the number fits then; by name, what
    * matches nothing is a warning and no error (upstream's contributing-docs/30).
+   *
+   * @param olderSchema whether the supervisor's schema has no arguments, so that the Dag may have passed some
    */
-  static Object bind(Class<?> input, List<?> bindings, Client client) throws Exception {
+  static Object bind(Class<?> input, List<?> bindings, boolean olderSchema, Client client) throws Exception {
     List<Field> fields = fields(input);
     List<Map<String, Object>> given = new ArrayList<>();
     for (Object binding : bindings == null ? List.of() : bindings) {
       given.add(Wire.map(binding));
     }
-    if (!byPosition(fields)) {
-      return byName(input, fields, given, client);
-    }
-    if (bindings == null) {
+    boolean named = !byPosition(fields);
+    // by name, default values would pass for what the Dag has passed
+    if (bindings == null && !fields.isEmpty() && (olderSchema || !named)) {
       throw new BindingException(
-          "the task takes arguments and was given none: the Dag calls it without, or the SDK's jar is that for "
-              + "supervisor schema 2026-06-16, which has no arguments");
+          "the task takes arguments and was given none: the Dag calls it without, or the supervisor speaks "
+              + "schema 2026-06-16, which has no arguments");
+    }
+    if (named) {
+      return byName(input, fields, given, client);
     }
     List<Map<String, Object>> fitting = given.size() == fields.size() ? given : passed(given);
     if (fields.size() != fitting.size()) {

@@ -122,8 +122,7 @@ public final class Runtime {
     }
     SupervisorClient client = new SupervisorClient(comm, instance, tiContext.get("next_method") != null);
     try {
-      Object bindings = tiContext.get("arg_bindings");
-      call(task, new RunningContext(instance, run), client, (List<?>) bindings);
+      call(task, new RunningContext(instance, run), client, tiContext);
       Map<String, Object> success = end("SucceedTask", "success");
       client.addOutlets(success);
       return success;
@@ -141,12 +140,16 @@ public final class Runtime {
     }
   }
 
-  private static void call(Class<?> task, Context context, Client client, List<?> bindings) throws Exception {
+  private static void call(Class<?> task, Context context, Client client, Map<String, Object> tiContext)
+      throws Exception {
+    List<?> bindings = (List<?>) tiContext.get("arg_bindings");
+    // it is in every context of schema 2026-10-30, and in none before
+    boolean olderSchema = !tiContext.containsKey("multi_team");
     Object instance = task.getDeclaredConstructor().newInstance();
     if (instance instanceof InputTask) {
       @SuppressWarnings("unchecked")
       InputTask<TaskInput> typed = (InputTask<TaskInput>) instance;
-      TaskInput input = (TaskInput) Inputs.bind(Inputs.inputClass(task), bindings, client);
+      TaskInput input = (TaskInput) Inputs.bind(Inputs.inputClass(task), bindings, olderSchema, client);
       typed.execute(context, client, input);
       return;
     }
