@@ -18,7 +18,6 @@ from cluster.node import Node
 from cluster.services import NotReady
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = ("extract", "summarize", "report")
 
 
 class Cluster:
@@ -103,9 +102,8 @@ def on_cluster(cluster: Cluster) -> None:
     )
     cluster.kubectl("apply", "-f", "build/demo/namespace.yaml")
     cluster.kubectl("-n", namespace, "delete", "taskruns", "--all", "--ignore-not-found")
-    for step in STEPS:
-        cluster.kubectl("-n", namespace, "apply", "-f", "examples/sales/taskruns.yaml", "-l", f"step={step}")
-        cluster.kubectl("-n", namespace, "wait", "--for=condition=Succeeded", f"taskrun/{step}", "--timeout=180s")
+    cluster.kubectl("-n", namespace, "apply", "-f", "examples/sales/taskruns.yaml")
+    cluster.kubectl("-n", namespace, "wait", "--for=condition=Succeeded", "taskrun/report", "--timeout=180s")
     cluster.kubectl("-n", namespace, "get", "taskruns")
     cluster.kubectl("-n", namespace, "logs", "-l", "polypod.dev/taskrun=extract", "-c", "bridge")
     cluster.kubectl("-n", namespace, "logs", "-l", "polypod.dev/taskrun=report", "-c", "task")

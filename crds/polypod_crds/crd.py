@@ -33,6 +33,7 @@ def definition() -> dict[str, Any]:
     spec["x-kubernetes-validations"] += frozen()
     arguments = spec["properties"]["arguments"]
     arguments |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    spec["properties"]["dependsOn"] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["taskId"]}
     # of a field that may be anything no CEL rule can speak
     arguments["items"]["oneOf"] = [{"required": ["value"]}, {"required": ["fromXCom"]}]
     arguments["items"]["properties"]["value"]["nullable"] = True

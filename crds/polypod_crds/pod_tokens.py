@@ -27,11 +27,12 @@ class UnknownKey(InvalidToken):
 
 @dataclass(frozen=True, slots=True)
 class PodClaims:
-    """Which pod a token is bound to."""
+    """Which pod a token is bound to, and the service account that the pod runs as."""
 
     namespace: str
     name: str
     uid: str
+    service_account: str = ""
 
 
 class ClusterKeys:
@@ -58,7 +59,8 @@ class ClusterKeys:
                 options={"require": ["exp", "iat", "aud", "iss", "sub"]},
             )  # fmt: skip
             bound = claims["kubernetes.io"]
-            return PodClaims(bound["namespace"], bound["pod"]["name"], bound["pod"]["uid"])
+            account = bound.get("serviceaccount", {}).get("name", "")
+            return PodClaims(bound["namespace"], bound["pod"]["name"], bound["pod"]["uid"], account)
         except (jwt.PyJWTError, ValueError) as error:
             raise InvalidToken(str(error)) from None
         except (KeyError, TypeError):

@@ -16,6 +16,7 @@ FROZEN = {
     "logicalDate": False,
     "executionApi": False,
     "workloadSecretRef": False,
+    "dependsOn": False,
 }
 """Fields that cannot be changed once the TaskRun is there; True: always set."""
 
@@ -60,6 +61,12 @@ class Rule(Enum):
         "a TaskRun that was cancelled stays so; apply a new one to run the task again",
     )
 
+    NOT_ITSELF = (
+        "(!has(self.dependsOn) || self.dependsOn.all(other, other.taskId != self.taskId)) && (!has(self.arguments) || "
+        "self.arguments.all(argument, !has(argument.fromXCom) || argument.fromXCom.taskId != self.taskId))",
+        "a task cannot wait for itself: dependsOn and fromXCom name other tasks",
+    )
+
     @property
     def expression(self) -> str:
         return self.value[0]
@@ -70,7 +77,7 @@ class Rule(Enum):
 
     @classmethod
     def of_spec(cls) -> list[Rule]:
-        return [cls.ONE_API, cls.CANCEL_STAYS]
+        return [cls.ONE_API, cls.CANCEL_STAYS, cls.NOT_ITSELF]
 
 
 def rules(*given: Rule) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from polypod_crds.durations import Duration
@@ -51,6 +51,17 @@ class Argument(Model):
         if len(given) != 1:
             raise ValueError(f"argument {self.name!r} needs exactly one of value and fromXCom")
         return self
+
+
+class Dependency(Model):
+    """Another task of the same run that must have ended first."""
+
+    task_id: Name = Field(description="The task; of a mapped one, all its TaskRuns that there are.")
+    when: Literal["succeeded", "finished"] = Field(
+        default="succeeded",
+        description="succeeded: if it fails, this task becomes upstream_failed, and if it is skipped, skipped; "
+        "finished: this task starts however it has ended.",
+    )
 
 
 class Retries(Model):
@@ -182,6 +193,11 @@ class TaskRunSpec(Model):
     arguments: Annotated[list[Argument], Field(max_length=256)] = Field(
         default=[], description="What the task's function receives."
     )
+    depends_on: Annotated[list[Dependency], Field(max_length=256)] = Field(
+        default=[],
+        description="Tasks of the same run (namespace, dagId, runId) that must have ended first. Those of fromXCom "
+        "need not be named.",
+    )
     params: dict[str, Any] = Field(default={}, description="The run's params (its conf).")
     logical_date: AwareDatetime | None = Field(default=None, description="The run's logical date, with a time zone.")
     data_interval: DataInterval | None = Field(default=None, description="The data that the run is about.")
@@ -223,6 +239,30 @@ class TaskRunSpec(Model):
     ttl_seconds_after_finished: int | None = Field(
         default=None, ge=0, le=2_147_483_647, description="Delete the TaskRun that many seconds after its end."
     )
+
+    @property
+    def started_by_airflow(self) -> bool:
+        """Tell whether Airflow decides when the task is started, and does so in a TaskRun of its own."""
+        own_token = self.execution_api is not None and self.execution_api.token_secret_ref is not None
+        return self.workload_secret_ref is not None or own_token
+
+    @field_validator("depends_on")
+    @classmethod
+    def each_once(cls, given: list[Dependency]) -> list[Dependency]:
+        names = [item.task_id for item in given]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"dependsOn names task {twice!r} twice")
+        return given
+
+    @model_validator(mode="after")
+    def not_itself(self) -> TaskRunSpec:
+        if any(item.task_id == self.task_id for item in self.depends_on):
+            raise ValueError(f"dependsOn: task {self.task_id!r} cannot wait for itself")
+        taken = (item for item in self.arguments if item.from_x_com is not None)
+        if any(item.from_x_com is not None and item.from_x_com.task_id == self.task_id for item in taken):
+            raise ValueError(f"arguments: fromXCom names task {self.task_id!r} itself, which cannot wait for itself")
+        return self
 
 
 class Observed(Model):

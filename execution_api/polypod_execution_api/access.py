@@ -57,11 +57,17 @@ class Caller:
             fail(403, "access_denied", f"this token may change what belongs to task {self.ti.task_id!r} only")
 
 
-def caller(request: Request, response: Response, db: Db) -> Caller:
-    """Check the request's token; renew it in the answer if it is about to end."""
+def bearer(request: Request) -> str:
+    """Return the request's token."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        fail(401, "unauthorized", "send the task's token as 'Authorization: Bearer …'")
+        fail(401, "unauthorized", "send the token as 'Authorization: Bearer …'")
+    return token
+
+
+def caller(request: Request, response: Response, db: Db) -> Caller:
+    """Check the request's token; renew it in the answer if it is about to end."""
+    token = bearer(request)
     cluster: ClusterAccess | None = request.app.state.cluster
     if cluster is not None and not is_own(token):
         return Caller(_of_pod(cluster, token, db))

@@ -8,17 +8,20 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from polypod_execution_api.cluster import ClusterAccess
-from polypod_execution_api.routes import airflow_only, dags, secrets, store, task_instances, xcoms
+from polypod_execution_api.routes import airflow_only, dags, operator, secrets, store, task_instances, xcoms
 from polypod_execution_api.tokens import TokenSigner
 
 PREFIX = "/execution"
 
 
-def create_app(engine: Engine, signer: TokenSigner, cluster: ClusterAccess | None = None) -> FastAPI:
+def create_app(
+    engine: Engine, signer: TokenSigner, cluster: ClusterAccess | None = None, operator_account: str = ""
+) -> FastAPI:
     """Return the API on a database that is up to date, with tokens by `signer`. Its page is at `/docs`.
 
     Args:
         cluster: if given, the pods of TaskRuns are known by their service account tokens, too.
+        operator_account: NAMESPACE/NAME of the operator's service account, which may ask how tasks have ended.
     """
     app = FastAPI(
         title="Polypod Execution API",
@@ -28,6 +31,7 @@ def create_app(engine: Engine, signer: TokenSigner, cluster: ClusterAccess | Non
     app.state.engine = engine
     app.state.signer = signer
     app.state.cluster = cluster
+    app.state.operator_account = operator_account
     for router in (
         task_instances.router,
         task_instances.reschedules,
@@ -39,6 +43,7 @@ def create_app(engine: Engine, signer: TokenSigner, cluster: ClusterAccess | Non
         # before the task state store: its paths are more specific
         airflow_only.router,
         store.router,
+        operator.router,
     ):
         app.include_router(router, prefix=PREFIX)
 

@@ -52,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument(
                 "--pods", action="store_true", help="know the pods of TaskRuns by their service account tokens"
             )
+            command.add_argument(
+                "--operator-account",
+                default="",
+                help="with --pods: NAMESPACE/NAME of the operator's service account, which may ask how tasks ended",
+            )
             command.add_argument("--tls-cert", help="certificate chain, PEM")
             command.add_argument("--tls-key", help="its private key, PEM")
     options = parser.parse_args(arguments)
@@ -95,7 +100,7 @@ def _serve(options: argparse.Namespace, signer: TokenSigner, engine: Engine) -> 
     from polypod_execution_api.cluster import ClusterAccess
 
     config = uvicorn.Config(
-        create_app(engine, signer, ClusterAccess() if options.pods else None),
+        create_app(engine, signer, ClusterAccess() if options.pods else None, options.operator_account),
         host=options.host,
         port=options.port,
         ssl_certfile=options.tls_cert,

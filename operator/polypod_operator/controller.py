@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from polypod_coordinators.termination import Outcome
+from polypod_crds.dependencies import Key, Node
 from polypod_crds.pod_tokens import PodClaims
 from polypod_crds.taskrun import API_VERSION, PLURAL, TaskRunStatus
 
@@ -18,15 +19,18 @@ from polypod_operator import events, objects
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.decision import (
     Action,
+    AskForEnded,
     CreatePod,
     Decision,
     DeletePod,
     DeleteTaskRun,
+    Earlier,
     LookAtEvents,
     Refusal,
     Tell,
     VerifyPod,
 )
+from polypod_operator.history import History, HistoryUnavailable, NoHistory
 from polypod_operator.logged import about
 from polypod_operator.metrics import Metrics
 from polypod_operator.objects import LABELLED, PodObject, TaskRunObject
@@ -35,7 +39,7 @@ from polypod_operator.queues import rank
 from polypod_operator.reasons import Reason
 from polypod_operator.reconcile import LOOK_AFTER, reconcile
 from polypod_operator.routing import RoutingState
-from polypod_operator.store import Key, Store
+from polypod_operator.store import Store
 from polypod_operator.watch import Sink, Watch
 from polypod_operator.workqueue import WorkQueue
 
@@ -56,9 +60,11 @@ class Controller:
         metrics: Metrics,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
+        history: History | None = None,
     ) -> None:
         """Take over; `namespaces` is what is served, nothing for all."""
         self.api = api
+        self.history = history or NoHistory()
         self.metrics = metrics
         self.clock = clock
         self.settings = settings
@@ -89,15 +95,19 @@ class Controller:
         if deleted:
             if known is not None and known.uid == metadata["uid"]:
                 self._lost(known)
-        elif known is not None or not self._is_finished(raw):
+            else:
+                self._leave_graph(key, metadata["uid"])
+        elif known is None and self._is_finished(raw):
+            self._put_node(objects.node(raw, None))
+        else:
             run = objects.task_run(raw, known)
-            self._put_run(run)
+            self._put_run(run, raw)
             self._seat(run)
             self.queue.add(key, first=not run.status.attempts and not self.store.has_pods(run.uid))
 
     def _seat(self, run: TaskRunObject) -> None:
         """Put a TaskRun that is new to us into its queue, so that it is served in its turn and not as it was read."""
-        if self.places.where(run.key) != "none" or run.spec is None:
+        if self.places.where(run.key) != "none" or run.spec is None or self.store.graph.judge(run.key) is not None:
             return
         attempts = run.status.attempts
         active = bool(attempts) and attempts[-1].state in ("queued", "running") and attempts[-1].pod_uid is not None
@@ -125,15 +135,33 @@ class Controller:
         elif pod.over:
             self._wake(self.places.forget(_orphan(pod)))
 
-    def _put_run(self, run: TaskRunObject) -> None:
+    def _put_run(self, run: TaskRunObject, raw: objects.Raw) -> None:
         """Take a TaskRun over; one of its name that was there before is lost."""
         known = self.store.run(run.key)
         if known is not None and known.uid != run.uid:
             self._lost(known)
         self.store.put_run(run)
+        self._put_node(objects.node(raw, run.spec))
+
+    def _put_node(self, node: Node) -> None:
+        """Take a TaskRun over into the order of its run, and look at those that wait for it if that is news."""
+        self._wake_by_age(self.store.graph.put(node))
+
+    def _leave_graph(self, key: Key, uid: str) -> None:
+        """Have those that wait for a TaskRun that was deleted learn how it had ended."""
+        node = self.store.graph.node(key)
+        if node is None or node.uid != uid:
+            return
+        self._wake_by_age(self.store.leave_graph(key))
+
+    def _wake_by_age(self, keys: set[Key]) -> None:
+        if keys:
+            nodes = (self.store.graph.node(key) for key in keys)
+            self._wake([node.key for node in sorted(filter(None, nodes), key=lambda node: (node.created, node.key))])
 
     def _lost(self, run: TaskRunObject) -> None:
         """Let a TaskRun go that was deleted; a pod of it that still runs holds its place until it has ended."""
+        self._leave_graph(run.key, run.uid)
         alive = [pod for pod in self.store.world(run).pods.values() if not pod.over]
         self._forget(run.key)
         for pod in alive:
@@ -227,12 +255,16 @@ class Controller:
             if run is None or run.uid in uids or namespace not in ("", run.namespace):
                 continue
             try:
-                self._put_run(objects.task_run(await self.api.get_task_run(*key)))
+                raw = await self.api.get_task_run(*key)
+                self._put_run(objects.task_run(raw), raw)
                 self.queue.add(key)
             except ApiError as error:
                 if error.status != 404:
                     raise
                 self._lost(run)
+        for node in list(self.store.graph.nodes()):
+            if node.uid not in uids and namespace in ("", node.key[0]) and self.store.run(node.key) is None:
+                self._leave_graph(node.key, node.uid)
         for pod in self.store.orphans():
             self._keep_place(pod)
 
@@ -332,6 +364,8 @@ class Controller:
                     await self._verify(run, namespace, name)
                 case LookAtEvents(namespace, _, uid):
                     self.store.put_look(uid, now, await self.api.last_warning(namespace, uid))
+                case AskForEnded(task_ids):
+                    await self._ask_for_ended(run, task_ids, now)
                 case _:
                     continue
             found = True
@@ -369,6 +403,18 @@ class Controller:
             message = f"a pod {name!r} exists and belongs to somebody else; delete it"
             self.store.put_refusal(run, name, Refusal(message, False, self.clock()))
 
+    async def _ask_for_ended(self, run: TaskRunObject, task_ids: tuple[str, ...], now: datetime) -> None:
+        assert run.spec is not None
+        try:
+            found = await self.history.ended(
+                run.namespace, run.spec.dag_id, run.spec.run_id, task_ids, self.settings.authority
+            )
+            earlier = Earlier({task_id: found.get(task_id, "") for task_id in task_ids})
+        except HistoryUnavailable as error:
+            log.warning("the Execution API cannot be asked how tasks have ended: %s", error, extra=about(run))
+            earlier = Earlier(problem=str(error), when=now)
+        self.store.put_earlier((run.namespace, run.spec.dag_id, run.spec.run_id), earlier)
+
     async def _carry_out(self, run: TaskRunObject, decision: Decision, now: datetime) -> None:
         changed = decision.write and decision.status != run.status
         if changed:
@@ -380,6 +426,8 @@ class Controller:
             self._count(run, decision)
             run = objects.written(run, decision.status, raw)
             self.store.put_run(run)
+            if run.status.phase in ("Succeeded", "Failed"):
+                self._put_node(objects.node(raw, run.spec))
         for action in decision.actions:
             await self._do(run, action, changed, now)
         if decision.again is not None:
@@ -422,7 +470,8 @@ class Controller:
         elif error.status == 409:
             # somebody was faster: look at what is there now
             try:
-                self._put_run(objects.task_run(await self.api.get_task_run(run.namespace, run.name)))
+                found = await self.api.get_task_run(run.namespace, run.name)
+                self._put_run(objects.task_run(found), found)
             except ApiError as gone:
                 if gone.status != 404:
                     raise

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from polypod_coordinators.termination import Outcome
+from polypod_crds.dependencies import Verdict
 from polypod_crds.taskrun import TaskRunStatus
 
 from polypod_operator.objects import PodObject
@@ -46,6 +47,13 @@ class LookAtEvents:
 
 
 @dataclass(frozen=True, slots=True)
+class AskForEnded:
+    """Ask the Execution API how tasks of the run have ended that have no TaskRun."""
+
+    task_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteTaskRun:
     pass
 
@@ -59,7 +67,7 @@ class Tell:
     message: str
 
 
-Action = CreatePod | DeletePod | VerifyPod | LookAtEvents | DeleteTaskRun | Tell
+Action = CreatePod | DeletePod | VerifyPod | LookAtEvents | AskForEnded | DeleteTaskRun | Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,20 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """What the Execution API has said of tasks whose TaskRun is not there.
+
+    Attributes:
+        ended: task → the state that it has ended in; empty if nothing is known of it.
+        problem: why the Execution API could not be asked, empty if it could; asked at `when`.
+    """
+
+    ended: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+    when: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """What there is around a TaskRun.
 
@@ -96,6 +118,8 @@ class World:
         looked: uid of a pod → when its Events were looked at last.
         told: uid of a pod → the outcome that its bridge has sent us.
         turn: set if the queue has no place for another attempt.
+        upstream: set if tasks that it depends on keep it from starting.
+        earlier: what is known of those among them that have no TaskRun.
     """
 
     pods: Mapping[str, PodObject] = field(default_factory=dict)
@@ -105,6 +129,8 @@ class World:
     looked: Mapping[str, datetime] = field(default_factory=dict)
     told: Mapping[str, Outcome] = field(default_factory=dict)
     turn: Turn | None = None
+    upstream: Verdict | None = None
+    earlier: Earlier = Earlier()
 
 
 Place = Literal["holds", "waits", "none"]

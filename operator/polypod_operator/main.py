@@ -19,6 +19,7 @@ from polypod_coordinators.config import airflow_settings
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.controller import Controller
 from polypod_operator.handlers import Addresses, Operator, register
+from polypod_operator.history import ExecutionApiHistory, NoHistory
 from polypod_operator.log_storage import LogSettings
 from polypod_operator.metrics import Metrics
 from polypod_operator.pod import Settings
@@ -61,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         airflow=airflow_settings(os.environ),
     )
     metrics = Metrics()
-    controller = Controller(KubernetesApi(connection, metrics.called), settings, options.namespace, metrics)
+    token_file = options.execution_api_token_file
+    history = ExecutionApiHistory(options.execution_api_url, token_file) if token_file is not None else NoHistory()
+    api = KubernetesApi(connection, metrics.called)
+    controller = Controller(api, settings, options.namespace, metrics, history=history)
     registry = kopf.OperatorRegistry()
     addresses = Addresses(options.outcome_address, options.metrics_address, options.health_address)
     tls = _tls(options)
@@ -95,6 +99,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--bridge-image", required=True, help="the image of the sidecar")
     add("--bridge-pull-policy", choices=["Always", "IfNotPresent", "Never"], help="when that image is pulled")
     add("--execution-api-url", required=True, help="the Execution API that pods use by default")
+    add(
+        "--execution-api-token-file",
+        type=Path,
+        help="file with our own token for it (audience polypod), if it is Polypod's: it is asked how tasks have ended "
+        "whose TaskRuns were deleted",
+    )
     add("--namespace", action="append", default=[], help="serve this namespace only; may be given several times")
     add("--routing-name", default="polypod-routing", help="the routing ConfigMap")
     add("--routing-namespace", default=_own_namespace(), help="its namespace; by default the operator's own")

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from polypod_crds.dependencies import Node, ended, upstreams
 from polypod_crds.taskrun import StoredLog, TaskRunSpec, TaskRunStatus
 from pydantic import ValidationError
 
@@ -185,6 +186,25 @@ def written(run: TaskRunObject, status: TaskRunStatus, answer: Raw) -> TaskRunOb
         status=status,
         resource_version=metadata["resourceVersion"],
         deleting="deletionTimestamp" in metadata,
+    )
+
+
+def node(raw: Raw, spec: TaskRunSpec | None) -> Node:
+    """Return a TaskRun's place in the order of its run's tasks.
+
+    Args:
+        spec: what it was parsed to; None if it is not valid, or if it has ended and is not parsed.
+    """
+    metadata, given, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    return Node(
+        key=(metadata["namespace"], metadata["name"]),
+        uid=metadata["uid"],
+        run=(metadata["namespace"], given.get("dagId", ""), given.get("runId", "")),
+        task_id=given.get("taskId", ""),
+        map_index=given.get("mapIndex", -1),
+        created=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
+        upstream=upstreams(spec) if spec is not None else (),
+        ended=ended(status.get("phase", ""), status.get("state")),
     )
 
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from polypod_crds.dependencies import Key
+
 from polypod_operator.decision import Place, Turn
 
-Key = tuple[str, str]
 HOUR = 3600.0
 Rank = tuple[float, Key]
 

@@ -10,6 +10,7 @@ class Reason(StrEnum):
 
     # on the way
     WAITING_FOR_ROUTING = "WaitingForRouting"
+    WAITING_FOR_UPSTREAM = "WaitingForUpstream"
     QUEUE_LIMIT = "QueueLimit"
     ROUTED = "Routed"
     POD_STARTING = "PodStarting"
@@ -26,7 +27,11 @@ class Reason(StrEnum):
     MOUNT_FAILED = "MountFailed"
     POD_REFUSED = "PodRefused"
     PENDING_TIMEOUT = "PendingTimeout"
+    # a task that this one depends on has decided its end
+    UPSTREAM_FAILED = "UpstreamFailed"
+    UPSTREAM_SKIPPED = "UpstreamSkipped"
     # the user's mistakes
+    DEPENDENCY_CYCLE = "DependencyCycle"
     INVALID_SPEC = "InvalidSpec"
     INVALID_POD_TEMPLATE = "InvalidPodTemplate"
     FORBIDDEN_POD_TEMPLATE = "ForbiddenPodTemplate"
@@ -48,6 +53,7 @@ class Reason(StrEnum):
 
 TEXTS: dict[Reason, str] = {
     Reason.WAITING_FOR_ROUTING: "There is no valid routing ConfigMap yet.",
+    Reason.WAITING_FOR_UPSTREAM: "Tasks that this one depends on have not ended; the message names them.",
     Reason.QUEUE_LIMIT: "The queue runs as many attempts as queue_limits allows; this one waits for its turn.",
     Reason.ROUTED: "The queue leads to a coordinator and an image.",
     Reason.POD_STARTING: "The pod's images are pulled and its containers started.",
@@ -63,6 +69,9 @@ TEXTS: dict[Reason, str] = {
     Reason.MOUNT_FAILED: "A volume cannot be mounted: a Secret, ConfigMap or claim that does not exist.",
     Reason.POD_REFUSED: "The API server refuses the pod (quota, admission); tried again until the pending timeout.",
     Reason.PENDING_TIMEOUT: "The pod did not start within timeouts.pending.",
+    Reason.UPSTREAM_FAILED: "A task that this one depends on has failed, so this one was not started.",
+    Reason.UPSTREAM_SKIPPED: "A task that this one depends on was skipped, and so is this one.",
+    Reason.DEPENDENCY_CYCLE: "The tasks of the run depend on each other in a circle, so none of them can start.",
     Reason.INVALID_SPEC: "The TaskRun's spec is not valid.",
     Reason.INVALID_POD_TEMPLATE: "The merged pod template is no valid pod.",
     Reason.FORBIDDEN_POD_TEMPLATE: "The pod template weakens the pod's security, and the routing does not allow it.",

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.routing import Routing
+from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.durations import seconds
 from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Attempt, TaskRunSpec
@@ -20,6 +21,7 @@ from polypod_crds.taskrun import Attempt, TaskRunSpec
 from polypod_operator import conditions
 from polypod_operator.decision import (
     Action,
+    AskForEnded,
     CreatePod,
     Decision,
     DeletePod,
@@ -52,6 +54,8 @@ SILENCE = timedelta(seconds=90)
 """How long a kubelet may leave a pod that should be gone, grace period included, before we take it for silent."""
 PLACE_MIN, PLACE_MAX = timedelta(seconds=5), timedelta(seconds=300)
 """How often the place of one that waits for its turn is looked at."""
+ASK_AGAIN = timedelta(seconds=15)
+"""The pause after the Execution API could not be asked."""
 RETRY_REFUSED = timedelta(seconds=5)
 RESCHEDULE_MIN = timedelta(seconds=1)
 """The least time before a task that asks to be started again is."""
@@ -67,12 +71,6 @@ def reconcile(run: TaskRunObject, world: World, routing: Routing | None, setting
         alive = any(not pod.over for pod in world.pods.values())
         return Decision(run.status, place="holds" if alive else "none")
     return _Step(run, world, routing, settings, now).decide()
-
-
-def _scheduled_by_airflow(spec: TaskRunSpec) -> bool:
-    """Tell whether Airflow decides when a task is started again, and does so in a TaskRun of its own."""
-    own_token = spec.execution_api is not None and spec.execution_api.token_secret_ref is not None
-    return spec.workload_secret_ref is not None or own_token
 
 
 class _Step:
@@ -330,7 +328,7 @@ class _Step:
         attempt.start_time = end.start_time or attempt.start_time
         attempt.finish_time = end.finish_time or self.now
         attempt.peak_memory_bytes, attempt.cpu_seconds = end.peak_memory_bytes, end.cpu_seconds
-        if end.passed and end.reschedule_time is not None and not _scheduled_by_airflow(spec) and not spec.cancel:
+        if end.passed and end.reschedule_time is not None and not spec.started_by_airflow and not spec.cancel:
             self._reschedule(attempt, end.reschedule_time)
         elif end.passed:
             self._finish("Succeeded", end.state, end.reason, end.message)
@@ -411,11 +409,40 @@ class _Step:
             self._rest()
         elif self.status.next_attempt_time is not None and self.status.next_attempt_time > self.now:
             self._look_again(self.status.next_attempt_time)
+        elif self.world.upstream is not None and not self.status.attempts:
+            self._wait_for_upstream(self.world.upstream, spec)
         elif self.world.turn is not None:
             self._queue_up(self.world.turn, spec)
         else:
             number = self.status.attempts[-1].number + 1 if self.status.attempts else 1
             self._create(number, None, spec)
+
+    def _wait_for_upstream(self, verdict: Verdict, spec: TaskRunSpec) -> None:
+        """Wait for the tasks that this one depends on, or end without an attempt if they have decided that already."""
+        match verdict:
+            case Cycle():
+                self._finish("Failed", "failed", Reason.DEPENDENCY_CYCLE, verdict.message)
+            case Stops("skipped", message):
+                self._finish("Succeeded", "skipped", Reason.UPSTREAM_SKIPPED, message)
+            case Stops(state, message):
+                self._finish("Failed", state, Reason.UPSTREAM_FAILED, message)
+            case Waits(_, missing):
+                message = verdict.message + self._ask_for_ended(missing)
+                self._phase("Pending", None, Reason.WAITING_FOR_UPSTREAM, message)
+                self._condition("Started", "False", Reason.WAITING_FOR_UPSTREAM, message)
+
+    def _ask_for_ended(self, missing: tuple[str, ...]) -> str:
+        """Ask once how tasks without a TaskRun have ended; return what is to be said if that cannot be asked now."""
+        earlier = self.world.earlier
+        if earlier.problem and earlier.when is not None:
+            again = earlier.when + ASK_AGAIN
+            if self.now < again:
+                self._look_again(again)
+                return f"; the Execution API cannot be asked whether it has ended before: {earlier.problem}"
+        unknown = tuple(task_id for task_id in missing if task_id not in earlier.ended)
+        if unknown:
+            self.actions.append(AskForEnded(unknown))
+        return ""
 
     def _queue_up(self, turn: Turn, spec: TaskRunSpec) -> None:
         """Wait for a turn. The place is written down now and then: each end moves all of them."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from datetime import datetime
 
 from polypod_coordinators.termination import Outcome
+from polypod_crds.dependencies import Graph, Key, Run
 from polypod_crds.pod_tokens import PodClaims
 
-from polypod_operator.decision import Refusal, Turn, World
+from polypod_operator.decision import Earlier, Refusal, Turn, World
 from polypod_operator.objects import UID_LABEL, Meta, PodObject, TaskRunObject, version
 
-Key = tuple[str, str]
-"""Namespace and name of a TaskRun."""
 _LET_GO = 10_000
 """Of how many finished TaskRuns the last version is remembered: the watch still shows our last write to them."""
 
@@ -31,6 +31,9 @@ class Store:
         self._told: dict[str, Outcome] = {}
         self._owner_of: dict[str, str] = {}
         self._let_go: OrderedDict[str, int] = OrderedDict()
+        self._earlier: dict[Run, Earlier] = {}
+        self.graph = Graph()
+        """Of all TaskRuns, those that have ended included."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -129,6 +132,24 @@ class Store:
     def put_refusal(self, run: TaskRunObject, name: str, refusal: Refusal) -> None:
         self._refused.setdefault(run.uid, {})[name] = refusal
 
+    def put_earlier(self, run: Run, earlier: Earlier) -> None:
+        """Note what the Execution API has said of tasks without a TaskRun, beside what it has said before."""
+        known = self._earlier.get(run, Earlier())
+        self._earlier[run] = replace(earlier, ended={**known.ended, **earlier.ended})
+
+    def leave_graph(self, key: Key) -> set[Key]:
+        """Take a TaskRun that was deleted out of the order of its run; return those that wait for its task.
+
+        How it has ended is asked anew: it was there since.
+        """
+        node = self.graph.node(key)
+        waiting = self.graph.forget(key)
+        known = self._earlier.pop(node.run, None) if node is not None else None
+        if node is not None and known is not None and self.graph.holds(node.run):
+            ended = {name: state for name, state in known.ended.items() if name != node.task_id}
+            self._earlier[node.run] = replace(known, ended=ended)
+        return waiting
+
     def put_look(self, uid: str, when: datetime, warning: str) -> None:
         """Note that a pod's Events were looked at, and the last warning among them."""
         self._looked[uid] = when
@@ -146,6 +167,8 @@ class Store:
         """Return what there is around a TaskRun."""
         pods = self._pods.get(run.uid, {})
         uids = [pod.uid for pod in pods.values()]
+        node = self.graph.node(run.key)
+        earlier = self._earlier.get(node.run, Earlier()) if node is not None else Earlier()
         return World(
             pods=pods,
             absent=frozenset(self._absent.get(run.uid, ())),
@@ -154,4 +177,6 @@ class Store:
             looked={uid: self._looked[uid] for uid in uids if uid in self._looked},
             told={uid: self._told[uid] for uid in uids if uid in self._told},
             turn=turn,
+            upstream=None if run.status.attempts or pods else self.graph.judge(run.key, earlier.ended),
+            earlier=earlier,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -14,7 +15,15 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from polypod_crds.pod_tokens import AUDIENCE, InvalidToken
+from polypod_execution_api import registry
+from polypod_execution_api.app import create_app
 from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable
+from polypod_execution_api.database import connect, migrate
+from polypod_execution_api.registry import RunSpec, TaskSpec
+from polypod_execution_api.server import ServerThread
+from polypod_execution_api.tokens import TokenSigner
+from polypod_operator.history import ExecutionApiHistory, HistoryUnavailable
+from sqlalchemy.orm import Session
 
 ISSUER = "https://issuer"
 
@@ -51,9 +60,13 @@ def server(key: rsa.RSAPrivateKey) -> Iterator[HTTPServer]:
     made.server_close()
 
 
-def token(key: rsa.RSAPrivateKey, kid: str = "k", pod: bool = True, **changes: Any) -> str:
+def token(key: rsa.RSAPrivateKey, kid: str = "k", pod: bool = True, account: str = "a", **changes: Any) -> str:
     now = int(time.time())
-    bound = {"namespace": "n", **({"pod": {"name": "p", "uid": "u"}} if pod else {})}
+    bound = {
+        "namespace": "n",
+        "serviceaccount": {"name": account, "uid": "v"},
+        **({"pod": {"name": "p", "uid": "u"}} if pod else {}),
+    }
     claims: dict[str, Any] = {
         "iss": ISSUER,
         "aud": [AUDIENCE],
@@ -97,3 +110,47 @@ def test_known_keys_outlive_an_outage_of_the_api_server(
     assert access.check(token(key)).uid == "u"
     with pytest.raises(ClusterUnavailable):
         access.check(token(key, kid="another"))
+
+
+def test_the_operator_and_nobody_else_learns_how_tasks_have_ended(
+    server: HTTPServer, key: rsa.RSAPrivateKey, tmp_path: Path
+) -> None:
+    """Asked by the operator's own client, over a real connection."""
+    (tmp_path / "token").write_text("unused")
+    (tmp_path / "ca.crt").write_text("")
+    engine = connect(f"sqlite:///{tmp_path}/api.db")
+    migrate(engine)
+    run = RunSpec("d", "r", namespace="n")
+    with Session(engine) as session, session.begin():
+        for task_id, index, state in ENDS:
+            registry.add_task(session, run, TaskSpec(task_id, index)).state = state
+        registry.add_task(session, RunSpec("d", "r", namespace="other"), TaskSpec("elsewhere")).state = "success"
+    cluster = ClusterAccess(f"http://127.0.0.1:{server.server_port}", tmp_path)
+    app = create_app(engine, TokenSigner(b"s" * 32), cluster, "n/operator")
+    asked = ("good", "skipped", "mapped", "half", "running", "elsewhere", "unknown")
+
+    def ask(url: str, **claims: Any) -> dict[str, str]:
+        (tmp_path / "operator").write_text(token(key, **claims))
+        history = ExecutionApiHistory(url, tmp_path / "operator")
+        return asyncio.run(history.ended("n", "d", "r", asked, ""))
+
+    with ServerThread(app) as api:
+        url = api.url
+        assert ask(api.url, account="operator") == {"good": "success", "skipped": "skipped", "mapped": "failed"}
+        for claims, status in (({"account": "default"}, 403), ({"account": "operator", "aud": ["other"]}, 403)):
+            with pytest.raises(HistoryUnavailable, match=str(status)):
+                ask(api.url, **claims)
+    with pytest.raises(HistoryUnavailable, match="Connect"):
+        ask(url, account="operator")
+    engine.dispose()
+
+
+ENDS = (
+    ("good", -1, "success"),
+    ("skipped", -1, "skipped"),
+    ("mapped", 0, "success"),
+    ("mapped", 1, "failed"),
+    ("half", 0, "success"),
+    ("half", 1, "running"),
+    ("running", -1, "running"),
+)

@@ -86,6 +86,46 @@ def test_an_operator_killed_twenty_times_loses_nothing_and_keeps_the_queues_limi
     assert len(namespace.pods()) == 30
 
 
+def test_two_hundred_in_a_random_graph_keep_their_order_while_the_operator_is_killed(
+    lab: Lab, node: Node, namespace: Namespace, record: Record
+) -> None:
+    seed = int(os.environ.get("POLYPOD_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"replay with POLYPOD_SEED={seed}")
+    chance = random.Random(seed)
+    names = [f"run-{number:03d}" for number in range(200)]
+    upstream = {
+        name: chance.sample(names[:number], min(number, chance.randint(0, 3))) for number, name in enumerate(names)
+    }
+    documents = [
+        record.task_run(
+            name, 0.0, taskId=name, runId="graph", dependsOn=[{"taskId": other} for other in upstream[name]]
+        )
+        for name in names
+    ]
+    chance.shuffle(documents)
+    namespace.apply(*documents)
+    done = threading.Event()
+
+    def kill() -> None:
+        while not done.wait(chance.uniform(3.0, 12.0)):
+            kill_operator(lab, node)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        found = namespace.finish_all(names, timeout=600)
+    finally:
+        done.set()
+        killer.join()
+    assert {(status["state"], status["tries"]) for status in found.values()} == {("success", 1)}
+    lines = record.lines()
+    assert sorted(name for _, what, name, _ in lines if what == "begin") == names, "a task ran twice, or not at all"
+    begin = {name: when for when, what, name, _ in lines if what == "begin"}
+    end = {name: when for when, what, name, _ in lines if what == "end"}
+    early = [(name, other) for name in names for other in upstream[name] if begin[name] < end[other]]
+    assert not early, "these began before what they depend on had ended"
+
+
 def test_outages_around_running_tasks_are_sat_out(
     lab: Lab, node: Node, namespace: Namespace, record: Record, kubelet: None
 ) -> None:

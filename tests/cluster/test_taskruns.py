@@ -8,10 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import yaml
 from support.misbehaviours import MISBEHAVIOURS
 
-from cluster import polypod
 from cluster.lab import Lab, Namespace, claim, rogue_env, task_run
 from cluster.node import Node
 
@@ -42,60 +40,6 @@ SOURCES: dict[str, Any] = {
 
 def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {item["type"]: (item["status"], item["reason"]) for item in status["conditions"]}
-
-
-def test_three_languages_in_images_that_hold_nothing_else(lab: Lab, namespace: Namespace) -> None:
-    """The sales example, as applied by a user: XComs flow, the log is complete and masked."""
-    names = lab.push(polypod.sales_images())
-    routing = yaml.safe_load((polypod.SALES / "cluster-routing.yaml").read_text())["data"]
-    sales = {key: yaml.safe_load(value) for key, value in routing.items()}
-    for entry in sales["coordinators"].values():
-        image = entry["image"].partition(":")[0]
-        entry["image"] = names[image]
-    merged = {key: {**lab.routing.get(key, {}), **value} for key, value in sales.items()}
-    merged["queue_to_coordinator"] = {
-        **lab.routing["queue_to_coordinator"],
-        **{f"sales-{queue}": name for queue, name in sales["queue_to_coordinator"].items()},
-    }
-    lab.put_routing(merged)
-    try:
-        documents = list(yaml.safe_load_all((polypod.SALES / "taskruns.yaml").read_text()))
-        namespace.apply(*(document for document in documents if document["kind"] != "TaskRun"))
-        for document in documents:
-            if document["kind"] == "TaskRun":
-                document["spec"]["queue"] = f"sales-{document['spec']['queue']}"
-                document["metadata"]["annotations"] = {}
-                namespace.apply(document)
-                status = namespace.finish(document["metadata"]["name"])
-                assert (status["phase"], status["state"]) == ("Succeeded", "success"), namespace.describe()
-                assert conditions(status) == {
-                    "Routed": ("True", "Routed"),
-                    "Started": ("True", "Running"),
-                    "Complete": ("True", "TaskSucceeded"),
-                    "Succeeded": ("True", "TaskSucceeded"),
-                }
-    finally:
-        lab.put_routing(lab.routing)
-    [extract] = namespace.status("extract")["attempts"]
-    assert extract["exitCode"] == 0
-    assert extract["peakMemoryBytes"] > 10 << 20
-    assert extract["cpuSeconds"] > 0
-    assert (extract["nodeName"] != "", extract["coordinator"]) == (True, "jdk-17")
-    pod = namespace.status("report")["attempts"][0]["podName"]
-    events = [record["event"] for record in namespace.records(pod)]
-    assert "best customer: Alan with 210.00" in events
-    assert "best customer: Alan with 210.00" in namespace.logs(pod, "task")
-    # what kubectl shows by default is the whole log
-    assert "best customer" in namespace.kubectl("logs", pod).stdout
-    assert "correct-horse" not in "".join(
-        namespace.logs(item["metadata"]["name"], container)
-        for item in namespace.pods()
-        for container in ("bridge", "task")
-    )
-    for item in namespace.pods():
-        assert "correct-horse" not in json.dumps(item)
-        [task] = item["spec"]["containers"]
-        assert task["command"] == ["/polypod/launcher"]
 
 
 def test_every_misbehaviour_has_the_outcome_that_it_has_locally(lab: Lab, namespace: Namespace) -> None:

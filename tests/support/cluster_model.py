@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 from polypod_operator.api import ApiError, ListMeta, Page
+from polypod_operator.history import HistoryUnavailable
 from polypod_operator.objects import ATTEMPT_LABEL, UID_LABEL
 
 Raw = dict[str, Any]
@@ -46,10 +47,14 @@ class Cluster:
         self.now = now
         self.version = 100
         self.runs: dict[str, Raw] = {}
+        self.gone: dict[str, Raw] = {}
+        """The specs of those that were deleted."""
         self.pods: dict[str, Raw] = {}
         self.news: list[tuple[str, str, Raw]] = []
         self.refusing = False
         self.created: dict[str, int] = {}
+        self.ended: dict[str, list[str]] = {}
+        """Task → the states that its TaskRuns have ended in, those that were deleted since included."""
 
     def stamp(self, raw: Raw) -> None:
         self.version += 1
@@ -68,6 +73,7 @@ class Cluster:
             "spec": {"dagId": "d", "taskId": name, "runId": "r", "queue": "q", **spec},
         }  # fmt: skip
         self.runs[name] = raw
+        self.gone.pop(name, None)
         self.changed("taskruns", "ADDED", raw)
 
     def edit_run(self, name: str, **spec: Any) -> None:
@@ -78,6 +84,7 @@ class Cluster:
 
     def delete_run(self, name: str) -> None:
         raw = self.runs.pop(name)
+        self.gone[name] = raw["spec"]
         self.changed("taskruns", "DELETED", raw)
 
     def pods_of(self, uid: str) -> list[Raw]:
@@ -169,6 +176,11 @@ class Api:
         if run is None:
             return
         must((run.get("status") or {}).get("phase") not in ("Succeeded", "Failed"), "a pod of what has finished")
+        if number == 1:
+            for other in run["spec"].get("dependsOn", ()):
+                states = cluster.ended.get(other["taskId"], [])
+                good = states if other["when"] == "finished" else {"success", "skipped"} & set(states)
+                must(bool(good), f"a pod before {other['taskId']}, which it depends on, has ended")
 
     async def get_pod(self, namespace: str, name: str) -> Raw:
         await self._begin()
@@ -209,6 +221,8 @@ class Api:
         before = (raw.get("status") or {}).get("phase")
         must(before not in ("Succeeded", "Failed"), "a final status is written again")
         raw["status"] = {key: value for key, value in json.loads(json.dumps(status)).items() if value is not None}
+        if raw["status"]["phase"] in ("Succeeded", "Failed"):
+            self.cluster.ended.setdefault(raw["spec"]["taskId"], []).append(raw["status"]["state"])
         self.cluster.changed("taskruns", "MODIFIED", raw)
         self._end(fault)
         return copy.deepcopy(raw)
@@ -219,6 +233,17 @@ class Api:
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
         await self._begin()
+
+    async def ended(
+        self, namespace: str, dag_id: str, run_id: str, task_ids: tuple[str, ...], authority: str
+    ) -> dict[str, str]:
+        """Return what the Execution API knows, which is not asked about tasks that never had a pod."""
+        try:
+            await self._begin()
+        except ApiError as error:
+            raise HistoryUnavailable(str(error)) from None
+        known = {task_id: self.cluster.ended.get(task_id, [])[-1:] for task_id in task_ids}
+        return {task_id: states[0] for task_id, states in known.items() if states}
 
     async def call(self, method: str, path: str, body: Any = None) -> Raw:
         raise ApiError(404, "NotFound", "the routing comes by its watch")

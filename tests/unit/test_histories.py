@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from polypod_coordinators.termination import decode
+from polypod_crds.dependencies import Key
 from polypod_crds.pod_tokens import PodClaims
 from polypod_operator.api import KubernetesApi
 from polypod_operator.controller import Controller
 from polypod_operator.metrics import Metrics
 from polypod_operator.objects import BRIDGE, TASK
-from polypod_operator.store import Key
 from support.cluster_model import Api, Cluster, Fault, Killed, Raw, ended
 from support.objects import EXECUTABLE, NOW, SETTINGS, outcome_of
 
@@ -43,6 +43,11 @@ FAULTS = st.lists(
     st.sampled_from(cast("list[Fault]", ["none", "none", "none", "unreachable", "answer lost", "killed before", "killed after"])),
     max_size=6,
 )  # fmt: skip
+
+
+UPSTREAM: st.SearchStrategy[dict[int, str]] = st.one_of(
+    st.just({}), st.dictionaries(st.integers(1, 7), st.sampled_from(["succeeded", "finished"]), max_size=3)
+)
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -81,7 +86,7 @@ class History(RuleBasedStateMachine):
         self.final: dict[str, Raw] = {}
         self.number = 0
         for number in range(runs):
-            self.user_submits(number)
+            self.user_submits(0, {number: "succeeded"} if number > 1 else {})
         self.starts()
 
     # The operator.
@@ -92,7 +97,9 @@ class History(RuleBasedStateMachine):
     def starts(self) -> None:
         self.api = Api(self.cluster)
         clock: Callable[[], datetime] = lambda: self.cluster.now + self.wall_is_off  # noqa: E731
-        self.controller = Controller(cast(KubernetesApi, self.api), SETTINGS, [], Metrics(), clock, self.loop.time)
+        self.controller = Controller(
+            cast(KubernetesApi, self.api), SETTINGS, [], Metrics(), clock, self.loop.time, self.api
+        )
         self.cluster.news.clear()
         self.do(self.controller.saw_routing(routing(self.limit), "polypod-system/polypod-routing"))
         for watch in self.controller.watches:
@@ -271,11 +278,20 @@ class History(RuleBasedStateMachine):
     # The user.
 
     @precondition(lambda self: len(self.cluster.runs) < 6)
-    @rule(priority=st.integers(-1, 2))
-    def user_submits(self, priority: int) -> None:
+    @rule(priority=st.integers(-1, 2), upstream=UPSTREAM)
+    def user_submits(self, priority: int, upstream: dict[int, str]) -> None:
+        """Apply a TaskRun; those that it depends on may be there, come later, or make a circle with it."""
         self.number += 1
         spec = {"priority": priority, "retries": {"limit": 2, "delay": "5s"}, "timeouts": {"pending": "1m"}}
-        self.cluster.add_run(f"run-{self.number}", spec)
+        names = {f"run-{number}": when for number, when in upstream.items() if number != self.number}
+        depends = [{"taskId": name, "when": when} for name, when in names.items()]
+        self.cluster.add_run(f"run-{self.number}", {**spec, "dependsOn": depends})
+
+    @precondition(lambda self: self.cluster.gone)
+    @rule(index=st.integers(0, 9))
+    def user_applies_again(self, index: int) -> None:
+        name = sorted(self.cluster.gone)[index % len(self.cluster.gone)]
+        self.cluster.add_run(name, self.cluster.gone[name])
 
     @rule(
         index=st.integers(0, 9), change=st.sampled_from(["suspend", "suspend", "resume", "resume", "cancel", "delete"])
@@ -306,9 +322,11 @@ class History(RuleBasedStateMachine):
                 self.final[name] = status
                 attempts = status["attempts"]
                 assert not any(item["state"] in ("queued", "running") for item in attempts)
-                assert (status["phase"] == "Succeeded") == bool(
-                    attempts and attempts[-1]["state"] in ("success", "skipped")
-                )
+                assert (status["phase"] == "Succeeded") == (status["state"] in ("success", "skipped"))
+                if status["reason"] in ("UpstreamFailed", "UpstreamSkipped", "DependencyCycle"):
+                    assert not attempts
+                elif status["reason"] != "Cancelled":
+                    assert attempts
 
     @invariant()
     def attempts_go_forward_and_the_users_limit_holds(self) -> None:
@@ -323,6 +341,14 @@ class History(RuleBasedStateMachine):
             assert status.get("failedTries", 0) <= 3
             kinds = [item["type"] for item in status.get("conditions", ())]
             assert len(kinds) == len(set(kinds))
+
+    def apply_what_is_waited_for(self) -> None:
+        """Apply the tasks that others wait for in vain."""
+        for raw in list(self.cluster.runs.values()):
+            if (raw.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
+                for other in raw["spec"].get("dependsOn", ()):
+                    if other["taskId"] not in self.cluster.runs:
+                        self.cluster.add_run(other["taskId"], {})
 
     def teardown(self) -> None:
         """Once the faults stop, every TaskRun ends, and nothing is left running or remembered."""
@@ -339,6 +365,7 @@ class History(RuleBasedStateMachine):
             cluster.collect()
             self.lists()
             self.work(self.PLENTY)
+            self.apply_what_is_waited_for()
             if all(
                 (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed") for raw in cluster.runs.values()
             ) and (not any(not pod["gone"] and not ended(pod) for pod in cluster.pods.values())):

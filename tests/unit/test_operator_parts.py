@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import yaml
 from polypod_crds import crd
+from polypod_crds.dependencies import Key
 from polypod_crds.durations import seconds
 from polypod_crds.rules import Rule
 from polypod_crds.taskrun import TaskRunStatus
@@ -20,7 +21,7 @@ from polypod_operator.controller import Controller
 from polypod_operator.metrics import Metrics
 from polypod_operator.pod import Settings
 from polypod_operator.routing import RoutingState
-from polypod_operator.store import Key, Store
+from polypod_operator.store import Store
 from polypod_operator.workqueue import WorkQueue
 from support.objects import EXECUTABLE, NOW, pod, task_run
 from support.paths import ROOT

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from polypod_crds.dependencies import Key
 from polypod_operator.decision import Turn
-from polypod_operator.queues import Key, Queues, Rank, rank
+from polypod_operator.queues import Queues, Rank, rank
 from support.objects import NOW
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from polypod_coordinators.termination import decode
+from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator import decision as d
 from polypod_operator import reconcile as r
@@ -576,3 +577,69 @@ def test_one_that_waits_to_be_started_again_can_be_ended(change: dict[str, Any],
     world.later(600)
     assert not [item for item in world.step() if isinstance(item, d.CreatePod)]
     assert world.status.phase == phase
+
+
+def waits_for(*missing: str) -> dict[str, Any]:
+    return {"upstream": Waits((), missing)}
+
+
+def test_a_task_waits_for_those_that_it_depends_on_and_says_for_whom() -> None:
+    world = World()
+    world.extra = {"upstream": Waits(("extract", "load"), ())}
+    assert world.step() == []
+    status = world.run.status
+    assert (status.phase, status.state, status.reason) == ("Pending", None, Reason.WAITING_FOR_UPSTREAM)
+    assert status.message == "waits for tasks 'extract', 'load' to end"
+    assert world.decide().again is None, "it is woken, and does not look by itself"
+    world.extra = {}
+    assert isinstance(world.step()[0], d.CreatePod)
+    # once it has begun, what becomes of them is no matter any more
+    world.extra = {"upstream": Stops("upstream_failed", "too late")}
+    assert world.decide().status.phase == "Pending"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "phase", "state", "reason"),
+    [
+        (Stops("upstream_failed", "why"), "Failed", "upstream_failed", Reason.UPSTREAM_FAILED),
+        (Stops("skipped", "why"), "Succeeded", "skipped", Reason.UPSTREAM_SKIPPED),
+        (Cycle(("t", "u", "t")), "Failed", "failed", Reason.DEPENDENCY_CYCLE),
+    ],
+)
+def test_what_became_of_a_task_upstream_can_end_this_one_without_a_pod(
+    verdict: Verdict, phase: str, state: str, reason: Reason
+) -> None:
+    world = World(retries={"limit": 3})
+    world.extra = {"upstream": verdict}
+    assert not any(isinstance(action, d.CreatePod) for action in world.step())
+    status = world.run.status
+    assert (status.phase, status.state, status.reason, status.attempts) == (phase, state, reason, [])
+    assert status.finish_time == NOW
+    complete = {item.type: item.status for item in status.conditions}
+    assert (complete["Complete"], complete["Succeeded"]) == ("True", str(phase == "Succeeded"))
+
+
+def test_how_a_task_without_a_taskrun_has_ended_is_asked_once() -> None:
+    world = World()
+    world.extra = waits_for("extract", "load")
+    assert world.decide().actions == [d.AskForEnded(("extract", "load"))]
+    world.extra["earlier"] = d.Earlier({"extract": "", "load": "failed"})
+    assert world.step() == []
+    assert "'extract'" in world.run.status.message
+    # it cannot be asked: that is said, and tried again
+    world.extra["earlier"] = d.Earlier({"extract": ""}, "503", NOW)
+    decision = world.decide()
+    assert "503" in decision.status.message
+    assert decision.again == NOW + r.ASK_AGAIN
+    world.now = NOW + r.ASK_AGAIN
+    assert world.decide().actions == [d.AskForEnded(("load",))]
+
+
+def test_who_waits_for_others_can_be_suspended_and_cancelled() -> None:
+    world = World(suspend=True)
+    world.extra = waits_for("extract")
+    assert world.step()[0] == d.Tell(False, Reason.SUSPENDED, "spec.suspend is true: nothing is started")
+    world = World(cancel=True)
+    world.extra = waits_for("extract")
+    world.step()
+    assert world.run.status.reason == Reason.CANCELLED

@@ -1,0 +1,156 @@
+"""The order of a run's tasks: the sales example in one `kubectl apply`, however its documents are ordered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import polypod
+from cluster.lab import Lab, Namespace, Raw
+
+TASKS = ["extract", "summarize", "report"]
+
+
+@pytest.fixture(scope="module")
+def sales(lab: Lab) -> Iterator[list[Raw]]:
+    """The documents of the sales example; their queues lead to its images."""
+    names = lab.push(polypod.sales_images())
+    routing = yaml.safe_load((polypod.SALES / "cluster-routing.yaml").read_text())["data"]
+    sales = {key: yaml.safe_load(value) for key, value in routing.items()}
+    for entry in sales["coordinators"].values():
+        image = entry["image"].partition(":")[0]
+        entry["image"] = names[image]
+    merged = {key: {**lab.routing.get(key, {}), **value} for key, value in sales.items()}
+    merged["queue_to_coordinator"] = {
+        **lab.routing["queue_to_coordinator"],
+        **{f"sales-{queue}": name for queue, name in sales["queue_to_coordinator"].items()},
+    }
+    lab.put_routing(merged)
+    documents = list(yaml.safe_load_all((polypod.SALES / "taskruns.yaml").read_text()))
+    for document in documents:
+        if document["kind"] == "TaskRun":
+            document["spec"]["queue"] = f"sales-{document['spec']['queue']}"
+            document["spec"].pop("retries", None)
+    yield documents
+    lab.put_routing(lab.routing)
+
+
+def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {item["type"]: (item["status"], item["reason"]) for item in status["conditions"]}
+
+
+def pick(documents: list[Raw], name: str) -> Raw:
+    return next(item for item in documents if item["metadata"]["name"] == name)
+
+
+def xcoms(lab: Lab, namespace: Namespace) -> dict[str, Any]:
+    """Return what the tasks have left: their task ids, and the values."""
+    said = lab.kubectl(
+        "-n", polypod.NAMESPACE, "exec", "deployment/polypod-api", "--", "python3", "-m",
+        "polypod_execution_api.main", "xcoms", f"--namespace={namespace.name}", "--dag-id=sales",
+        "--run-id=manual-2026-11-21",
+    ).stdout  # fmt: skip
+    lines = (line.partition(" return_value: ") for line in said.splitlines())
+    return {task: json.loads(value) for task, _, value in lines}
+
+
+def test_three_languages_in_images_that_hold_nothing_else(lab: Lab, namespace: Namespace, sales: list[Raw]) -> None:
+    """Applied in one go, as a user does it: XComs flow, the log is complete and masked."""
+    namespace.apply(*sales)
+    for status in namespace.finish_all(TASKS).values():
+        assert (status["phase"], status["state"]) == ("Succeeded", "success"), namespace.describe()
+        assert conditions(status) == {
+            "Routed": ("True", "Routed"),
+            "Started": ("True", "Running"),
+            "Complete": ("True", "TaskSucceeded"),
+            "Succeeded": ("True", "TaskSucceeded"),
+        }
+    [extract] = namespace.status("extract")["attempts"]
+    assert extract["exitCode"] == 0
+    assert extract["peakMemoryBytes"] > 10 << 20
+    assert extract["cpuSeconds"] > 0
+    assert (extract["nodeName"] != "", extract["coordinator"]) == (True, "jdk-17")
+    pod = namespace.status("report")["attempts"][0]["podName"]
+    events = [record["event"] for record in namespace.records(pod)]
+    assert "best customer: Alan with 210.00" in events
+    assert "best customer: Alan with 210.00" in namespace.logs(pod, "task")
+    # what kubectl shows by default is the whole log
+    assert "best customer" in namespace.kubectl("logs", pod).stdout
+    assert "correct-horse" not in "".join(
+        namespace.logs(item["metadata"]["name"], container)
+        for item in namespace.pods()
+        for container in ("bridge", "task")
+    )
+    for item in namespace.pods():
+        assert "correct-horse" not in json.dumps(item)
+        [task] = item["spec"]["containers"]
+        assert task["command"] == ["/polypod/launcher"]
+
+
+def test_documents_in_reverse_order_and_applied_again(lab: Lab, namespace: Namespace, sales: list[Raw]) -> None:
+    # one by one, so that each waits for a task that is not there yet
+    namespace.apply(pick(sales, "report"))
+    waiting = namespace.until("report", reason="WaitingForUpstream")
+    assert waiting["message"] == "waits for task 'summarize' of this run, for which there is no TaskRun yet"
+    namespace.apply(pick(sales, "summarize"))
+    namespace.until("report", message="waits for task 'summarize' to end")
+    assert not namespace.pods()
+    namespace.apply(*sales[::-1])
+    found = namespace.finish_all(TASKS)
+    assert {status["state"] for status in found.values()} == {"success"}
+    left = xcoms(lab, namespace)
+    assert left["summarize"], "summarize ran without its argument"
+    # deleted and applied again: what it depends on has succeeded, whether its TaskRun is still there or not
+    namespace.kubectl("delete", "taskrun", "summarize")
+    namespace.apply(pick(sales, "summarize"))
+    assert namespace.finish("summarize")["state"] == "success"
+    namespace.kubectl("delete", "taskruns", "extract", "summarize")
+    namespace.apply(pick(sales, "summarize"))
+    assert namespace.finish("summarize")["state"] == "success"
+    assert xcoms(lab, namespace) == left
+
+
+def test_when_a_task_fails_those_after_it_do_not_start(namespace: Namespace, sales: list[Raw]) -> None:
+    # without its Secret there is no connection
+    documents = json.loads(json.dumps([item for item in sales if item["kind"] != "Secret"]))
+    del pick(documents, "extract")["spec"]["connectionsFrom"]
+    clean_up = json.loads(json.dumps(pick(documents, "extract")))
+    clean_up["metadata"]["name"] = "clean-up"
+    clean_up["spec"] |= {"taskId": "clean-up", "dependsOn": [{"taskId": "report", "when": "finished"}]}
+    namespace.apply(*documents, clean_up)
+    found = namespace.finish_all([*TASKS, "clean-up"])
+    assert {name: (status["phase"], status["state"], status["reason"]) for name, status in found.items()} == {
+        "extract": ("Failed", "failed", "TaskFailed"),
+        "summarize": ("Failed", "upstream_failed", "UpstreamFailed"),
+        "report": ("Failed", "upstream_failed", "UpstreamFailed"),
+        # it was started, however the others have ended
+        "clean-up": ("Failed", "failed", found["clean-up"]["reason"]),
+    }
+    assert found["clean-up"]["attempts"]
+    assert found["summarize"]["message"] == "task 'extract' (TaskRun 'extract') ended in state failed"
+    assert {pod["metadata"]["labels"]["polypod.dev/taskrun"] for pod in namespace.pods()} == {"extract", "clean-up"}
+
+
+def test_a_circle_ends_and_says_where_it_goes(namespace: Namespace, sales: list[Raw]) -> None:
+    circle = [json.loads(json.dumps(pick(sales, name))) for name in TASKS]
+    circle[0]["spec"]["dependsOn"] = [{"taskId": "report"}]
+    namespace.apply(*circle)
+    found = namespace.finish_all(TASKS)
+    assert {status["phase"] for status in found.values()} == {"Failed"}
+    reasons = {status["reason"] for status in found.values()}
+    assert "DependencyCycle" in reasons <= {"DependencyCycle", "UpstreamFailed"}
+    [said, *_] = [status["message"] for status in found.values() if status["reason"] == "DependencyCycle"]
+    assert "→ 'report'" in said or "→ report" in said
+    refused = namespace.kubectl("apply", "-f", "-", stdin=json.dumps(itself(sales)), check=False)
+    assert "a task cannot wait for itself" in refused.stderr
+
+
+def itself(sales: list[Raw]) -> Raw:
+    made: Raw = json.loads(json.dumps(pick(sales, "summarize")))
+    made["metadata"]["name"] = "itself"
+    made["spec"]["arguments"][0]["fromXCom"]["taskId"] = "summarize"
+    return made
