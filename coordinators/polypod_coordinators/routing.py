@@ -296,20 +296,14 @@ def _config_map(document: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def load_yaml(text: str | bytes, where: str) -> Any:
-    """Parse one YAML (or JSON) document.
+    """Parse one YAML (or JSON) document, as kubectl would.
 
     Raises:
-        UserError: it is not YAML; the message has the line and column.
+        UserError: it is neither; the message has the line and column.
     """
-    import yaml
+    from polypod_coordinators.documents import load
 
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(Reason.INVALID_CONFIG, f"{where}{place}: not valid YAML: {problem}") from None
+    return load(text, where)
 
 
 def read_routing(path: str) -> Routing:

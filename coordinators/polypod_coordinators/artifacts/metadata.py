@@ -47,11 +47,14 @@ def parse(raw: bytes) -> Metadata:
     # imported late: a JVM task never needs it
     import yaml
 
+    from polypod_coordinators.documents import check_depth
+
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MetadataError(f"metadata is not UTF-8: {error.reason} at byte {error.start}") from None
     try:
+        check_depth(text)
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = " ".join(str(error).split())
