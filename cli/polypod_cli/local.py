@@ -1,80 +1,102 @@
-"""Running TaskRuns on this machine: the bridge as a child, an Execution API on SQLite beside it.
+"""Running TaskRuns on this machine: the operator's own decisions, with a bridge as a child process for each pod.
 
-Each attempt runs the very program that is the sidecar in a pod. This module does what the operator does there:
-one attempt after the other, the user's retries, and the status.
+What is decided, retried and written into the status is `polypod_operator.reconcile`'s to say, as on a cluster. Beside
+the attempts stands an Execution API on SQLite.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
+import queue
 import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import uuid
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import msgspec
-from polypod_coordinators.attempt import PASSED
-from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
-from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, Timeouts
-from polypod_coordinators.supervisor.reasons import Reason
-from polypod_coordinators.termination import Outcome, decode
-from polypod_crds.durations import seconds
-from polypod_crds.retries import retry_delay
-from polypod_crds.taskrun import Attempt, TaskRun, TaskRunStatus
-from polypod_execution_api import models as db
-from polypod_execution_api import registry
-from polypod_execution_api.app import create_app
-from polypod_execution_api.cluster import run_of, task_of
-from polypod_execution_api.database import connect, migrate
-from polypod_execution_api.server import ServerThread
-from polypod_execution_api.tokens import TokenSigner
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session
+from polypod_coordinators.routing import Routing
+from polypod_crds.dependencies import Graph, Key, Node, ended, node_of
+from polypod_crds.taskrun import TaskRun, TaskRunStatus
+from polypod_operator.decision import Action, CreatePod, Decision, DeletePod, VerifyPod, World
+from polypod_operator.objects import ATTEMPT_LABEL, TRY_LABEL, TaskRunObject
+from polypod_operator.pod import Route, pod_name
+from polypod_operator.queues import Queues, rank
+from polypod_operator.reconcile import reconcile
 
+from polypod_cli.local_attempt import LocalAttempt
+from polypod_cli.local_backend import Backend, backend_in
+from polypod_cli.log_lines import LogLines
 from polypod_cli.manifests import Manifests
 from polypod_cli.plan import Planned
+from polypod_cli.run_folder import run_folder
+
+INTERRUPTED = "polypod run was interrupted"
+_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """How the task's log is shown on standard error."""
+    """How the tasks' logs are shown on standard error."""
 
     format: str = "console"
     colors: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Backend:
-    """What stands behind the tasks of a run: the Execution API, its database, and a folder of the run's own."""
+@dataclass(slots=True)
+class _Run:
+    """One TaskRun on its way."""
 
-    engine: Engine
-    signer: TokenSigner
-    url: str
-    folder: Path
+    planned: Planned
+    object: TaskRunObject
+    lines: LogLines | None
+    index: int
+    attempts: dict[str, LocalAttempt] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
+    look_again: datetime | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.object.status.phase in ("Succeeded", "Failed")
+
+
+class _Pods:
+    """Makes what stands for a pod's manifest: the numbers of its attempt, and the coordinator."""
+
+    def build(self, run: TaskRunObject, number: int, try_number: int, route: Route) -> dict[str, Any]:
+        labels = {ATTEMPT_LABEL: str(number), TRY_LABEL: str(try_number)}
+        return {"metadata": {"name": pod_name(run.name, run.uid, number), "labels": labels}, "coordinator": route.name}
 
 
 @dataclass(slots=True)
 class LocalRun:
-    """Runs planned TaskRuns in order.
+    """Runs planned TaskRuns, those that do not wait for each other at the same time.
 
     Attributes:
+        max_parallel: how many attempts there are at once, at most.
+        fail_fast: start nothing more once a TaskRun has failed.
         xcoms: what each TaskRun has left: its name → key → JSON text.
     """
 
     manifests: Manifests
+    routing: Routing
     log: LogOptions
-    keep_going: bool = False
+    max_parallel: int
+    fail_fast: bool = False
     xcoms: dict[str, dict[str, str]] = field(default_factory=dict)
-    _bridge: subprocess.Popen[bytes] | None = None
+    _runs: dict[Key, _Run] = field(default_factory=dict)
+    _graph: Graph = field(default_factory=Graph)
+    _places: Queues = field(default_factory=Queues)
+    _news: queue.SimpleQueue[Key | None] = field(default_factory=queue.SimpleQueue)
+    _dirty: deque[Key] = field(default_factory=deque)
+    _blocked: dict[Key, None] = field(default_factory=dict)
+    _active: set[Key] = field(default_factory=set)
+    _ended: set[Key] = field(default_factory=set)
+    _failed: bool = False
     _interrupts: int = 0
-    _stopped: threading.Event = field(default_factory=threading.Event)
 
     @property
     def interrupted(self) -> bool:
@@ -82,186 +104,187 @@ class LocalRun:
 
     def run(self, planned: list[Planned]) -> list[TaskRun]:
         """Run them; return the TaskRuns with their status."""
-        previous = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        with self._signals(), run_folder() as folder, backend_in(folder) as backend:
+            return self._run_all(planned, backend)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        previous = {number: signal.signal(number, self._interrupt) for number in numbers}
         try:
-            with tempfile.TemporaryDirectory(prefix="polypod-") as folder:
-                engine = connect(f"sqlite:///{folder}/execution-api.db")
-                migrate(engine)
-                signer = TokenSigner(secrets.token_bytes(32))
-                with ServerThread(create_app(engine, signer)) as server:
-                    try:
-                        return self._run_all(planned, _Backend(engine, signer, server.url, Path(folder)))
-                    finally:
-                        engine.dispose()
+            yield
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        """The first Ctrl-C ends the runtime cleanly, the second at once."""
+        """The first Ctrl-C ends the runtimes cleanly, the second at once."""
         self._interrupts += 1
-        self._stopped.set()
-        bridge = self._bridge
-        if bridge is not None and bridge.poll() is None:
-            bridge.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
+        self._news.put(None)
 
-    def _run_all(self, planned: list[Planned], backend: _Backend) -> list[TaskRun]:
-        instances = self._register(planned, backend.engine)
-        results: list[TaskRun] = []
-        failed = False
-        for index, (item, ti_id) in enumerate(zip(planned, instances, strict=True)):
-            task_run = item.item.task_run.model_copy(deep=True)
-            task_run.status = TaskRunStatus()
-            results.append(task_run)
-            if self.interrupted or (failed and not self.keep_going):
-                continue
-            secrets_dir = backend.folder / f"secrets-{index}"
-            self._write_secrets(secrets_dir, item)
-            self._run_one(task_run, item, ti_id, backend, secrets_dir)
-            failed = failed or task_run.status.phase == "Failed"
-        return results
+    def _run_all(self, planned: list[Planned], backend: Backend) -> list[TaskRun]:
+        now = datetime.now(UTC)
+        width = max(len(item.item.task_run.metadata.name) for item in planned)
+        for index, item in enumerate(planned):
+            run = _task_run_object(item.item.task_run, now)
+            lines = None
+            if len(planned) > 1:
+                lines = LogLines.of(run.name, index, width, as_json=self.log.format == "json", colors=self.log.colors)
+            self._runs[run.key] = _Run(item, run, lines, index)
+            self._graph.put(_node(run, index))
+        self._places.set_limits(self.routing.queue_limits)
+        try:
+            self._work(backend)
+        finally:
+            for found in self._runs.values():
+                for attempt in found.attempts.values():
+                    attempt.join()
+        return [self._result(found, backend) for found in self._runs.values()]
 
-    def _register(self, planned: list[Planned], engine: Engine) -> list[uuid.UUID]:
-        instances = []
-        with Session(engine) as session, session.begin():
-            for item in planned:
-                spec = item.item.task_run.spec
-                instances.append(registry.add_task(session, run_of(spec), task_of(spec)).id)
-        return instances
-
-    def _write_secrets(self, folder: Path, item: Planned) -> None:
-        """Lay out Secrets and ConfigMaps as a pod would mount them."""
-        folder.mkdir(mode=0o700)
-        spec = item.item.task_run.spec
-        sources = [self.manifests.secrets[source.secret_ref.name] for source in spec.connections_from]
-        for source in spec.variables_from:
-            if source.config_map_ref is not None:
-                sources.append(self.manifests.config_maps[source.config_map_ref.name])
-            elif source.secret_ref is not None:
-                sources.append(self.manifests.secrets[source.secret_ref.name])
-        for data in sources:
-            for key, text in data.items():
-                path = folder / key
-                path.write_text(text, encoding="utf-8")
-                path.chmod(0o600)
-
-    def _run_one(
-        self, task_run: TaskRun, item: Planned, ti_id: uuid.UUID, backend: _Backend, secrets_dir: Path
-    ) -> None:
-        status = task_run.status
-        assert status is not None
+    def _work(self, backend: Backend) -> None:
+        """Look at what there is news of, until nothing runs and nothing is to come."""
+        self._dirty.extend(sorted(self._runs, key=self._rank))
         while True:
-            with Session(backend.engine) as session:
-                instance = session.get_one(db.TaskInstance, ti_id)
-            if instance.state == "skipped":
-                status.state, status.phase = "skipped", "Succeeded"
+            while (key := self._next()) is not None:
+                self._dirty.extend(self._look_at(self._runs[key], backend))
+            timers = {key: found.look_again for key, found in self._runs.items() if found.look_again is not None}
+            if not self._active and not timers:
                 return
-            config = self._config(item, instance, backend, secrets_dir)
-            outcome = self._attempt(config, backend.folder)
-            status.state = outcome.state
-            status.attempts.append(_attempt_status(instance.try_number, outcome))
-            if outcome.reschedule_time is not None and not self.interrupted:
-                self._sleep_until(outcome.reschedule_time)
-                if not self.interrupted:
-                    with Session(backend.engine) as session, session.begin():
-                        registry.start_again(session, ti_id)
-                    continue
-            again = outcome.state == "up_for_retry" and not self.interrupted
-            if not again or instance.try_number > task_run.spec.retries.limit:
+            wait = (min(timers.values()) - datetime.now(UTC)).total_seconds() if timers else None
+            try:
+                self._take(self._news.get(timeout=max(0.0, wait) if wait is not None else None))
+            except queue.Empty:
+                now = datetime.now(UTC)
+                for key in (key for key, when in timers.items() if when <= now):
+                    self._runs[key].look_again = None
+                    self._dirty.append(key)
+
+    def _rank(self, key: Key) -> tuple[int, int]:
+        found = self._runs[key]
+        return -found.planned.item.task_run.spec.priority, found.index
+
+    def _next(self) -> Key | None:
+        """Return a TaskRun to look at; one that would begin an attempt waits until there is a place."""
+        while self._dirty:
+            key = self._dirty.popleft()
+            goes_on = key in self._active or key in self._ended or self.interrupted
+            self._ended.discard(key)
+            if goes_on or self._graph.judge(key) is not None:
+                return key
+            if key not in self._blocked:
+                self._blocked[key] = None
+        if self._blocked and not (self.fail_fast and self._failed) and len(self._active) < self.max_parallel:
+            key = next(iter(self._blocked))
+            del self._blocked[key]
+            return key
+        return None
+
+    def _take(self, key: Key | None) -> None:
+        """Take news over: a bridge has ended, or somebody wants us to end."""
+        if key is not None:
+            found = self._runs[key]
+            found.attempts[list(found.attempts)[-1]].finish()
+            self._active.discard(key)
+            self._ended.add(key)
+            self._dirty.appendleft(key)
+            return
+        self._dirty.extend(self._runs)
+        self._blocked.clear()
+        if self._interrupts > 1:
+            for found in self._runs.values():
+                for attempt in found.attempts.values():
+                    attempt.stop(at_once=True)
+
+    def _look_at(self, found: _Run, backend: Backend) -> list[Key]:
+        """Decide and act; return the TaskRuns that this is news to."""
+        news: list[Key] = []
+        for _ in range(_ROUNDS):
+            if found.final:
+                return news
+            decision, woken = self._decide(found, datetime.now(UTC))
+            news += woken
+            if decision.write:
+                found.object = replace(found.object, status=decision.status)
+            found.look_again = decision.again
+            done = [self._do(found, action, backend) for action in decision.actions]
+            if not any(done):
                 break
-            with Session(backend.engine) as session, session.begin():
-                asked = session.get_one(db.TaskInstance, ti_id).retry_delay_seconds
-                ti_id = registry.next_try(session, ti_id).id
-            wait = asked if asked is not None else retry_delay(task_run.spec.retries, instance.try_number)
-            self._stopped.wait(wait)
-            if self.interrupted:
-                break
-        if status.state in ("up_for_retry", "up_for_reschedule"):
-            # interrupted before it could be started again
-            status.state = "failed"
-        status.phase = "Succeeded" if status.state in PASSED else "Failed"
-        spec = task_run.spec
-        with Session(backend.engine) as session:
-            values = registry.xcom_values(session, spec.dag_id, spec.run_id, spec.task_id, spec.map_index)
+        if found.final:
+            found.look_again = None
+            self._failed = self._failed or found.object.status.phase == "Failed"
+            news += sorted(self._graph.put(_node(found.object, found.index)), key=self._rank)
+        return news
+
+    def _decide(self, found: _Run, now: datetime) -> tuple[Decision, list[Key]]:
+        run = found.object
+        assert run.spec is not None
+        mine = rank(run.spec.priority, run.created, run.key)
+        world = World(
+            pods={name: attempt.pod for name, attempt in found.attempts.items()},
+            absent=frozenset(found.absent),
+            told={attempt.pod.uid: attempt.told for attempt in found.attempts.values() if attempt.told is not None},
+            turn=self._places.turn(run.key, run.spec.queue, mine),
+            upstream=None if run.status.attempts or found.attempts else self._graph.judge(run.key),
+            interrupted=INTERRUPTED if self.interrupted else "",
+        )
+        decision = reconcile(run, world, self.routing, _Pods(), now)
+        return decision, self._places.put(run.key, run.spec.queue, mine, decision.place)
+
+    def _do(self, found: _Run, action: Action, backend: Backend) -> bool:
+        """Carry out an action; return whether there is more to decide now."""
+        match action:
+            case CreatePod(manifest):
+                self._start(found, manifest, backend)
+            case DeletePod(_, name, _, force):
+                found.attempts[name].stop(at_once=force)
+                return False
+            case VerifyPod(_, name):
+                found.absent.add(name)
+            case _:
+                return False
+        return True
+
+    def _start(self, found: _Run, manifest: dict[str, Any], backend: Backend) -> None:
+        run = found.object
+        assert run.spec is not None
+        labels, name = manifest["metadata"]["labels"], manifest["metadata"]["name"]
+        number, try_number = int(labels[ATTEMPT_LABEL]), int(labels[TRY_LABEL])
+        folder = backend.attempt_folder(run, number)
+        attempt = LocalAttempt.make(run.uid, name, number, manifest["coordinator"], folder, found.lines)
+        found.attempts[name] = attempt
+        self._active.add(run.key)
+        config = backend.prepare(run, found.planned, self.manifests, attempt, try_number)
+        logs = {"log_format": self.log.format, "colors": self.log.colors}
+        attempt.start(msgspec.structs.replace(config, **logs), lambda: self._news.put(run.key))
+
+    def _result(self, found: _Run, backend: Backend) -> TaskRun:
+        """Return a TaskRun with its status, which names no pods: there were none."""
+        task_run = found.planned.item.task_run.model_copy(deep=True)
+        status = found.object.status.model_copy(deep=True)
+        for attempt in status.attempts:
+            attempt.pod_name = attempt.pod_uid = None
+        values = backend.xcoms(found.object)
         status.x_coms = list(values)
         self.xcoms[task_run.metadata.name] = values
-
-    def _sleep_until(self, when: datetime) -> None:
-        """Wait for a time, a second at the least, or for Ctrl-C."""
-        self._stopped.wait(max(1.0, (when - datetime.now(UTC)).total_seconds()))
-
-    def _config(self, item: Planned, instance: db.TaskInstance, backend: _Backend, secrets_dir: Path) -> BridgeConfig:
-        timeouts = item.item.task_run.spec.timeouts
-        environ = os.environ
-        return BridgeConfig(
-            ti=TaskInstance(
-                id=str(instance.id),
-                dag_id=instance.dag_id,
-                task_id=instance.task_id,
-                run_id=instance.run_id,
-                try_number=instance.try_number,
-                dag_version_id=str(uuid.uuid5(uuid.NAMESPACE_URL, instance.dag_id)),
-                map_index=instance.map_index,
-                queue=instance.queue,
-            ),
-            bundle_info=BundleInfo(name="polypod"),
-            token=backend.signer.issue(instance.id),
-            execution_api=ExecutionApiConfig(url=backend.url),
-            coordinator_name=item.coordinator_name,
-            coordinator=item.coordinator,
-            dag_bundles=item.dag_bundles,
-            timeouts=Timeouts(
-                startup=seconds(timeouts.startup) if timeouts.startup else None,
-                execution=seconds(timeouts.execution) if timeouts.execution else None,
-            ),
-            secrets_dirs=[str(secrets_dir)],
-            log_format=self.log.format,
-            colors=self.log.colors,
-            outcome_file=str(backend.folder / "outcome.json"),
-            logging_level=environ.get("AIRFLOW__LOGGING__LOGGING_LEVEL", "INFO"),
-            namespace_levels=environ.get("AIRFLOW__LOGGING__NAMESPACE_LEVELS", ""),
-            parent_pid=os.getpid(),
-        )
-
-    def _attempt(self, config: BridgeConfig, folder: Path) -> Outcome:
-        """Run the bridge; return what it left."""
-        outcome_file = folder / "outcome.json"
-        outcome_file.unlink(missing_ok=True)
-        config_file = folder / "bridge.json"
-        config_file.touch(mode=0o600)
-        config_file.write_bytes(msgspec.json.encode(config))
-        command = [sys.executable, "-m", "polypod_coordinators.sidecar", "--config", str(config_file)]
-        started = datetime.now(UTC)
-        # a session of its own: Ctrl-C is for us, and we pass it on
-        self._bridge = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-        if self.interrupted:
-            self._bridge.send_signal(signal.SIGTERM)
-        self._bridge.wait()
-        try:
-            return decode(outcome_file.read_bytes())
-        except (OSError, msgspec.MsgspecError):
-            code = self._bridge.returncode
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-            return Outcome(
-                state="failed",
-                reason=Reason.TERMINATED if self.interrupted else Reason.BRIDGE_FAILED,
-                message=f"the bridge {how} and left no outcome",
-                start_time=started,
-                finish_time=datetime.now(UTC),
-            )
+        task_run.status = status
+        return task_run
 
 
-def _attempt_status(number: int, outcome: Outcome) -> Attempt:
-    return Attempt(
-        number=number,
-        state=outcome.state,
-        reason=outcome.reason,
-        message=outcome.message,
-        exit_code=outcome.exit_code,
-        signal=outcome.signal,
-        start_time=outcome.start_time,
-        finish_time=outcome.finish_time,
-        peak_memory_bytes=outcome.peak_memory_bytes,
-        connect_time=outcome.connect_time,
-        cpu_seconds=outcome.cpu_seconds,
+def _task_run_object(task_run: TaskRun, now: datetime) -> TaskRunObject:
+    return TaskRunObject(
+        namespace=task_run.metadata.namespace or "",
+        name=task_run.metadata.name,
+        uid=str(uuid.uuid4()),
+        generation=1,
+        resource_version="",
+        created=now,
+        deleting=False,
+        spec=task_run.spec,
+        status=TaskRunStatus(),
     )
+
+
+def _node(run: TaskRunObject, index: int) -> Node:
+    assert run.spec is not None
+    state = ended(run.status.phase, run.status.state)
+    return node_of(run.key, run.uid, run.spec, float(index), state)

@@ -44,7 +44,9 @@ def cli() -> None:
               help="What to print at the end: a table, or a Kubernetes List with every TaskRun's status.")  # fmt: skip
 @click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True,
               help="How logs look on standard error.")  # fmt: skip
-@click.option("--keep-going", is_flag=True, help="Go on with the next TaskRun after one has failed.")
+@click.option("--max-parallel", type=click.IntRange(min=1), default=os.cpu_count() or 1,
+              show_default="the number of cores", help="How many tasks run at the same time, at most.")  # fmt: skip
+@click.option("--fail-fast", is_flag=True, help="Start nothing more once a task has failed.")
 @click.option("--show-xcoms", is_flag=True, help="Print the XComs that the tasks left below the table.")
 @click.option("--workload", type=FILES, help="Run one of Airflow's own ExecuteTask workloads (JSON) instead.")
 @click.option("--execution-api-url", help="With --workload: Airflow's Execution API, such as http://HOST/execution/.")
@@ -54,13 +56,16 @@ def run(
     routing: Path,
     output: str,
     log_format: str,
-    keep_going: bool,
+    max_parallel: int,
+    fail_fast: bool,
     show_xcoms: bool,
     workload: Path | None,
     execution_api_url: str | None,
     log_file: Path | None,
 ) -> None:
-    """Run TaskRuns on this machine, in order; XComs flow from one to the next.
+    """Run TaskRuns on this machine: each after those that it depends on, the others at the same time.
+
+    What is decided is decided as on a cluster: retries, waits, and the status.
 
     Connections and variables come from the Secrets and ConfigMaps in the same files, then from the environment
     (AIRFLOW_CONN_*, AIRFLOW_VAR_*). Ctrl-C ends the runtime cleanly; a second one at once.
@@ -75,9 +80,10 @@ def run(
     from polypod_cli import manifests, plan, report
     from polypod_cli.local import LocalRun, LogOptions
 
-    loaded = manifests.load(files)
-    planned = plan.plan(loaded, read_routing(str(routing)))
-    local = LocalRun(loaded, LogOptions(log_format, _colors()), keep_going)
+    loaded = manifests.load(files, all_tasks=True)
+    read = read_routing(str(routing))
+    planned = plan.plan(loaded, read)
+    local = LocalRun(loaded, read, LogOptions(log_format, _colors()), max_parallel, fail_fast)
     finished = local.run(planned)
     click.echo(report.as_list(finished) if output == "json" else report.as_table(finished))
     if show_xcoms and output == "table":
@@ -108,9 +114,11 @@ def validate(
     files: tuple[Path, ...], routing: Path | None, server: bool, context: str | None, namespace: str | None
 ) -> None:
     """Check TaskRuns, and say what is wrong with file and line."""
-    from polypod_cli import manifests, plan
+    from polypod_cli import manifests, order, plan
 
     loaded = manifests.load(files, whole=not server)
+    for line in order.missing(loaded.ordered):
+        click.echo(f"{line}; it must be on the cluster already, or be applied", err=True)
     if server:
         cluster = remote.connect(context, namespace)
         for document in loaded.documents:

@@ -7,47 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
+from polypod_coordinators.documents import Document, load_all
 from polypod_coordinators.errors import UserError, nearest
 from polypod_coordinators.supervisor.reasons import Reason
 from polypod_crds.taskrun import API_VERSION, KIND, TaskRun
 from pydantic import BaseModel, ValidationError
 
+from polypod_cli import order
 from polypod_cli.data_objects import ConfigMap, Secret
 
 KINDS: dict[str, type[BaseModel]] = {KIND: TaskRun, "Secret": Secret, "ConfigMap": ConfigMap}
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One YAML document: its value, and the node that knows its lines."""
-
-    path: str
-    value: Any
-    node: yaml.Node
-
-    def line(self, location: Sequence[int | str] = ()) -> int:
-        """Return the line, from 1, of what is at `location`, or of the last part of it that exists."""
-        node = self.node
-        line = node.start_mark.line
-        for part in location:
-            found = _child(node, part)
-            if found is None:
-                break
-            key, node = found
-            line = key.start_mark.line
-        return int(line) + 1
-
-    def where(self, location: Sequence[int | str] = ()) -> str:
-        return f"{self.path}:{self.line(location)}"
-
-
-def _child(node: yaml.Node, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:
-    if isinstance(node, yaml.MappingNode):
-        return next(((key, value) for key, value in node.value if key.value == str(part)), None)
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part], node.value[part]
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +36,17 @@ class Manifests:
     config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
     documents: list[Document] = field(default_factory=list)
 
+    @property
+    def ordered(self) -> list[tuple[TaskRun, Document]]:
+        return [(item.task_run, item.document) for item in self.task_runs]
 
-def load(paths: Sequence[Path], *, whole: bool = True) -> Manifests:
+
+def load(paths: Sequence[Path], *, whole: bool = True, all_tasks: bool = False) -> Manifests:
     """Read and check manifests.
 
     Args:
         whole: whether what TaskRuns refer to must be in the files, too; else it may be on the cluster already.
+        all_tasks: the same of the tasks that they wait for.
 
     Raises:
         UserError: one message for everything that is wrong, a line each.
@@ -87,34 +61,19 @@ def load(paths: Sequence[Path], *, whole: bool = True) -> Manifests:
         problems.append(f"{', '.join(map(str, paths))}: no TaskRun in there")
     if problems:
         raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
-    problems = list(_unresolved(manifests)) if whole else []
+    problems = list(order.problems(manifests.ordered))
+    problems += list(order.missing(manifests.ordered)) if all_tasks else []
+    problems += list(_unresolved(manifests)) if whole else []
     if problems:
         raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
     return manifests
 
 
-def _documents(path: Path) -> Iterator[Document]:
+def _documents(path: Path) -> list[Document]:
     try:
-        text = path.read_text(encoding="utf-8")
+        return load_all(path.read_bytes(), str(path))
     except OSError as error:
         raise UserError(Reason.INVALID_CONFIG, f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(Reason.INVALID_CONFIG, f"{path} is not UTF-8: byte {error.start}") from None
-    loader = yaml.SafeLoader(text)
-    try:
-        while loader.check_node():
-            node = loader.get_node()
-            if node is not None:
-                value = loader.construct_document(node)
-                if value is not None:
-                    yield Document(str(path), value, node)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(Reason.INVALID_CONFIG, f"{path}{line}: not valid YAML: {problem}") from None
-    finally:
-        loader.dispose()
 
 
 def _add(manifests: Manifests, document: Document) -> list[str]:

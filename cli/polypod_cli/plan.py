@@ -46,7 +46,7 @@ def plan(manifests: Manifests, routing: Routing) -> list[Planned]:
         spec = item.task_run.spec
         try:
             who = f"Dag {spec.dag_id!r}, task {spec.task_id!r}, run {spec.run_id!r}"
-            name, coordinator_spec = routing.for_queue(spec.queue, who)
+            name, coordinator_spec = routing.for_queue(spec.queue, who, spec.coordinator)
             coordinator = create(name, coordinator_spec.classpath, coordinator_spec.kwargs)
             bundles = routing.bundle_folders(coordinator_spec)
             command = find_command(coordinator, Wanted(spec.dag_id), host, bundles)

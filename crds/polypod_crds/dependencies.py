@@ -72,6 +72,12 @@ class Node:
     ended: str | None = None
 
 
+def node_of(key: Key, uid: str, spec: TaskRunSpec, created: float, state: str | None = None) -> Node:
+    """Return a TaskRun's place in the graph; `state`: the one that it has ended in, None if it has not."""
+    run = (key[0], spec.dag_id, spec.run_id)
+    return Node(key, uid, run, spec.task_id, spec.map_index, created, upstreams(spec), state)
+
+
 @dataclass(frozen=True, slots=True)
 class Waits:
     """It waits for tasks that have not ended.

@@ -120,6 +120,7 @@ class World:
         turn: set if the queue has no place for another attempt.
         upstream: set if tasks that it depends on keep it from starting.
         earlier: what is known of those among them that have no TaskRun.
+        interrupted: why everything is to end, empty if it is not.
     """
 
     pods: Mapping[str, PodObject] = field(default_factory=dict)
@@ -131,6 +132,7 @@ class World:
     turn: Turn | None = None
     upstream: Verdict | None = None
     earlier: Earlier = Earlier()
+    interrupted: str = ""
 
 
 Place = Literal["holds", "waits", "none"]

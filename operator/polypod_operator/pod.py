@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
@@ -77,6 +77,21 @@ class Settings:
     authority: str = ""
     log: LogSettings | None = None
     airflow: Mapping[str, str] = field(default_factory=dict)
+
+    def build(self, run: TaskRunObject, number: int, try_number: int, route: Route) -> dict[str, Any]:
+        """Return the manifest of an attempt's pod; see the function `build`."""
+        return build(run, number, try_number, route, self)
+
+
+class PodMaker(Protocol):
+    """Makes the manifest of an attempt's pod."""
+
+    def build(self, run: TaskRunObject, number: int, try_number: int, route: Route) -> dict[str, Any]:
+        """Return the manifest for attempt `number`, which is the user's try `try_number`.
+
+        Raises:
+            PodError: there can be no such pod.
+        """
 
 
 @dataclass(frozen=True, slots=True)

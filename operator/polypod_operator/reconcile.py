@@ -35,7 +35,7 @@ from polypod_operator.decision import (
 )
 from polypod_operator.errors import PodError
 from polypod_operator.objects import PodObject, TaskRunObject
-from polypod_operator.pod import Route, Settings, build
+from polypod_operator.pod import PodMaker, Route
 from polypod_operator.reasons import Reason
 from polypod_operator.status import Ended, Started, Waiting, lost, observe
 
@@ -64,28 +64,31 @@ STOPPED = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, R
 """Why we delete a pod; written into the attempt first, so that it is known when the pod has ended."""
 
 
-def reconcile(run: TaskRunObject, world: World, routing: Routing | None, settings: Settings, now: datetime) -> Decision:
-    """Decide what to do for a TaskRun."""
+def reconcile(run: TaskRunObject, world: World, routing: Routing | None, pods: PodMaker, now: datetime) -> Decision:
+    """Decide what to do for a TaskRun; `pods` makes the manifest of an attempt's pod."""
     if run.deleting:
         # its pods have it as their owner and go with it; until then they hold its place
         alive = any(not pod.over for pod in world.pods.values())
         return Decision(run.status, place="holds" if alive else "none")
-    return _Step(run, world, routing, settings, now).decide()
+    return _Step(run, world, routing, pods, now).decide()
 
 
 class _Step:
     """One decision in the making."""
 
     def __init__(
-        self, run: TaskRunObject, world: World, routing: Routing | None, settings: Settings, now: datetime
+        self, run: TaskRunObject, world: World, routing: Routing | None, pods: PodMaker, now: datetime
     ) -> None:
-        self.run, self.world, self.routing, self.settings, self.now = run, world, routing, settings, now
+        self.run, self.world, self.routing, self.pods, self.now = run, world, routing, pods, now
         self.status = run.status.model_copy(deep=True)
         self.status.observed_generation = run.generation
         self.actions: list[Action] = []
         self.again: datetime | None = None
         self.write = True
         self.waits = False
+        asked = run.spec is not None and run.spec.cancel
+        self.cancelled = "spec.cancel is true" if asked else world.interrupted
+        """Why it is to end for good, empty if it is not."""
 
     def decide(self) -> Decision:
         if self.status.phase in ("Succeeded", "Failed"):
@@ -245,8 +248,8 @@ class _Step:
             self._look_again(max(look, self.now + LOOK_AFTER))
 
     def _stop_if_asked(self, attempt: Attempt, pod: PodObject, spec: TaskRunSpec) -> None:
-        if spec.cancel:
-            attempt.reason, attempt.message = Reason.CANCELLED, "spec.cancel is true"
+        if self.cancelled:
+            attempt.reason, attempt.message = Reason.CANCELLED, self.cancelled
         elif spec.suspend:
             attempt.reason, attempt.message = Reason.SUSPENDED, "spec.suspend is true"
         else:
@@ -287,9 +290,9 @@ class _Step:
             return
         # never made: the API server refused it
         due = (attempt.create_time or self.now) + timedelta(seconds=seconds(spec.timeouts.pending))
-        asked = Reason.CANCELLED if spec.cancel else Reason.SUSPENDED if spec.suspend else None
+        asked = Reason.CANCELLED if self.cancelled else Reason.SUSPENDED if spec.suspend else None
         if asked is not None or due <= self.now:
-            message = attempt.message if asked is None else f"spec.{'cancel' if spec.cancel else 'suspend'} is true"
+            message = attempt.message if asked is None else self.cancelled or "spec.suspend is true"
             self._close(attempt, Ended("failed", asked or Reason.POD_REFUSED, message, lost=True), spec)
             return
         refusal = self.world.refused.get(name)
@@ -328,11 +331,11 @@ class _Step:
         attempt.start_time = end.start_time or attempt.start_time
         attempt.finish_time = end.finish_time or self.now
         attempt.peak_memory_bytes, attempt.cpu_seconds = end.peak_memory_bytes, end.cpu_seconds
-        if end.passed and end.reschedule_time is not None and not spec.started_by_airflow and not spec.cancel:
+        if end.passed and end.reschedule_time is not None and not spec.started_by_airflow and not self.cancelled:
             self._reschedule(attempt, end.reschedule_time)
         elif end.passed:
             self._finish("Succeeded", end.state, end.reason, end.message)
-        elif end.reason == Reason.CANCELLED or spec.cancel:
+        elif end.reason == Reason.CANCELLED or self.cancelled:
             self._finish("Failed", "failed", Reason.CANCELLED, end.message)
         elif end.reason == Reason.SUSPENDED:
             attempt.state = "up_for_retry"
@@ -403,8 +406,8 @@ class _Step:
     # The next attempt.
 
     def _start(self, spec: TaskRunSpec) -> None:
-        if spec.cancel:
-            self._finish("Failed", "failed", Reason.CANCELLED, "spec.cancel is true")
+        if self.cancelled:
+            self._finish("Failed", "failed", Reason.CANCELLED, self.cancelled)
         elif spec.suspend:
             self._rest()
         elif self.status.next_attempt_time is not None and self.status.next_attempt_time > self.now:
@@ -474,7 +477,7 @@ class _Step:
                 self._phase("Pending", self.status.state, Reason.WAITING_FOR_ROUTING, message)
                 self._condition("Routed", "Unknown", Reason.WAITING_FOR_ROUTING, message)
                 return
-            manifest = build(self.run, number, self.status.failed_tries + 1, route, self.settings)
+            manifest = self.pods.build(self.run, number, self.status.failed_tries + 1, route)
         except (PodError, UserError) as error:
             if attempt is not None:
                 attempt.state, attempt.finish_time = "failed", self.now
