@@ -17,6 +17,7 @@ from polypod_coordinators.config import BridgeConfig, airflow_settings
 from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.process.base import Exit, Host, Process
+from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.termination import Outcome
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def run_attempt(config: BridgeConfig, host: Host, stored: Callable[[], StoredLog
         process = host.spawn(argv, _environment(config), native=command.native)
     except UserError as error:
         failure = error
+    except Exception as error:
+        failure = _unforeseen(error)
     log, masker = _open_log(config, stored() if stored is not None else None)
     try:
         if failure is not None or process is None or command is None:
@@ -63,6 +66,9 @@ def run_attempt(config: BridgeConfig, host: Host, stored: Callable[[], StoredLog
         if config.unknown_fields:
             log.event("info", "the workload has fields that are not known here", fields=config.unknown_fields)
         return _supervise(config, command, process, listeners, startup or 0.0, log, masker, started, caught)
+    except Exception as error:
+        # it has been told, if it could be
+        return _outcome("failed", Reason.BRIDGE_FAILED, _unforeseen(error).message, None, started)
     finally:
         for name, lost in log.lost().items():
             log.event("error", "log lines could not be written", destination=name, lines=lost)
@@ -72,6 +78,14 @@ def refuse_attempt(config: BridgeConfig, failure: UserError) -> Outcome:
     """Fail an attempt that cannot even be configured, so that it is not left queued in Airflow."""
     log, _ = _open_log(config, None)
     return _report_failure(config, failure, log, datetime.now(UTC))
+
+
+def _unforeseen(error: Exception) -> UserError:
+    """Return what to tell of an error that nobody has thought of; where it comes from goes to standard error."""
+    import traceback
+
+    traceback.print_exception(error)
+    return UserError(Reason.BRIDGE_FAILED, f"the bridge failed: {type(error).__name__}: {error}")
 
 
 def find_command(coordinator: Coordinator, wanted: Wanted, host: Host, dag_bundles: Mapping[str, str]) -> Command:
@@ -200,6 +214,7 @@ def _supervise(
         config.timeouts,
         startup,
         config.sentry_integration,
+        command.whole_bits,
     )
     try:
         client = _client(config, log)
@@ -212,7 +227,13 @@ def _supervise(
     log.event("debug", "runtime started", **fields)
     secrets = SecretStore(config.secrets_dirs, os.environ)
     shell = Shell(supervision, process, listeners, client, secrets, log, masker, caught)
-    finish = shell.run()
+    try:
+        finish = shell.run()
+    except Exception as error:
+        if supervision.allowed:
+            _report_state(config, client, "failed", log)
+        log.event("error", "the bridge failed", error=f"{type(error).__name__}: {error}")
+        raise
     verdict = finish.verdict
     message = masker.text(verdict.message)
     level = "info" if verdict.state in PASSED else "error"
@@ -228,7 +249,7 @@ def _supervise(
 def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, started: datetime) -> Outcome:
     """Tell the Execution API that the task failed before it could start, so that it is not left queued or running."""
     from polypod_coordinators.api.client import ApiUnavailable
-    from polypod_coordinators.comm.requests import ApiCall, run_call
+    from polypod_coordinators.comm.requests import run_call
 
     ti = config.ti
     who = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "queue": ti.queue}
@@ -240,14 +261,29 @@ def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, star
             signal.signal(number, lambda number, frame: client.hurry())
         reply = client.call(run_call(ti.id, *_identity(), os.getpid(), started))
         if reply.ok:
-            body = {"state": "failed", "end_date": datetime.now(UTC), "rendered_map_index": None}
-            reply = client.call(ApiCall("PATCH", f"task-instances/{ti.id}/state", body=body))
-            reported = reply.ok
-        if not reported:
+            reported = _report_state(config, client, "failed", log)
+        else:
             log.event("error", "the failure could not be reported", status=reply.status, error=reply.text())
     except (ApiUnavailable, UserError) as error:
         log.event("error", "the failure could not be reported", error=str(error))
-    return _outcome("failed", failure.reason, failure.message, None, started, reported=reported, user_error=True)
+    mistake = failure.reason is not Reason.BRIDGE_FAILED
+    return _outcome("failed", failure.reason, failure.message, None, started, reported=reported, user_error=mistake)
+
+
+def _report_state(config: BridgeConfig, client: ExecutionApiClient, state: str, log: TaskLog) -> bool:
+    """Tell the Execution API how a task that it has allowed to run has ended; return whether it knows."""
+    from polypod_coordinators.api.client import ApiUnavailable
+    from polypod_coordinators.comm.requests import ApiCall
+
+    body = {"state": state, "end_date": datetime.now(UTC), "rendered_map_index": None}
+    try:
+        reply = client.call(ApiCall("PATCH", f"task-instances/{config.ti.id}/state", body=body))
+    except ApiUnavailable as error:
+        log.event("error", "the failure could not be reported", error=str(error))
+        return False
+    if not reply.ok:
+        log.event("error", "the failure could not be reported", status=reply.status, error=reply.text())
+    return reply.ok
 
 
 def _outcome(

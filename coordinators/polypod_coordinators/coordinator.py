@@ -32,12 +32,14 @@ class Command:
         schema_version: the supervisor schema version that the artifact speaks.
         artifact: the path of what was chosen, for logs.
         native: the artifact itself is the program. It may have lost its executable bit, as in an object store.
+        whole_bits: how many bits of a whole number the language's SDK keeps, its sign aside.
     """
 
     argv: tuple[str, ...]
     schema_version: str
     artifact: str
     native: bool = False
+    whole_bits: int = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -91,12 +91,21 @@ class _Problem(Exception):
         self.message, self.line, self.column, self.syntax = message, line, column, syntax
 
 
-def load_all(raw: bytes, path: str) -> list[Document]:
+def _in_file(path: str, error: _Problem) -> str:
+    return f"{path}:{error.line + 1}:{error.column + 1}"
+
+
+def _in_text(name: str, error: _Problem) -> str:
+    return f"{name}, line {error.line + 1}, column {error.column + 1}"
+
+
+def load_all(raw: bytes, path: str, place: Callable[[str, _Problem], str] = _in_file) -> list[Document]:
     """Return the documents of a file; empty ones are left out.
 
     Args:
         raw: its content, UTF-8.
         path: its name, for messages.
+        place: says in words where in it something is.
 
     Raises:
         UserError: it is neither YAML nor JSON, or holds what JSON cannot; with line and column.
@@ -111,17 +120,16 @@ def load_all(raw: bytes, path: str) -> list[Document]:
     except _Problem as error:
         documents = None
         if not (error.syntax and _is_flow_yaml(text)):
-            raise _explained(path, "JSON", error) from None
+            raise _explained(place(path, error), "JSON", error) from None
     if documents is not None:
         return documents
     try:
         return list(_yaml_documents(text, path))
     except _Problem as error:
-        raise _explained(path, "YAML", error) from None
+        raise _explained(place(path, error), "YAML", error) from None
 
 
-def _explained(path: str, language: str, error: _Problem) -> UserError:
-    where = f"{path}:{error.line + 1}:{error.column + 1}"
+def _explained(where: str, language: str, error: _Problem) -> UserError:
     return UserError(Reason.INVALID_CONFIG, f"{where}: not valid {language}: {error.message}")
 
 
@@ -131,9 +139,10 @@ def load(raw: str | bytes, where: str) -> Any:
     Raises:
         UserError: as `load_all`, or there are several.
     """
-    documents = load_all(raw.encode() if isinstance(raw, str) else raw, where)
+    documents = load_all(raw.encode() if isinstance(raw, str) else raw, where, _in_text)
     if len(documents) > 1:
-        raise UserError(Reason.INVALID_CONFIG, f"{documents[1].where()}: a second document; there must be one")
+        line = documents[1].line()
+        raise UserError(Reason.INVALID_CONFIG, f"{where}, line {line}: a second document; there must be one")
     return documents[0].value if documents else None
 
 

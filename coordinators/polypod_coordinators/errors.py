@@ -23,7 +23,8 @@ class UserError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = message
+        # a file's name need not be UTF-8
+        self.message = message.encode("utf-8", "replace").decode()
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

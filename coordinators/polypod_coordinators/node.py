@@ -35,7 +35,8 @@ class NodeCoordinator(msgspec.Struct, kw_only=True, frozen=True):
     def command(self, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Command:
         path, metadata = choose_bundle(BUNDLES, dag_id, roots, rel_path)
         version = resolve_version(metadata.sdk.supervisor_schema_version, f"TypeScript bundle {path}")
-        return Command((self.node_executable, path), version, path)
+        # the SDK has JavaScript's numbers, which are floats
+        return Command((self.node_executable, path), version, path, whole_bits=53)
 
 
 def _read(candidate: Candidate, fd: int) -> Metadata:

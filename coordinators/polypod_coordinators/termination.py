@@ -48,8 +48,8 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
 
 def encode(outcome: Outcome, limit: int = MAX_SIZE) -> bytes:
     """Encode an outcome in at most `limit` bytes: its message is cut, never the rest."""
-    raw = msgspec.json.encode(outcome)
-    message = outcome.message
+    message = outcome.message.encode("utf-8", "replace").decode()
+    raw = msgspec.json.encode(msgspec.structs.replace(outcome, message=message))
     while len(raw) > limit and message:
         message = message[: max(0, len(message) - max(1, (len(raw) - limit) // 4))]
         raw = msgspec.json.encode(msgspec.structs.replace(outcome, message=message + "…" if message else ""))

@@ -8,6 +8,7 @@ changes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -57,6 +58,8 @@ PLACE_MIN, PLACE_MAX = timedelta(seconds=5), timedelta(seconds=300)
 ASK_AGAIN = timedelta(seconds=15)
 """The pause after the Execution API could not be asked."""
 RETRY_REFUSED = timedelta(seconds=5)
+LONGEST_DELAY = 10 * 365 * 86400.0
+"""Seconds that a task may have its next try wait."""
 RESCHEDULE_MIN = timedelta(seconds=1)
 """The least time before a task that asks to be started again is."""
 STOPPED = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
@@ -395,7 +398,9 @@ class _Step:
             return
         attempt.state = "up_for_retry"
         asked = end.retry_delay_seconds
-        wait = asked if asked is not None else retry_delay(spec.retries, failed)
+        wait = retry_delay(spec.retries, failed)
+        if asked is not None and math.isfinite(asked):
+            wait = min(max(asked, 0.0), LONGEST_DELAY)
         self.status.next_attempt_time = (attempt.finish_time or self.now) + timedelta(seconds=wait)
         why = f"{end.reason}: {end.message}" if end.message else end.reason
         message = f"try {failed} of {spec.retries.limit + 1} failed: {why}; the next starts in {wait:.0f} s"

@@ -170,10 +170,10 @@ class Lab:
     # kubectl.
 
     def kubectl(
-        self, *arguments: str, stdin: str | None = None, check: bool = True
+        self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
         command = [*self._kubectl, *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
         assert done.returncode == 0 or not check, f"kubectl {' '.join(arguments)}: {done.stderr}"
         return done
 
@@ -278,9 +278,9 @@ class Namespace:
         self.wait(lambda: self.kubectl("get", "serviceaccount", "default", check=False).returncode == 0)
 
     def kubectl(
-        self, *arguments: str, stdin: str | None = None, check: bool = True
+        self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 240
     ) -> subprocess.CompletedProcess[str]:
-        return self.lab.kubectl("-n", self.name, *arguments, stdin=stdin, check=check)
+        return self.lab.kubectl("-n", self.name, *arguments, stdin=stdin, check=check, timeout=timeout)
 
     def apply(self, *documents: Raw) -> None:
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
@@ -313,7 +313,7 @@ class Namespace:
         wanted = sorted(names)
         done = self.kubectl(
             "wait", "--for=condition=Complete", f"--timeout={timeout:.0f}s", *(f"taskrun/{name}" for name in wanted),
-            check=False,
+            check=False, timeout=timeout + 60,
         )  # fmt: skip
         found = {name: raw.get("status", {}) for name, raw in self.taskruns().items()}
         assert done.returncode == 0, (

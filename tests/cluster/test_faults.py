@@ -107,7 +107,7 @@ def test_two_hundred_in_a_random_graph_keep_their_order_while_the_operator_is_ki
     done = threading.Event()
 
     def kill() -> None:
-        while not done.wait(chance.uniform(3.0, 12.0)):
+        while not done.wait(chance.uniform(8.0, 25.0)):
             kill_operator(lab, node)
 
     killer = threading.Thread(target=kill)

@@ -56,10 +56,10 @@ def test_scalars_are_what_kubectl_takes_them_for(text: str, value: object) -> No
 
 
 REFUSED: list[tuple[str, str]] = [
-    ("a: 1\nb: 2\na: 3", "file:3:1: not valid YAML: key 'a' is there twice"),
+    ("a: 1\nb: 2\na: 3", "file, line 3, column 1: not valid YAML: key 'a' is there twice"),
     ("{on: 1, 2: x, true: y}", "key 'true' is there twice"),
     ("1: a\n'1': b", "key '1' is there twice"),
-    ("v: .nan", "file:1:4: not valid YAML: .nan is no number that JSON has"),
+    ("v: .nan", "file, line 1, column 4: not valid YAML: .nan is no number that JSON has"),
     ("v: -.INF", "-.INF is no number"),
     ("v: 9223372036854775808", "beyond 64 bits; put it in quotes"),
     ("v: 1180591620717411303424", "beyond 64 bits"),
@@ -72,19 +72,19 @@ REFUSED: list[tuple[str, str]] = [
     ("? [a]\n: b", "a key must be a text"),
     ("~: b", "a key must be a text"),
     ("1.5: b", "a key must be a text"),
-    ("a: &x [*x]", "file:1:"),
-    ("a: &x {b: *x}", "file:1:"),
-    ("a: [1,\nb: 2", "file:"),
+    ("a: &x [*x]", "file, line 1,"),
+    ("a: &x {b: *x}", "file, line 1,"),
+    ("a: [1,\nb: 2", "file, line "),
     ("a: *nothing", "undefined alias"),
     ("a\x01b", "not valid YAML"),
     ("[" * (DEEPEST + 5) + "]" * (DEEPEST + 5), f"more than {DEEPEST} lists"),
-    ("[" * 100_000, "file:"),
+    ("[" * 100_000, "file, line "),
     ('{"a": 1, "a": 2}', "key 'a' is there twice"),
     ('{"a": NaN}', "NaN is no number that JSON has"),
     ('{"a":\t12345678901234567890}', "beyond 64 bits"),
     ('{"a":\n"\\ud83d"}', "half a surrogate pair in a text: \\ud83d"),
     ('{"a":' * 300 + "1" + "}" * 300, f"more than {DEEPEST} lists"),
-    ('{"a":' * 100_000, "file:"),
+    ('{"a":' * 100_000, "file, line "),
 ]
 
 
@@ -97,6 +97,8 @@ def test_what_json_cannot_hold_exactly_is_refused_with_its_line(text: str, words
 
 
 def test_bytes_that_are_not_utf8_are_refused() -> None:
+    with pytest.raises(UserError, match="file:2:4: not valid YAML"):
+        load_all(b"a: 1\nb: !!int x", "file")
     with pytest.raises(UserError, match="not UTF-8: byte 1"):
         load_all(b"a\xff", "file")
     assert load(b"\xef\xbb\xbfa: 1", "file") == {"a": 1}

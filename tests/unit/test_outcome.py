@@ -49,7 +49,9 @@ CASES = [
     ("timeout, retry asked", Exit(0), RETRY, True, True, TIMEOUT, "up_for_retry", Reason.EXECUTION_TIMEOUT),
     ("startup", Exit(None, 15), None, False, False, EndedBy.STARTUP_TIMEOUT, "failed", Reason.STARTUP_TIMEOUT),
     ("stays after success", Exit(None, 15), SUCCESS, True, False, EndedBy.OVERTIME, "success", Reason.TASK_SUCCEEDED),
-    ("overtime after skipped", Exit(None, 15), SKIPPED, False, False, EndedBy.OVERTIME, "failed", Reason.SIGNALED),
+    ("overtime after skipped", Exit(None, 15), SKIPPED, False, False, EndedBy.OVERTIME, "skipped", Reason.TASK_SKIPPED),
+    ("failed for good, then killed by us", Exit(None, 9), FAILED, False, True, EndedBy.OVERTIME, "failed",
+     Reason.TASK_FAILED),
 ]  # fmt: skip
 
 

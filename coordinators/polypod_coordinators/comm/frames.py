@@ -55,7 +55,7 @@ def decode_payload(payload: bytes | bytearray | memoryview) -> Frame:
     """
     try:
         wire = _decoder.decode(payload)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise FrameError(f"a frame of {len(payload)} bytes is not [id, body] in msgpack: {error}") from None
     third = wire.third
     if isinstance(third, dict) and "type" not in third:
@@ -111,10 +111,13 @@ def encode(id: int, body: Any, error: Any = None) -> bytearray:
         error: an ErrorResponse struct, or None.
 
     Raises:
-        FrameError: the frame would be larger than 4 GiB.
+        FrameError: the frame would be larger than 4 GiB, or msgpack cannot hold what is in it.
     """
     buffer = bytearray(256)
-    _encoder.encode_into((id, body, error), buffer, HEADER_SIZE)
+    try:
+        _encoder.encode_into((id, body, error), buffer, HEADER_SIZE)
+    except (TypeError, ValueError, OverflowError, RecursionError) as problem:
+        raise FrameError(f"what the runtime is to be sent does not fit msgpack: {problem}") from None
     size = len(buffer) - HEADER_SIZE
     if size >= 1 << 32:
         raise FrameError(f"an answer of {size} bytes does not fit a frame (4 GiB)")

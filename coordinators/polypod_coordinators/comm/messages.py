@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from polypod_coordinators.comm.exact import json_problem
+
 Aware = Annotated[datetime, Meta(tz=True)]
 
 
@@ -432,15 +434,20 @@ _type_decoder = msgspec.msgpack.Decoder(_Typed)
 _decoders: dict[str, msgspec.msgpack.Decoder[Message]] = {}
 
 
+_UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""What decoding may raise: a text that is not UTF-8 is a ValueError, a time beyond all years an OverflowError."""
+
+
 def decode_request(body: bytes) -> Message:
     """Decode the body of a runtime's frame.
 
     Raises:
-        MessageError: no map, no `type`, an unknown `type`, or a field that is missing or of another type.
+        MessageError: no map, no `type`, an unknown `type`, a field that is missing or of another type, or a value that
+            the Execution API could not be told exactly.
     """
     try:
         name = _type_decoder.decode(body).type
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise MessageError(f"the body is not a map with a 'type': {error}") from None
     if name is None:
         raise MessageError("the body has no 'type'")
@@ -450,6 +457,10 @@ def decode_request(body: bytes) -> Message:
             raise MessageError(f"unknown message type {name!r}")
         decoder = _decoders[name] = msgspec.msgpack.Decoder(REQUEST_TYPES[name])
     try:
-        return decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        message = decoder.decode(body)
+    except _UNREADABLE as error:
         raise MessageError(f"{name}: {error}") from None
+    problem = json_problem(message)
+    if problem:
+        raise MessageError(f"{name}: {problem}")
+    return message

@@ -10,12 +10,12 @@ import re
 import threading
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
+from polypod_coordinators.logs.encodings import MIN_LENGTH, longest, pattern
+
 MASK = "***"
-MIN_LENGTH = 5
 SENSITIVE_NAMES = (
     "access_key",
     "access_token",
@@ -43,7 +43,8 @@ SENSITIVE_NAMES = (
 """Parts of a name that make its value a secret; Airflow's own defaults."""
 
 _NOT_SECRET = {"airflow"}
-_JWT = re.compile(r"eyJ[\w.-]+")
+_JWT = re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*){0,3}")
+"""By its shape: `eyJ` is how base64 begins a JSON object, and two or more parts are joined by dots."""
 _NON_WORD = re.compile(r"\W+")
 
 
@@ -54,6 +55,7 @@ class Masker:
         self._names = SENSITIVE_NAMES + tuple(name.strip().lower() for name in extra_names if name.strip())
         self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        self._patterns: dict[str, str] = {}
         self._sensitive: dict[str, bool] = {}
         self._lock = threading.Lock()
         self.longest = 0
@@ -80,8 +82,13 @@ class Masker:
             self._collect(value, name)
             if len(self._secrets) != before:
                 ordered = sorted(self._secrets, key=len, reverse=True)
-                self._pattern = re.compile("|".join(map(re.escape, ordered)))
-                self.longest = len(ordered[0])
+                found = [self._patterns.setdefault(secret, "") or self._pattern_of(secret) for secret in ordered]
+                self._pattern = re.compile("|".join(found))
+                self.longest = longest(ordered[0])
+
+    def _pattern_of(self, secret: str) -> str:
+        made = self._patterns[secret] = pattern(secret)
+        return made
 
     def add_connection(self, password: Any, extra: Any) -> None:
         """Register a connection's password and extra: the extra as a whole, and its sensitive fields."""
@@ -100,8 +107,9 @@ class Masker:
             for key, item in value.items():
                 self._collect(item, str(key))
         elif isinstance(value, str):
-            if name is None or self.is_sensitive(name):
-                self._secrets.update(_forms(value))
+            secret = name is None or self.is_sensitive(name)
+            if secret and len(value.strip()) >= MIN_LENGTH and value.lower() not in _NOT_SECRET:
+                self._secrets.add(value)
         elif isinstance(value, list | tuple):
             for item in value:
                 self._collect(item, name)
@@ -109,9 +117,9 @@ class Masker:
     def text(self, text: str) -> str:
         """Return `text` without secrets."""
         if "eyJ" in text:
-            text = _JWT.sub("eyJ" + MASK, text)
-        pattern = self._pattern
-        return pattern.sub(MASK, text) if pattern is not None else text
+            text = _JWT.sub(f"eyJ{MASK}", text)
+        found = self._pattern
+        return found.sub(MASK, text) if found is not None else text
 
     def redact(self, value: Any) -> Any:
         """Return `value` without secrets, at any depth, in keys' values and strings."""
@@ -141,11 +149,3 @@ def _hide(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_hide(item) for item in value]
     return value
-
-
-def _forms(secret: str) -> Iterable[str]:
-    """Yield the forms in which a secret can appear: as it is, escaped for JSON or a URL, and line by line."""
-    escaped = msgspec.json.encode(secret.encode("utf-8", "replace").decode()).decode()[1:-1]
-    for form in (secret, secret.strip(), escaped, quote(secret, safe=""), *secret.splitlines()):
-        if len(form) >= MIN_LENGTH and form.lower() not in _NOT_SECRET:
-            yield form

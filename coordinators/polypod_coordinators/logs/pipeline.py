@@ -1,7 +1,7 @@
 """From the runtime's bytes to the task's log: split into lines, parse, mask, render, write. One stream, in order.
 
-The steps are structlog processors (`(logger, method, event) -> event`). A record of the runtime and an event of the
-supervisor pass the same ones. A write that blocks stops the reading, and so the runtime: nothing piles up here.
+A record of the runtime and an event of the supervisor pass the same steps. A write that blocks stops the reading, and
+so the runtime: nothing piles up here. Whatever a task puts into a record, the record and all others are kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from polypod_coordinators.logs.masking import Masker
-from polypod_coordinators.logs.render import Renderer
+from polypod_coordinators.logs.render import Renderer, safely
 
 MAX_LINE = 32 << 20
 """Longest line kept whole, in bytes; a longer one is cut into lines of this length."""
@@ -61,7 +61,7 @@ class Output:
         """
         if self._minimum:
             events = [event for event in events if LEVELS[event["level"]] >= self._minimum]
-        data = memoryview(b"".join([self._render(event) for event in events]))
+        data = memoryview(b"".join([safely(self._render, event) for event in events]))
         try:
             while data:
                 data = data[os.write(self._fd, data) :]
@@ -123,7 +123,11 @@ class TaskLog:
                         other.write([self._finish(notice)])
 
     def _finish(self, event: dict[str, Any]) -> dict[str, Any]:
-        redacted: dict[str, Any] = self._masker.redact(event)
+        redacted = self._masker.redact(event)
+        if not isinstance(redacted, dict):
+            # nested too deeply
+            redacted = {"level": event["level"], "event": self._masker.text(event["event"]), "logger": event["logger"],
+                        "fields": redacted}  # fmt: skip
         if "timestamp" not in redacted:
             redacted["timestamp"] = datetime.now(UTC)
         return redacted
@@ -149,7 +153,9 @@ def runtime_record(line: bytes) -> dict[str, Any]:
     record["level"] = level if level in LEVELS else _LEVEL_ALIASES.get(level, "info")
     event = record.get("event")
     record["event"] = event if isinstance(event, str) else "" if event is None else str(event)
-    record.setdefault("logger", "task")
+    logger = record.setdefault("logger", "task")
+    if not isinstance(logger, str):
+        record["logger"] = str(logger)
     if "exception" in record:
         exception = record.pop("exception")
         if exception:

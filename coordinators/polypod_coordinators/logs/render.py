@@ -20,16 +20,29 @@ def json_line(event: dict[str, Any]) -> bytes:
     ordered.update(event)
     try:
         return _encoder.encode(ordered) + b"\n"
-    except (UnicodeEncodeError, RecursionError, TypeError, ValueError):
+    except (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
         # a lone surrogate, or something that no JSON can hold: keep the line, if less exactly
         return _encoder.encode({key: _plain(value) for key, value in ordered.items()}) + b"\n"
+
+
+_STRUCTLOGS = frozenset({"stack", "stack_info", "exc_info", "exception", "_record", "_from_structlog"})
+
+
+def safely(render: Renderer, event: dict[str, Any]) -> bytes:
+    """Render an event; should that fail, whatever a task has put into it, keep what can be kept as JSON."""
+    try:
+        return render(event)
+    except Exception as error:
+        kept = {key: _plain(event.get(key, "")) for key in ("timestamp", "level", "event", "logger")}
+        fields = _plain({key: value for key, value in event.items() if key not in kept})
+        return _encoder.encode({**kept, "fields": fields, "render_error": f"{type(error).__name__}: {error}"}) + b"\n"
 
 
 def _plain(value: Any) -> str:
     try:
         text = value if isinstance(value, str) else repr(value)
-    except RecursionError:
-        text = "<nested too deeply>"
+    except Exception as error:
+        text = f"<{type(error).__name__}>"
     return text.encode("utf-8", "replace").decode()
 
 
@@ -40,7 +53,8 @@ def console(colors: bool) -> Renderer:
     render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=40, sort_keys=False)
 
     def line(event: dict[str, Any]) -> bytes:
-        shown = dict(event)
+        # to structlog these are a traceback of its own process; here they are data of a task
+        shown = {f"{key}_" if key in _STRUCTLOGS else key: value for key, value in event.items()}
         stamp = shown.get("timestamp")
         if isinstance(stamp, datetime):
             shown["timestamp"] = f"{stamp:%H:%M:%S}.{stamp.microsecond // 1000:03d}"

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from polypod_coordinators.logs.pipeline import Destination, Output
-from polypod_coordinators.logs.render import json_line
+from polypod_coordinators.logs.render import json_line, safely
 from polypod_coordinators.logs.storage import (
     BEGINS,
     Storage,
@@ -185,7 +185,7 @@ class SpooledLog:
         Returns:
             The error, the first time that lines are lost.
         """
-        data = b"".join([json_line(event) for event in events])
+        data = b"".join([safely(json_line, event) for event in events])
         with self._changed:
             while self._waiting() > self._spool_size and not self._problem and self._give_up is None:
                 self._changed.wait()

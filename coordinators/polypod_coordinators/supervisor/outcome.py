@@ -31,6 +31,7 @@ class EndedBy(Enum):
     ALREADY_RUNNING = Reason.ALREADY_RUNNING
     ALREADY_ENDED = Reason.ALREADY_ENDED
     API_UNAVAILABLE = Reason.API_UNAVAILABLE
+    UNSENDABLE = Reason.UNSENDABLE
     OVERTIME = "overtime"
 
 
@@ -108,12 +109,15 @@ def decide(ending: Ending) -> Verdict:
         return Verdict(ending.known_state, _ended_reason(ending), ending.detail)
     if said is not None and not isinstance(said, TaskState):
         return replace(_as_said(ending, said), replay=said)
-    if ending.exit.ok and ending.ended_by in (None, EndedBy.OVERTIME, EndedBy.TOLD, EndedBy.HEARTBEAT):
+    # an overtime's exit code is our own doing
+    overtime = said is not None and ending.ended_by is EndedBy.OVERTIME
+    if overtime or (ending.exit.ok and ending.ended_by in (None, EndedBy.TOLD, EndedBy.HEARTBEAT)):
         if said is not None:
             return replace(_as_said(ending, said), send=True)
         if ending.ended_by is None:
             return Verdict("failed", Reason.NO_TERMINAL_STATE, _no_terminal(), send=True)
-    state = "up_for_retry" if ending.should_retry else "failed"
+    # the same value would be there again
+    state = "up_for_retry" if ending.should_retry and ending.ended_by is not EndedBy.UNSENDABLE else "failed"
     reason, message = _failure(ending)
     return Verdict(state, reason, message, send=True)
 

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     TERMINATED = "Terminated"
     # the wire or the API
     PROTOCOL_ERROR = "ProtocolError"
+    UNSENDABLE = "UnsendableValue"
     API_REFUSED = "ExecutionApiRefused"
     API_UNAVAILABLE = "ExecutionApiUnavailable"
     HEARTBEAT_FAILED = "HeartbeatFailed"
@@ -83,6 +84,7 @@ TEXTS: dict[Reason, str] = {
     Reason.EXECUTION_TIMEOUT: "The task ran longer than its execution timeout.",
     Reason.TERMINATED: "The supervisor was told to end (SIGTERM, SIGINT or a cancel).",
     Reason.PROTOCOL_ERROR: "The runtime sent bytes that are not a frame of the protocol.",
+    Reason.UNSENDABLE: "An argument or param cannot be sent to the runtime exactly as it is; the message says which.",
     Reason.API_REFUSED: "The Execution API refused to start this task.",
     Reason.API_UNAVAILABLE: "The Execution API could not be reached.",
     Reason.HEARTBEAT_FAILED: "Too many heartbeats in a row failed.",

@@ -49,6 +49,8 @@ _READ_SIZE = 256 << 10
 _POLL = 0.2
 _MAX_QUEUED_CALLS = 64
 _OWNERSHIP_WAIT = 1.0
+_LONGEST_WAIT = 3600.0
+"""Seconds: epoll takes no more than some weeks."""
 
 
 class Shell:
@@ -114,7 +116,7 @@ class Shell:
         """Wait for something to happen and handle it."""
         due = self._state.deadline()
         now = time.monotonic()
-        timeout = max(0.0, due - now) if due is not None else None
+        timeout = min(max(0.0, due - now), _LONGEST_WAIT) if due is not None else None
         if self._process.exit_fd is None:
             timeout = min(timeout, _POLL) if timeout is not None else _POLL
         ended = False

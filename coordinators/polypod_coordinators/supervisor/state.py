@@ -16,6 +16,7 @@ import msgspec
 from polypod_coordinators.comm import answers as a
 from polypod_coordinators.comm import frames, requests, schema
 from polypod_coordinators.comm import messages as m
+from polypod_coordinators.comm.exact import msgpack_problem
 from polypod_coordinators.comm.requests import ApiCall, ApiReply
 from polypod_coordinators.comm.versions import V2026_10_30
 from polypod_coordinators.config import Timeouts
@@ -37,6 +38,9 @@ from polypod_coordinators.supervisor.actions import (
 from polypod_coordinators.supervisor.exit_log import explain
 from polypod_coordinators.supervisor.outcome import SILENT, EndedBy, Ending, Verdict, decide, signal_name
 from polypod_coordinators.supervisor.reasons import Reason
+
+LONGEST_DELAY = 10 * 365 * 86400.0
+"""Seconds that a task may have its next try wait."""
 
 CHANNELS = ("comm", "logs")
 KILL_WAIT = 10.0
@@ -66,12 +70,14 @@ class Supervision:
         timeouts: Timeouts,
         startup: float,
         sentry_integration: str = "",
+        whole_bits: int = 64,
     ) -> None:
         self._ti = ti
         self._bundle_info = bundle_info
         self._dag_rel_path = dag_rel_path
         self._sentry_integration = sentry_integration
         self._version = schema_version
+        self._whole_bits = whole_bits
         self._identity = identity
         self._times = timeouts
         self._startup = startup
@@ -129,7 +135,7 @@ class Supervision:
         if self._awaited:
             return []
         self._startup_due = None
-        return [Log("debug", "runtime connected"), *self._send_details()]
+        return [Log("debug", "runtime connected"), *self._send_details(now)]
 
     def replied(self, now: float, call: Call, reply: ApiReply | None, problem: str = "") -> list[Action]:
         """A call was answered; `reply` is None if no answer was had at all, and `problem` says why."""
@@ -151,6 +157,9 @@ class Supervision:
         except m.MessageError as error:
             notice = Log("error", "a message of the runtime cannot be understood", {"error": str(error)})
             return [notice, *self._answer(frame, None, _error("GENERIC_ERROR", str(error)))]
+        if isinstance(message, m.RetryTask) and not 0 <= (message.retry_delay_seconds or 0.0) <= LONGEST_DELAY:
+            text = f"retry_delay_seconds is {message.retry_delay_seconds}; it must be 0 to {LONGEST_DELAY:.0f}"
+            return self._answer(frame, None, _error("GENERIC_ERROR", text))
         if isinstance(message, m.TERMINAL_TYPES):
             return self._terminal(now, frame, message)
         if isinstance(message, m.MaskSecret):
@@ -298,6 +307,11 @@ class Supervision:
     # What follows from them.
 
     @property
+    def allowed(self) -> bool:
+        """Whether the Execution API has allowed the task to run, so that its end is ours to tell."""
+        return self._context is not None
+
+    @property
     def _newest(self) -> bool:
         """Whether the server speaks version 2026-10-30; known once it has allowed the task to run."""
         return self._context is not None and self._context.is_of_2026_10_30
@@ -350,7 +364,7 @@ class Supervision:
             )
             self._to_clear += 1
             actions.append(self._call("clear", self._rows[m.DeleteXCom].call(clear)))
-        return actions or self._send_details()
+        return actions or self._send_details(now)
 
     def _cleared(self, now: float, reply: ApiReply | None, problem: str) -> list[Action]:
         self._to_clear -= 1
@@ -358,13 +372,13 @@ class Supervision:
             why = problem if reply is None else f"HTTP {reply.status}: {reply.text()}"
             detail = f"XComs of an earlier try could not be cleared: {why}"
             return self._refuse(now, EndedBy.API_UNAVAILABLE, detail)
-        return self._send_details()
+        return self._send_details(now)
 
     def _refuse(self, now: float, ended_by: EndedBy, detail: str) -> list[Action]:
         notice = Log("error", "the task may not start; ending its runtime", {"reason": detail})
         return [notice, *self._end(now, ended_by, detail, 0.0)]
 
-    def _send_details(self) -> list[Action]:
+    def _send_details(self, now: float) -> list[Action]:
         """Send StartupDetails once: connected, allowed to run, and nothing left to clear."""
         if self._awaited or self._context is None or self._to_clear or self._details_sent or self._ended_by:
             return []
@@ -382,7 +396,11 @@ class Supervision:
         if lost:
             fields = {"arguments": lost, "schema_version": self._version}
             actions.append(Log("warning", "the artifact's schema version has no arguments; they are not sent", fields))
-        return [*actions, Send(frames.encode(0, schema.downgrade(details, self._version)))]
+        known = schema.downgrade(details, self._version)
+        problem = msgpack_problem(known)
+        if problem:
+            return [*actions, *self._refuse(now, EndedBy.UNSENDABLE, f"the task's data cannot be sent: {problem}")]
+        return [*actions, Send(frames.encode(0, known))]
 
     def _answer(self, frame: frames.Frame, body: a.Answer | None, error: a.ErrorResponse | None = None) -> list[Action]:
         return [Send(frames.encode(frame.id, body, error))]
@@ -423,6 +441,10 @@ class Supervision:
             self._direct_pending = False
             self._delivered = error is None
             actions += self._archived(now, reply)
+        unsendable = msgpack_problem(body, self._whole_bits)
+        if unsendable:
+            error = _error("GENERIC_ERROR", f"the answer cannot be sent exactly: {unsendable}")
+            body = None
         if error is not None:
             fields = {"request": type(message).__name__, **(error.detail or {})}
             actions.append(Log("error", "API server error", fields))
@@ -433,7 +455,7 @@ class Supervision:
         if call.request_id is not None and "comm" in self._open:
             try:
                 data = frames.encode(call.request_id, body, error)
-            except (frames.FrameError, TypeError, ValueError, OverflowError) as problem_found:
+            except frames.FrameError as problem_found:
                 data = frames.encode(call.request_id, None, _error("GENERIC_ERROR", str(problem_found)))
             actions.append(Send(data))
         return actions

@@ -1,0 +1,138 @@
+"""comm/exact.py and what stands on it: a value is exact, or refused with the place and the reason."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polypod_coordinators.comm import frames
+from polypod_coordinators.comm import messages as m
+from polypod_coordinators.comm.exact import DEEPEST, json_problem, msgpack_problem
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats()
+    | st.text()
+    | st.binary(max_size=4)
+    | st.just(msgspec.msgpack.Ext(5, b"x"))
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(0, 5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(ANYTHING)
+def test_what_is_let_through_comes_back_as_it_was(value: Any) -> None:
+    """The judge is Python's own json: what it writes and reads back is compared, to the type."""
+    if json_problem(value) == "":
+        assert _same(json.loads(json.dumps(value, allow_nan=False).encode()), value)
+        assert _same(msgspec.json.decode(msgspec.json.encode(value)), value)
+    if msgpack_problem(value) == "":
+        assert _same(msgspec.msgpack.decode(msgspec.msgpack.encode(value)), value)
+
+
+@given(ANYTHING)
+def test_what_is_refused_could_not_have_been_kept(value: Any) -> None:
+    if json_problem(value):
+        try:
+            kept = _same(json.loads(json.dumps(value, allow_nan=False).encode("utf-8")), value)
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except (TypeError, ValueError):
+            return
+        assert not kept
+
+
+def _same(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
+    if isinstance(one, float):
+        return one == other and math.copysign(1, one) == math.copysign(1, other)
+    return bool(one == other)
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+BAD = [
+    ({"a": [1, float("nan")]}, "value.a[1]: nan is no number that JSON has"),
+    (float("-inf"), "value: -inf is no number that JSON has"),
+    ({"a": b"x"}, "value.a: JSON has no bytes; encode the value as text"),
+    ({"a": {1: "x"}}, "value.a: the key 1 is int and no text"),
+    (msgspec.msgpack.Ext(7, b"x"), "value: JSON has no msgpack extension 7; encode the value as text"),
+    (nested(DEEPEST + 5), f"more than {DEEPEST} lists and mappings within each other"),
+]
+
+
+@pytest.mark.parametrize(("value", "words"), BAD, ids=[words[:30] for _, words in BAD])
+def test_an_xcom_that_json_cannot_hold_is_refused_by_its_place(value: Any, words: str) -> None:
+    body = {"type": "SetXCom", "key": "k", "value": value, "dag_id": "d", "run_id": "r", "task_id": "t"}
+    with pytest.raises(m.MessageError) as caught:
+        m.decode_request(msgspec.msgpack.encode(body))
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_half_an_emoji_from_a_runtime_is_a_message_that_cannot_be_read() -> None:
+    # as a JavaScript runtime encodes "cut 😀".slice(0, 5)
+    good = msgspec.msgpack.encode({"type": "GetVariable", "key": "cut XXX"})
+    broken = good.replace(b"XXX", b"\xed\xa0\xbd")
+    with pytest.raises(m.MessageError, match="codec can't decode"):
+        m.decode_request(broken)
+    [frame] = frames.FrameReader().feed((len(broken) + 2).to_bytes(4, "big") + b"\x92\x07" + broken)
+    assert frame.id == 7
+
+
+NASTY: list[Any] = [
+    None, True, 0, -1, 1 << 63, 1 << 64, 1e308, float("nan"), float("inf"), "", "\0", "x" * 70_000, "../..", b"\xff", [],
+    {}, [[]], {"a": {"b": []}}, {1: 2}, nested(300), datetime(1, 1, 1, tzinfo=UTC), msgspec.msgpack.Ext(-1, b"\xff" * 12),
+    msgspec.msgpack.Ext(-1, b""), msgspec.msgpack.Ext(100, b""), "\ud83d".encode("utf-8", "surrogatepass"),
+]  # fmt: skip
+
+
+def examples() -> dict[str, dict[str, Any]]:
+    """Return a body for each message that a runtime may send, every field of it set."""
+    made = {}
+    for name, kind in m.REQUEST_TYPES.items():
+        made[name] = {"type": name, **{field.encode_name: "x" for field in msgspec.structs.fields(kind)}}
+    return made
+
+
+@given(st.data())
+def test_no_frame_of_a_runtime_raises_anything_but_what_is_foreseen(data: st.DataObject) -> None:
+    """Each message, with fields replaced by what nobody would send, then bytes changed at random."""
+    body = dict(data.draw(st.sampled_from(list(EXAMPLES.values()))))
+    for field in data.draw(st.lists(st.sampled_from(sorted(body)), max_size=4)):
+        body[field] = data.draw(st.sampled_from(NASTY))
+    try:
+        raw = bytearray(msgspec.msgpack.encode([data.draw(st.integers(0, 1 << 40)), body]))
+    except (OverflowError, UnicodeEncodeError, RecursionError):
+        return
+    for _ in range(data.draw(st.integers(0, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        for frame in frames.FrameReader().feed(len(raw).to_bytes(4, "big") + raw):
+            m.decode_request(frame.body)
+    except (frames.FrameError, m.MessageError):
+        pass
+
+
+EXAMPLES = examples()
