@@ -44,6 +44,16 @@ dag.task("xcom", async ({ client }: TaskHandlerArgs) => {
   return { seen, none: (await client.getXCom({ key: "no_such_key", taskId: "success" })) === null };
 });
 
+// returns what the task before it has left
+dag.task("echo_last", async ({ client }: TaskHandlerArgs) => client.getXCom({ key: "return_value", taskId: "echo_again" }));
+
+const special: Record<string, unknown> = {
+  nan: NaN, infinity: [Infinity], text: "cut " + "😀".slice(0, 1), bytes: new Uint8Array([1, 2]), undefined: { a: undefined },
+  date: new Date(1795255200000), large: 2 ** 53, negative: -0.5,
+};
+
+dag.task("special", async ({ client }: TaskHandlerArgs) => special[String(await client.getVariable("special"))]);
+
 dag.task("concurrent", async ({ client }: TaskHandlerArgs) => {
   return Promise.all(Array.from({ length: 20 }, (_, index) => client.getVariable(`conformance_${index}`)));
 });

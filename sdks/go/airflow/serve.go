@@ -176,7 +176,7 @@ func parseDetails(frame wire.Frame) (*startupDetails, error) {
 		return nil, fmt.Errorf("the supervisor sent an error: %v", frame.Error["error"])
 	}
 	var details startupDetails
-	if err := wire.Into(frame.Body, &details); err != nil {
+	if err := wire.Exact(frame.Body, &details); err != nil {
 		return nil, err
 	}
 	if details.Type != "StartupDetails" {

@@ -6,6 +6,7 @@
 package binding
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -241,10 +242,32 @@ func decode(caller Caller, argument Argument, pointer reflect.Value) error {
 		}
 		value = found
 	}
+	if value == nil && !nullable(pointer.Type().Elem()) {
+		return fmt.Errorf("argument %q has no value, and %s has no null%s", argument.Name, pointer.Type().Elem(), origin(argument))
+	}
 	if err := wire.Into(value, pointer.Interface()); err != nil {
 		return fmt.Errorf("argument %q does not fit %s: %w", argument.Name, pointer.Type().Elem(), err)
 	}
 	return nil
+}
+
+// nullable tells whether a type has a value that stands for none; others would silently be zero.
+func nullable(kind reflect.Type) bool {
+	switch kind.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Slice:
+		return true
+	case reflect.Struct:
+		// such as sql.NullInt64: it decides itself
+		return reflect.PointerTo(kind).Implements(reflect.TypeFor[json.Unmarshaler]())
+	}
+	return false
+}
+
+func origin(argument Argument) string {
+	if argument.Kind == "xcom" {
+		return fmt.Sprintf(": task %q has left none, or null", argument.TaskID)
+	}
+	return ""
 }
 
 func fold(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }

@@ -212,7 +212,14 @@ func appendAttr(fields []field, prefix string, attr slog.Attr) []field {
 	return append(fields, field{key, plain(value)})
 }
 
-func plain(value slog.Value) any {
+// plain returns a value as the log shows it. A value whose own method panics, such as a nil pointer in an error, must
+// not end the task that logs it.
+func plain(value slog.Value) (shown any) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			shown = fmt.Sprintf("!PANIC: %v", problem)
+		}
+	}()
 	switch typed := value.Any().(type) {
 	case error:
 		return typed.Error()
@@ -236,14 +243,24 @@ func encode(fields []field) []byte {
 			line.WriteByte(',')
 		}
 		key, _ := json.Marshal(item.key)
-		value, err := json.Marshal(item.value)
-		if err != nil {
-			value, _ = json.Marshal(fmt.Sprint(item.value))
-		}
 		line.Write(key)
 		line.WriteByte(':')
-		line.Write(value)
+		line.Write(marshal(item.value))
 	}
 	line.WriteString("}\n")
 	return line.Bytes()
+}
+
+func marshal(value any) (encoded []byte) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			encoded, _ = json.Marshal(fmt.Sprintf("!PANIC: %v", problem))
+		}
+	}()
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		// fmt recovers from what panics by itself
+		encoded, _ = json.Marshal(fmt.Sprint(value))
+	}
+	return encoded
 }

@@ -4,7 +4,6 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -87,52 +86,4 @@ func encode(parts []any) ([]byte, error) {
 	data := buffer.Bytes()
 	binary.BigEndian.PutUint32(data, uint32(size))
 	return data, nil
-}
-
-// Plain turns any Go value into what msgpack and Airflow's JSON can both hold, by the rules of encoding/json.
-func Plain(value any) (any, error) {
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return nil, err
-	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	var plain any
-	if err := decoder.Decode(&plain); err != nil {
-		return nil, err
-	}
-	return numbers(plain), nil
-}
-
-func numbers(value any) any {
-	switch typed := value.(type) {
-	case json.Number:
-		if integer, err := typed.Int64(); err == nil {
-			return integer
-		}
-		var unsigned uint64
-		if err := json.Unmarshal([]byte(typed), &unsigned); err == nil {
-			return unsigned
-		}
-		float, _ := typed.Float64()
-		return float
-	case map[string]any:
-		for key, item := range typed {
-			typed[key] = numbers(item)
-		}
-	case []any:
-		for index, item := range typed {
-			typed[index] = numbers(item)
-		}
-	}
-	return value
-}
-
-// Into decodes a value that came over the wire into pointer, by the rules of encoding/json.
-func Into(value any, pointer any) error {
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(raw, pointer)
 }

@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicLong;
@@ -49,6 +50,9 @@ final class Comm implements AutoCloseable {
       }
     } catch (IOException error) {
       problem = error;
+    } catch (RuntimeException | StackOverflowError | OutOfMemoryError error) {
+      // bytes that are no frame: those who wait must not wait for ever
+      problem = new IOException("the supervisor sent what is no frame: " + error, error);
     }
     closed = true;
     first.completeExceptionally(problem);
@@ -66,9 +70,15 @@ final class Comm implements AutoCloseable {
   Map<String, Object> request(Map<String, Object> body) {
     long id = nextId.getAndIncrement();
     CompletableFuture<Wire.Frame> answer = new CompletableFuture<>();
+    byte[] encoded;
+    try {
+      encoded = Wire.encode(id, body);
+    } catch (IOException error) {
+      throw new ApiException("INVALID_VALUE", body.get("type") + ": " + error.getMessage());
+    }
     pending.put(id, answer);
     try {
-      send(Wire.encode(id, body));
+      send(encoded);
       if (closed) {
         answer.completeExceptionally(new IOException("the supervisor closed the comm socket"));
       }
@@ -133,15 +143,16 @@ final class Comm implements AutoCloseable {
   /** Answers frame 0 with how the task ended. A supervisor that is gone must not hold the JVM: there is a limit. */
   void finish(long id, Map<String, Object> body) throws IOException, InterruptedException {
     byte[] frame = Wire.encode(id, body, null);
-    CompletableFuture<Void> sent =
-        CompletableFuture.runAsync(
+    FutureTask<Void> sent =
+        new FutureTask<>(
             () -> {
-              try {
-                send(frame);
-              } catch (IOException error) {
-                throw new java.io.UncheckedIOException(error);
-              }
+              send(frame);
+              return null;
             });
+    // a thread of its own: the task may have left the common pool full of its jobs
+    Thread sender = new Thread(sent, "polypod-finish");
+    sender.setDaemon(true);
+    sender.start();
     try {
       sent.get(TERMINAL_TIMEOUT_SECONDS, TimeUnit.SECONDS);
     } catch (ExecutionException | TimeoutException error) {

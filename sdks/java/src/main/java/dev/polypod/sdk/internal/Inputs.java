@@ -163,16 +163,17 @@ final class Inputs {
   }
 
   private static void set(Object filled, Field field, Map<String, Object> binding, Client client) throws Exception {
-    Object value = value(binding, field.getGenericType(), client);
-    if (value == null && field.getType().isPrimitive()) {
-      throw new BindingException("argument " + binding.get("name") + " is null and does not fit " + field.getType());
-    }
-    field.set(filled, value);
+    field.set(filled, value(binding, field.getGenericType(), client));
   }
 
   private static Object value(Map<String, Object> binding, Type type, Client client) throws BindingException {
     Object value =
         "xcom".equals(binding.get("kind")) ? client.getXCom((String) binding.get("task_id")) : binding.get("value");
+    if (value == null && type instanceof Class && ((Class<?>) type).isPrimitive()) {
+      // Jackson would make it zero
+      String origin = "xcom".equals(binding.get("kind")) ? ": task " + binding.get("task_id") + " has left none" : "";
+      throw new BindingException("argument " + binding.get("name") + " is null and does not fit " + type + origin);
+    }
     try {
       return Json.into(value, type);
     } catch (IllegalArgumentException error) {

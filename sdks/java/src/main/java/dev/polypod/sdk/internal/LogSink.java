@@ -7,6 +7,7 @@ import java.io.IOException;
 import java.io.OutputStream;
 import java.io.PrintWriter;
 import java.io.StringWriter;
+import java.io.UncheckedIOException;
 import java.time.Instant;
 import java.util.HashMap;
 import java.util.Locale;
@@ -105,12 +106,16 @@ public final class LogSink {
       }
       if (thrown != null) {
         StringWriter trace = new StringWriter();
-        thrown.printStackTrace(new PrintWriter(trace, true));
+        try {
+          thrown.printStackTrace(new PrintWriter(trace, true));
+        } catch (RuntimeException | StackOverflowError error) {
+          trace.write(thrown.getClass().getName() + " (its message cannot be had: " + error.getClass().getName() + ")");
+        }
         json.writeStringField("exception", trace.toString());
       }
       json.writeEndObject();
     } catch (IOException error) {
-      throw new IllegalStateException(error);
+      throw new UncheckedIOException(error);
     }
     line.write('\n');
     send(line.toByteArray());
@@ -123,10 +128,19 @@ public final class LogSink {
       json.writeBoolean((Boolean) value);
     } else if (value instanceof Integer || value instanceof Long) {
       json.writeNumber(((Number) value).longValue());
-    } else if (value instanceof Double || value instanceof Float) {
+    } else if ((value instanceof Double || value instanceof Float) && Double.isFinite(((Number) value).doubleValue())) {
       json.writeNumber(((Number) value).doubleValue());
     } else {
-      json.writeString(String.valueOf(value));
+      json.writeString(text(value));
+    }
+  }
+
+  /** Returns a value as text; one whose own method fails must not fail the task that logs it. */
+  private static String text(Object value) {
+    try {
+      return String.valueOf(value);
+    } catch (RuntimeException | StackOverflowError error) {
+      return "<" + value.getClass().getName() + ": " + error.getClass().getName() + ">";
     }
   }
 

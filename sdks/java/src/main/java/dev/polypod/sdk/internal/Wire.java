@@ -3,9 +3,10 @@ package dev.polypod.sdk.internal;
 import java.io.DataInputStream;
 import java.io.EOFException;
 import java.io.IOException;
+import java.math.BigDecimal;
 import java.math.BigInteger;
 import java.nio.ByteBuffer;
-import java.time.Instant;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -113,7 +114,7 @@ final class Wire {
     if (value == null) {
       out.packNil();
     } else if (value instanceof String) {
-      out.packString((String) value);
+      text(out, (String) value);
     } else if (value instanceof Boolean) {
       out.packBoolean((Boolean) value);
     } else if (value instanceof BigInteger) {
@@ -121,19 +122,23 @@ final class Wire {
       if (number.bitLength() < 64 || (number.signum() > 0 && number.compareTo(MAX_UNSIGNED) < 0)) {
         out.packBigInteger(number);
       } else {
-        out.packDouble(number.doubleValue());
+        throw new IOException("the number " + number + " does not fit into 64 bits; return it as text");
       }
+    } else if (value instanceof BigDecimal) {
+      out.packDouble(exact((BigDecimal) value));
     } else if (value instanceof Long || value instanceof Integer || value instanceof Short || value instanceof Byte) {
       out.packLong(((Number) value).longValue());
-    } else if (value instanceof Number) {
-      out.packDouble(((Number) value).doubleValue());
-    } else if (value instanceof Instant) {
-      out.packString(value.toString());
+    } else if (value instanceof Double || value instanceof Float) {
+      double number = ((Number) value).doubleValue();
+      if (Double.isNaN(number) || Double.isInfinite(number)) {
+        throw new IOException(number + " is no number that JSON has");
+      }
+      out.packDouble(number);
     } else if (value instanceof Map) {
       Map<?, ?> map = (Map<?, ?>) value;
       out.packMapHeader(map.size());
       for (Map.Entry<?, ?> entry : map.entrySet()) {
-        out.packString(String.valueOf(entry.getKey()));
+        text(out, String.valueOf(entry.getKey()));
         pack(out, entry.getValue());
       }
     } else if (value instanceof Iterable) {
@@ -144,7 +149,25 @@ final class Wire {
         pack(out, item);
       }
     } else {
-      throw new IOException("a value of " + value.getClass().getName() + " cannot be sent");
+      String name = value.getClass().getCanonicalName();
+      throw new IOException("JSON has no " + name + "; encode the value as text, such as base64");
     }
+  }
+
+  private static void text(MessagePacker out, String text) throws IOException {
+    // the packer would write a question mark
+    if (!StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
+      throw new IOException("half a surrogate pair is no text");
+    }
+    out.packString(text);
+  }
+
+  /** Returns a decimal as a double, if that is the same number: its shortest form is. */
+  private static double exact(BigDecimal number) throws IOException {
+    double near = number.doubleValue();
+    if (Double.isInfinite(near) || BigDecimal.valueOf(near).compareTo(number) != 0) {
+      throw new IOException("the number " + number + " does not fit into 64 bits without being rounded; return it as text");
+    }
+    return near;
   }
 }
