@@ -19,7 +19,8 @@ def _key(key: str) -> str:
 
 def _decoded(text: str) -> str:
     try:
-        return base64.b64decode(text, validate=True).decode("utf-8")
+        # what is binary is no connection or variable, but may stand beside one
+        return base64.b64decode(text, validate=True).decode("utf-8", "surrogateescape")
     except (binascii.Error, ValueError):
         raise ValueError("not base64; plain text goes to stringData") from None
 

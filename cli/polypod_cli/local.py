@@ -70,6 +70,9 @@ class _Pods:
         labels = {ATTEMPT_LABEL: str(number), TRY_LABEL: str(try_number)}
         return {"metadata": {"name": pod_name(run.name, run.uid, number), "labels": labels}, "coordinator": route.name}
 
+    def refuse(self, run: TaskRunObject, number: int, try_number: int, reason: str, message: str) -> dict[str, Any]:
+        raise AssertionError("what Airflow starts is not planned here")
+
 
 @dataclass(slots=True)
 class LocalRun:

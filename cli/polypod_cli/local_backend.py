@@ -130,4 +130,4 @@ def _write_secrets(folder: Path, spec: TaskRunSpec, manifests: Manifests) -> Non
         for key, text in data.items():
             path = folder / key
             path.touch(mode=0o600)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -45,6 +45,12 @@ def plan(manifests: Manifests, routing: Routing) -> list[Planned]:
     for item in manifests.task_runs:
         spec = item.task_run.spec
         try:
+            if spec.started_by_airflow:
+                raise UserError(
+                    Reason.INVALID_CONFIG,
+                    "workloadSecretRef and executionApi.tokenSecretRef are for a cluster; run an Airflow workload with "
+                    "--workload",
+                )
             who = f"Dag {spec.dag_id!r}, task {spec.task_id!r}, run {spec.run_id!r}"
             name, coordinator_spec = routing.for_queue(spec.queue, who, spec.coordinator)
             coordinator = create(name, coordinator_spec.classpath, coordinator_spec.kwargs)

@@ -74,10 +74,16 @@ def run_attempt(config: BridgeConfig, host: Host, stored: Callable[[], StoredLog
             log.event("error", "log lines could not be written", destination=name, lines=lost)
 
 
-def refuse_attempt(config: BridgeConfig, failure: UserError) -> Outcome:
-    """Fail an attempt that cannot even be configured, so that it is not left queued in Airflow."""
+def refuse_attempt(config: BridgeConfig, reason: str, message: str) -> Outcome:
+    """Fail an attempt that cannot even be configured, so that it is not left queued in Airflow.
+
+    Args:
+        reason: why, as one word; the operator's, too.
+    """
     log, _ = _open_log(config, None)
-    return _report_failure(config, failure, log, datetime.now(UTC))
+    outcome = _report_failure(config, UserError(Reason.INVALID_CONFIG, message), log, datetime.now(UTC))
+    outcome.reason = reason
+    return outcome
 
 
 def _unforeseen(error: Exception) -> UserError:
@@ -225,6 +231,8 @@ def _supervise(
         return _outcome("failed", error.reason, error.message, None, started, user_error=True)
     fields = {"pid": process.pid, "artifact": command.artifact, "schema_version": command.schema_version}
     log.event("debug", "runtime started", **fields)
+    for item in command.passed_over:
+        log.event("error", "an artifact has a mistake and was passed over", path=item.path, why=item.why)
     secrets = SecretStore(config.secrets_dirs, os.environ)
     shell = Shell(supervision, process, listeners, client, secrets, log, masker, caught)
     try:

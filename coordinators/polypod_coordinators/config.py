@@ -109,6 +109,13 @@ class TaskHandlerArtifact(msgspec.Struct, kw_only=True):
     rel_path: str
 
 
+class Refusal(msgspec.Struct, kw_only=True):
+    """Why a task cannot run, as one word and for a person."""
+
+    reason: str
+    message: str
+
+
 class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Everything that one attempt needs.
 
@@ -127,6 +134,7 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         task_handler_artifact: the artifact to run, if Airflow has named it.
         unknown_fields: fields of Airflow's workload that are not known here.
         pod: set if the runtime is in another container.
+        refusal: set if there is none, and the task is only to be failed, for this reason.
     """
 
     ti: TaskInstance
@@ -152,6 +160,7 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     task_handler_artifact: TaskHandlerArtifact | None = None
     unknown_fields: list[str] = []
     pod: PodConfig | None = None
+    refusal: Refusal | None = None
 
 
 class Workload(msgspec.Struct, kw_only=True):

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import msgspec
 
 from polypod_coordinators.artifacts.metadata import Metadata
-from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rejected, Unfit, describe, named, walk
+from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rank, Rejected, Unfit, describe, named, walk
+from polypod_coordinators.comm.versions import VERSIONS
 from polypod_coordinators.errors import UserError, nearest
 from polypod_coordinators.supervisor.reasons import Reason
 
@@ -32,6 +33,7 @@ class Command:
         schema_version: the supervisor schema version that the artifact speaks.
         artifact: the path of what was chosen, for logs.
         native: the artifact itself is the program. It may have lost its executable bit, as in an object store.
+        passed_over: artifacts with a mistake, which were seen and not taken.
         whole_bits: how many bits of a whole number the language's SDK keeps, its sign aside.
     """
 
@@ -40,6 +42,7 @@ class Command:
     artifact: str
     native: bool = False
     whole_bits: int = 64
+    passed_over: tuple[Rejected, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +215,11 @@ class BundleKind:
     read: Callable[[Candidate, int], Metadata]
 
 
-def choose_bundle(kind: BundleKind, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> tuple[str, Metadata]:
-    """Return the path and manifest of the bundle that runs `dag_id`.
+Choice = tuple[str, Metadata, tuple[Rejected, ...]]
+
+
+def choose_bundle(kind: BundleKind, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Choice:
+    """Return the path and manifest of the bundle that runs `dag_id`, and what was passed over though it is near to one.
 
     That is the one at `rel_path`, if it is given; else the only one whose manifest names the Dag; else the only one
     whose manifest names no Dags at all.
@@ -226,11 +232,19 @@ def choose_bundle(kind: BundleKind, dag_id: str, roots: list[ArtifactRoot], rel_
     rejected: list[Rejected] = []
     found: dict[str, Metadata] = {}
     unnamed: dict[str, Metadata] = {}
+    unknown: dict[str, Metadata] = {}
     for candidate in walk(roots, kind.wanted, rejected):
         try:
             metadata = _read(kind, candidate)
         except Unfit as unfit:
-            rejected.append(Rejected(candidate.path, str(unfit)))
+            rejected.append(Rejected(candidate.path, str(unfit), unfit.rank))
+            continue
+        version = metadata.sdk.supervisor_schema_version
+        if version not in VERSIONS and (dag_id in metadata.dags or not metadata.dags):
+            # Executable Bundle Spec 1.0: a bundle that cannot be run is passed over, and that is logged
+            unknown[candidate.path] = metadata
+            why = f"its schema version {version!r} is not known here"
+            rejected.append(Rejected(candidate.path, why, Rank.MISTAKE))
             continue
         if dag_id in metadata.dags:
             found[candidate.path] = metadata
@@ -239,7 +253,7 @@ def choose_bundle(kind: BundleKind, dag_id: str, roots: list[ArtifactRoot], rel_
         else:
             unnamed[candidate.path] = metadata
     where = ", ".join(root.path for root in roots)
-    chosen = found or unnamed
+    chosen = found or unnamed or unknown
     if not chosen:
         message = f"no {kind.name} with Dag {dag_id!r} in {where}; {describe(rejected)}"
         raise UserError(Reason.ARTIFACT_NOT_FOUND, message)
@@ -252,13 +266,14 @@ def choose_bundle(kind: BundleKind, dag_id: str, roots: list[ArtifactRoot], rel_
             "each a folder and a queue of its own (queue_overrides.QUEUE.kwargs), or leave one of them:"
         )
         raise UserError(Reason.ARTIFACT_AMBIGUOUS, f"{problem}\n{listed}")
-    return next(iter(chosen.items()))
+    [(path, metadata)] = chosen.items()
+    return path, metadata, tuple(item for item in rejected if item.mistaken)
 
 
-def _bundle_at(kind: BundleKind, roots: list[ArtifactRoot], rel_path: str) -> tuple[str, Metadata]:
+def _bundle_at(kind: BundleKind, roots: list[ArtifactRoot], rel_path: str) -> Choice:
     with named(roots, rel_path) as candidate:
         try:
-            return candidate.path, _read(kind, candidate)
+            return candidate.path, _read(kind, candidate), ()
         except Unfit as unfit:
             raise UserError(
                 Reason.INVALID_ARTIFACT, f"{candidate.path} cannot be used as {kind.name}: {unfit}"

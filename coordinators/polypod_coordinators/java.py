@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from polypod_coordinators.artifacts import jar
-from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rejected, describe, named, walk
+from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rank, Rejected, describe, named, walk
 from polypod_coordinators.comm.versions import resolve_version
 from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, Command, check_roots
 from polypod_coordinators.errors import UserError
@@ -29,7 +29,7 @@ class _Jar:
 
 
 class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
-    """Runs a JVM task: every jar under the roots is on the class path, sorted.
+    """Runs a JVM task: every jar under the roots is on the class path: root by root, sorted within each.
 
     Attributes:
         jars_root: folders to look through, recursively.
@@ -77,10 +77,11 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         version = resolve_version(version, f"jar {holder}")
         # the classes of the jar that Airflow has named are to win over those of the same name elsewhere
         paths = [first.path] if first is not None else []
-        paths += sorted(item.path for item in jars if first is None or item.file != first.file)
+        paths += [item.path for item in jars if first is None or item.file != first.file]
         argv = (self.java_executable, "-classpath", ":".join(paths), *self.jvm_args, main_class)
         main_jar = next((item.path for item in jars if item.manifest.main_class == main_class), jars[0].path)
-        return Command(argv, version, first.path if first is not None else main_jar)
+        passed_over = tuple(item for item in rejected if item.mistaken)
+        return Command(argv, version, first.path if first is not None else main_jar, passed_over=passed_over)
 
 
 def _jar_at(roots: list[ArtifactRoot], rel_path: str) -> _Jar:
@@ -119,7 +120,13 @@ def _main_class_of(first: _Jar, jars: list[_Jar]) -> str:
 def _main_class(jars: list[_Jar], where: str) -> str | None:
     # what is marked holds task handlers; a dependency may have a main class as well
     marked = [item for item in jars if item.manifest.cache_digest and item.manifest.main_class]
-    return _only(marked or jars, "main_class", "Main-Class", where)
+    main_class = _only(marked or jars, "main_class", "Main-Class", where)
+    same = [item for item in marked or jars if main_class is not None and item.manifest.main_class == main_class]
+    if len(same) > 1:
+        # the JVM would take whichever comes first
+        listed = "\n".join(f"  - {item}" for item in same)
+        raise UserError(Reason.ARTIFACT_AMBIGUOUS, f"jars that set Main-Class {main_class}; keep one:\n{listed}")
+    return main_class
 
 
 def _read_jars(roots: list[ArtifactRoot], rejected: list[Rejected]) -> list[_Jar]:
@@ -128,9 +135,9 @@ def _read_jars(roots: list[ArtifactRoot], rejected: list[Rejected]) -> list[_Jar
         try:
             jars.append(_read_jar(candidate))
         except OSError as error:
-            rejected.append(Rejected(candidate.path, f"it cannot be read: {error.strerror}"))
+            rejected.append(Rejected(candidate.path, f"it cannot be read: {error.strerror}", Rank.MISTAKE))
         except jar.JarError as error:
-            rejected.append(Rejected(candidate.path, str(error)))
+            rejected.append(Rejected(candidate.path, str(error), Rank.MISTAKE))
     return jars
 
 

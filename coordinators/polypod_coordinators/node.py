@@ -33,10 +33,10 @@ class NodeCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         return rel_path.endswith(typescript_bundle.SUFFIX)
 
     def command(self, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Command:
-        path, metadata = choose_bundle(BUNDLES, dag_id, roots, rel_path)
+        path, metadata, passed_over = choose_bundle(BUNDLES, dag_id, roots, rel_path)
         version = resolve_version(metadata.sdk.supervisor_schema_version, f"TypeScript bundle {path}")
         # the SDK has JavaScript's numbers, which are floats
-        return Command((self.node_executable, path), version, path, whole_bits=53)
+        return Command((self.node_executable, path), version, path, whole_bits=53, passed_over=passed_over)
 
 
 def _read(candidate: Candidate, fd: int) -> Metadata:

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from polypod_coordinators.attempt import run_attempt
-from polypod_coordinators.config import BridgeConfig, PodConfig, parse_workload
+from polypod_coordinators.attempt import refuse_attempt, run_attempt
+from polypod_coordinators.config import BridgeConfig, PodConfig, Refusal, parse_workload
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.pod_log import PodLog
 from polypod_coordinators.process.launcher import LauncherHost, LauncherLost
@@ -41,6 +41,9 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
         signal.signal(number, lambda number, frame: None)
     outcome = _earlier(pod)
     log = PodLog(pod.log)
+    if config.refusal is not None:
+        _refuse(config, config.refusal, pod, log)
+        return 0
     if outcome is None:
         host = LauncherHost(pod.socket)
         outcome = _attempt(config, pod, host, wake_r, log)
@@ -62,6 +65,17 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
     # to exit untold has the kubelet start us again
     select.select([wake_r], [], [], patience)
     return 0
+
+
+def _refuse(config: BridgeConfig, refusal: Refusal, pod: PodConfig, log: PodLog) -> None:
+    """Tell whoever started the task that it cannot run."""
+    try:
+        outcome = refuse_attempt(_complete(config, pod, log), refusal.reason, refusal.message)
+    except UserError as error:
+        # nobody can be told without a workload; the TaskRun is
+        print(f"polypod-bridge: {error.message}", file=sys.stderr)
+        outcome = Outcome(state="failed", reason=refusal.reason, message=refusal.message, user_error=True)
+    _tell(outcome, pod)
 
 
 def _attempt(config: BridgeConfig, pod: PodConfig, host: LauncherHost, wake: int, log: PodLog) -> Outcome:

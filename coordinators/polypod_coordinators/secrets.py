@@ -54,6 +54,8 @@ class SecretStore:
             try:
                 with open(os.path.join(folder, name), encoding="utf-8") as file:
                     return file.read()
+            except UnicodeDecodeError:
+                raise ConnectionFormatError(f"{name} is not text in UTF-8") from None
             except OSError:
                 continue
         return self._environ.get(name)
@@ -74,7 +76,7 @@ def parse_connection(conn_id: str, text: str, where: str) -> a.ConnectionResult:
     return _from_uri(conn_id, text, where)
 
 
-class _Json(msgspec.Struct):
+class _Json(msgspec.Struct, forbid_unknown_fields=True):
     conn_type: str = ""
     host: str | None = None
     schema: str | None = None
@@ -83,16 +85,24 @@ class _Json(msgspec.Struct):
     port: int | str | None = None
     extra: Any = None
     uri: str | None = None
+    # what exports of Airflow have beside
+    conn_id: str | None = None
+    description: str | None = None
+
+
+_KNOWN = ("conn_type", "host", "schema", "login", "password", "port", "extra")
 
 
 def _from_json(conn_id: str, text: str, where: str) -> a.ConnectionResult:
     try:
         fields = msgspec.json.decode(text, type=_Json)
         port = int(fields.port) if fields.port not in (None, "") else None
-    except (msgspec.MsgspecError, ValueError):
-        raise ConnectionFormatError(
-            f"{where} is not a connection in JSON: an object with conn_type, host, schema, login, password, port, extra"
-        ) from None
+    except msgspec.ValidationError as error:
+        # it names the field, and never what is in it
+        raise ConnectionFormatError(f"{where}: {error}; a connection has {', '.join(_KNOWN)}") from None
+    except (msgspec.MsgspecError, ValueError) as error:
+        what = "its port is no number" if not isinstance(error, msgspec.MsgspecError) else "it cannot be read as JSON"
+        raise ConnectionFormatError(f"{where}: {what}; a connection has {', '.join(_KNOWN)}") from None
     if fields.uri:
         return _from_uri(conn_id, fields.uri, where)
     extra = fields.extra
@@ -131,7 +141,7 @@ def _from_uri(conn_id: str, text: str, where: str) -> a.ConnectionResult:
     if host is not None and "@" not in parts.netloc and parts.netloc.partition(":")[0].lower() == host:
         host = parts.netloc.partition(":")[0]
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    extra = query.get("__extra__") if set(query) == {"__extra__"} else None
+    extra = query.get("__extra__")
     if extra is None and query:
         extra = msgspec.json.encode(query).decode()
     full_host = unquote(host) if host else None

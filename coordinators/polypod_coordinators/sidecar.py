@@ -176,7 +176,7 @@ def run_workload(
         name, spec = routing.for_queue(ti.queue or "default", who)
     except UserError as error:
         print(f"polypod-bridge: {error.message}", file=sys.stderr)
-        write_outcome(config.outcome_file, refuse_attempt(config, error))
+        write_outcome(config.outcome_file, refuse_attempt(config, error.reason, error.message))
         return EXIT_USER_ERROR
     routed = msgspec.structs.replace(
         config, coordinator_name=name, coordinator=spec, dag_bundles=routing.bundle_folders(spec)

@@ -10,12 +10,12 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import msgspec
 from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
-from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, PodConfig
+from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, PodConfig, Refusal
 from polypod_coordinators.config import Timeouts as BridgeTimeouts
 from polypod_coordinators.routing import ArtifactSource, CoordinatorSpec
 from polypod_crds.durations import seconds
@@ -82,6 +82,10 @@ class Settings:
         """Return the manifest of an attempt's pod; see the function `build`."""
         return build(run, number, try_number, route, self)
 
+    def refuse(self, run: TaskRunObject, number: int, try_number: int, reason: str, message: str) -> dict[str, Any]:
+        """Return the manifest of a pod that only tells Airflow why there is none; see the function `refusal`."""
+        return refusal(run, number, try_number, Refusal(reason=reason, message=message), self)
+
 
 class PodMaker(Protocol):
     """Makes the manifest of an attempt's pod."""
@@ -92,6 +96,9 @@ class PodMaker(Protocol):
         Raises:
             PodError: there can be no such pod.
         """
+
+    def refuse(self, run: TaskRunObject, number: int, try_number: int, reason: str, message: str) -> dict[str, Any]:
+        """Return the manifest of a pod that tells whoever started the task that it cannot run, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,47 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
         stored = stored_log(run, number, name, settings.bridge_image, settings.log, template["spec"])
         template["metadata"]["annotations"][LOG_ANNOTATION] = stored.model_dump_json(by_alias=True, exclude_none=True)
     return {"apiVersion": "v1", "kind": "Pod", **template}
+
+
+def refusal(run: TaskRunObject, number: int, try_number: int, why: Refusal, settings: Settings) -> dict[str, Any]:
+    """Return the manifest of a pod without a language container: its bridge fails the task in Airflow and ends.
+
+    Only the bridge sees the workload, and with it the token: the operator cannot tell Airflow itself.
+    """
+    assert run.spec is not None
+    route = Route("", CoordinatorSpec(classpath=""), [])
+    config = bridge_config(run, number, try_number, route, replace(settings, log=None))
+    config.refusal = why
+    volumes, mounts = [{"name": "polypod-state", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}], []
+    for name, volume, path in _secret_volumes(run.spec, bool(settings.outcome_url)):
+        volumes.append({"name": name, **volume})
+        mounts.append({"name": name, "mountPath": path, "readOnly": True})
+    bridge = _bridge(config, [{"name": "polypod-state", "mountPath": STATE}, *mounts], settings)
+    spec = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "containers": [bridge],
+        "volumes": volumes,
+    }
+    metadata = _identity(run, number, try_number, route, {})
+    del metadata["annotations"]["polypod.dev/coordinator"]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": security.harden(spec)}
+
+
+def _bridge(config: BridgeConfig, mounts: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+    """Return the bridge's container, as far as it is the same in every pod."""
+    container: dict[str, Any] = {
+        "name": BRIDGE,
+        "image": settings.bridge_image,
+        # the kubelet would replace $(NAME); two dollars stand for one
+        "env": [{"name": "POLYPOD_CONFIG", "value": msgspec.json.encode(config).decode().replace("$(", "$$(")}],
+        "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "512Mi"}},
+        "volumeMounts": mounts,
+    }
+    if settings.bridge_pull_policy:
+        container["imagePullPolicy"] = settings.bridge_pull_policy
+    return container
 
 
 def _identity(
@@ -213,20 +261,12 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
     for name, volume, mount in log_volumes(settings.log):
         volumes.append({"name": name, **volume})
         bridge_mounts.append({"name": name, **mount})
-    bridge: dict[str, Any] = {
-        "name": BRIDGE,
-        "image": settings.bridge_image,
+    bridge = _bridge(config, bridge_mounts, settings) | {
         # native sidecar: started before the task's container, ended after it
         "restartPolicy": "Always",
-        # the kubelet would replace $(NAME); two dollars stand for one
-        "env": [{"name": "POLYPOD_CONFIG", "value": msgspec.json.encode(config).decode().replace("$(", "$$(")}],
-        "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "512Mi"}},
         # the task's container starts only when this has succeeded
         "lifecycle": {"postStart": {"exec": {"command": [INSTALL, "install", LAUNCHER]}}},
-        "volumeMounts": bridge_mounts,
     }
-    if settings.bridge_pull_policy:
-        bridge["imagePullPolicy"] = settings.bridge_pull_policy
     task: dict[str, Any] = {
         "name": TASK,
         "command": [LAUNCHER],

@@ -484,6 +484,14 @@ class _Step:
                 return
             manifest = self.pods.build(self.run, number, self.status.failed_tries + 1, route)
         except (PodError, UserError) as error:
+            if spec.started_by_airflow and attempt is None:
+                # Airflow, too, is to know; after that the attempt ends with this very reason
+                tries = self.status.failed_tries + 1
+                pod = self.pods.refuse(self.run, number, tries, error.reason, error.message)
+                if pod["metadata"]["name"] not in self.world.refused:
+                    self._condition("Routed", "False", error.reason, error.message)
+                    self.actions.append(CreatePod(pod))
+                    return
             if attempt is not None:
                 attempt.state, attempt.finish_time = "failed", self.now
             self._condition("Routed", "False", error.reason, error.message)

@@ -79,7 +79,13 @@ def test_airflows_tasks_run_in_their_own_images_and_airflow_shows_their_logs(
         namespace.apply(*task_run(queue, workload))
     failing = peer.queue("failing", "fail", queue="golang", retries=1)["fail"]
     namespace.apply(*task_run("failing", failing))
-    found = namespace.finish_all([*QUEUES, "failing"])
+    # what cannot be routed fails in Airflow as well, and is not left queued there
+    lost = peer.queue("lost", "success", queue="nowhere")["success"]
+    namespace.apply(*task_run("lost", lost))
+    found = namespace.finish_all([*QUEUES, "failing", "lost"])
+    assert (found["lost"]["state"], found["lost"]["reason"]) == ("failed", "InvalidRouting")
+    assert "queue 'nowhere' is not in queue_to_coordinator" in found["lost"]["message"]
+    assert peer.state("lost", "success")["state"] == "failed"
     for queue, run in runs.items():
         assert found[queue]["state"] == "success"
         seen = peer.state(run, "success")

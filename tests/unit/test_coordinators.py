@@ -80,6 +80,35 @@ def test_an_unknown_schema_version_names_those_known(tmp_path: Path) -> None:
     assert "'2031-01-01'; known here: 2026-06-16, 2026-10-30" in error.message
 
 
+def test_what_has_a_mistake_is_told_although_another_fits(tmp_path: Path) -> None:
+    good = bundle(tmp_path / "pipeline-v1", "dag")
+    changed = bundle(tmp_path / "pipeline-v2", "dag")
+    changed.write_bytes(b"x" + changed.read_bytes()[1:])
+    (tmp_path / "pipeline-v3").write_bytes(b"\x7fELF" + b"half of it")
+    bundle(tmp_path / "pipeline-v4", "dag", version="2031-01-01")
+    bundle(tmp_path / "other", "other dag")
+    (tmp_path / "README").write_text("hello")
+    command = choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)])
+    assert command.argv == (str(good),)
+    told = {Path(item.path).name: item.why for item in command.passed_over}
+    assert sorted(told) == ["pipeline-v2", "pipeline-v3", "pipeline-v4"]
+    assert "binary_sha256 mismatch" in told["pipeline-v2"]
+    assert "copied in part" in told["pipeline-v3"]
+    assert "'2031-01-01' is not known here" in told["pipeline-v4"]
+
+
+def test_a_miss_among_ten_thousand_files_names_the_mistake_first(tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / f"file-{number}").write_text("x")
+    flipped = bundle(tmp_path / "pipeline", "dag")
+    flipped.write_bytes(b"x" + flipped.read_bytes()[1:])
+    error = refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]))
+    lines = error.message.splitlines()
+    assert "pipeline: binary_sha256 mismatch" in lines[1]
+    assert lines[-1] == "  - and 291 more"
+    assert len(error.message) < 2500
+
+
 def test_links_are_followed_and_cycles_end(tmp_path: Path) -> None:
     wanted = bundle(tmp_path / "store" / "v1" / "pipeline", "dag")
     root = tmp_path / "root"
@@ -279,6 +308,34 @@ def test_class_path_is_every_jar_sorted(tmp_path: Path) -> None:
     jars = [str(main), str(tmp_path / "lib" / "m.jar"), str(tmp_path / "z.jar")]
     assert command.argv == ("/jdk/java", "-classpath", ":".join(jars), "-Xmx1g", "com.example.Main")
     assert command.schema_version == "2026-10-30"
+
+
+def test_the_class_path_keeps_the_order_of_the_roots(tmp_path: Path) -> None:
+    for folder, name in (("z-first", "b.jar"), ("z-first", "a.jar"), ("a-second", "c.jar")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        make_jar(tmp_path / folder / name, "Main" if name == "c.jar" else None, "2026-10-30")
+    command = choose(JAVA_CLASSPATH, "dag", jars_root=[str(tmp_path / "z-first"), str(tmp_path / "a-second")])
+    class_path = command.argv[command.argv.index("-classpath") + 1].split(":")
+    assert [Path(path).name for path in class_path] == ["a.jar", "b.jar", "c.jar"]
+
+
+def test_two_jars_of_one_main_class_are_an_error(tmp_path: Path) -> None:
+    for name in ("app-1.9.jar", "app-2.0.jar"):
+        make_jar(tmp_path / name, "app.Main", "2026-10-30")
+    error = refused(lambda: choose(JAVA_CLASSPATH, "dag", jars_root=[str(tmp_path)]))
+    assert error.reason == "ArtifactAmbiguous"
+    assert "app-1.9.jar" in error.message
+    assert "app-2.0.jar" in error.message
+
+
+def test_a_damaged_jar_is_told(tmp_path: Path) -> None:
+    make_jar(tmp_path / "app.jar", "app.Main", "2026-10-30")
+    whole = make_jar(tmp_path / "library.jar")
+    whole.write_bytes(whole.read_bytes()[:-30])
+    command = choose(JAVA_CLASSPATH, "dag", jars_root=[str(tmp_path)])
+    [told] = command.passed_over
+    assert told.path.endswith("library.jar")
+    assert "not a readable jar" in told.why
 
 
 def test_two_main_classes_are_an_error_that_main_class_settles(tmp_path: Path) -> None:

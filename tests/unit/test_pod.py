@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from polypod_coordinators.config import BridgeConfig
+from polypod_coordinators.config import BridgeConfig, Refusal
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.routing import parse_routing
 from polypod_operator import security
@@ -18,7 +18,7 @@ from polypod_operator.log_storage import LogSettings
 from polypod_operator.merge import merge
 from polypod_operator.objects import pod as parse_pod
 from polypod_operator.pod import Route, Settings, build, pod_name
-from support.objects import EXECUTABLE, SETTINGS, routing, task_run
+from support.objects import EXECUTABLE, NOW, SETTINGS, routing, task_run
 
 
 def make(
@@ -463,3 +463,16 @@ def test_a_queue_that_says_where_takes_the_place_of_what_its_coordinator_says() 
     assert made.for_queue("q", "a task")[1].kwargs == {"jars_root": ["/own"]}
     kwargs = made.for_queue("r", "a task")[1].kwargs
     assert kwargs == {"task_handler_bundle_name": "other", "jvm_args": ["-Xmx1g"]}
+
+
+def test_a_refusal_has_the_workload_and_nothing_else() -> None:
+    run = task_run(workloadSecretRef={"name": "w", "key": "workload.json"}, podTemplate={"spec": {"hostNetwork": True}})
+    made = SETTINGS.refuse(run, 1, 1, "InvalidRouting", "queue $(HOME) leads nowhere")
+    [bridge] = made["spec"]["containers"]
+    assert bridge["name"] == "bridge"
+    refusing = msgspec.json.decode(bridge["env"][0]["value"].replace("$$(", "$("), type=BridgeConfig)
+    assert refusing.refusal == Refusal(reason="InvalidRouting", message="queue $(HOME) leads nowhere")
+    assert security.violations(made["spec"], []) == []
+    assert [item["name"] for item in bridge["volumeMounts"]] == ["polypod-state", "polypod-workload"]
+    parsed = parse_pod({**made, "metadata": {**made["metadata"], "uid": "u", "creationTimestamp": NOW.isoformat()}})
+    assert (parsed.owner, parsed.attempt, parsed.coordinator) == (run.uid, 1, None)

@@ -643,3 +643,16 @@ def test_who_waits_for_others_can_be_suspended_and_cancelled() -> None:
     world.extra = waits_for("extract")
     world.step()
     assert world.run.status.reason == Reason.CANCELLED
+
+
+def test_airflow_is_told_of_what_cannot_be_routed_by_a_pod_that_only_refuses() -> None:
+    secret = {"name": "w", "key": "workload.json"}
+    world = World(queue="nowhere", workloadSecretRef=secret)
+    [create] = world.step()
+    assert isinstance(create, d.CreatePod)
+    assert [item["name"] for item in create.manifest["spec"]["containers"]] == ["bridge"]
+    assert world.run.status.phase == "Pending"
+    # without Airflow there is nobody else to tell
+    world = World(queue="nowhere")
+    assert not any(isinstance(action, d.CreatePod) for action in world.step())
+    assert (world.run.status.phase, world.run.status.reason) == ("Failed", "InvalidRouting")

@@ -18,6 +18,7 @@ CONNECTIONS = {
     "normalised": "postgresql://host",
     "quoted": "my-conn-type://us%40er:p%2Fa%3As@host/sch%20ema?a=1&b=x%20y",
     "extra": 'aws://?__extra__=%7B%22region%22%3A+%22eu%22%7D',
+    "extra and more": "aws://?__extra__=%7B%22region%22%3A+%22eu%22%7D&other=1",
     "protocol": "http://https://host.example:8080/path",
     "only type": "http://",
     "json": json.dumps({"conn_type": "mysql", "host": "h", "login": "l", "password": "p", "port": 3306,
@@ -63,6 +64,29 @@ def test_what_cannot_be_read_is_explained_without_showing_it(text: str) -> None:
         parse_connection("c", text, "AIRFLOW_CONN_C")
     assert "AIRFLOW_CONN_C" in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"conn_type": "x", "user": "me"}', "unknown field `user`; a connection has conn_type, host, schema, login"),
+        ('{"conn_type": "x", "port": "s3cret"}', "its port is no number"),
+        ('{"conn_type": "x", "password": 5}', "got `int` - at `$.password`"),
+    ],
+)
+def test_a_mistake_in_json_names_the_field(text: str, words: str) -> None:
+    with pytest.raises(ConnectionFormatError) as caught:
+        parse_connection("c", text, "AIRFLOW_CONN_C")
+    assert words in str(caught.value)
+
+
+def test_binary_data_is_an_error_only_for_who_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "AIRFLOW_VAR_BINARY").write_bytes(b"\xff\xfe")
+    (tmp_path / "AIRFLOW_VAR_TEXT").write_text("text")
+    store = SecretStore([str(tmp_path)], {})
+    with pytest.raises(ConnectionFormatError, match="AIRFLOW_VAR_BINARY is not text in UTF-8"):
+        store.answer(m.GetVariable(key="binary"))
+    assert store.answer(m.GetVariable(key="text")) is not None
 
 
 def test_folders_come_before_the_environment_and_are_read_anew(tmp_path: Path) -> None:

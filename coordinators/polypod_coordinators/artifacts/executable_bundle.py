@@ -13,17 +13,26 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from polypod_coordinators.artifacts import metadata as md
-from polypod_coordinators.artifacts.search import Unfit
+from polypod_coordinators.artifacts.search import Rank, Unfit
 
 MAGIC = b"AFBNDL01"
 TRAILER_SIZE = 64
 FOOTER_VERSION = 1
 _TRAILER = struct.Struct("<III32s12s8s")
 _CHUNK = 1 << 20
+_ELF = b"\x7fELF"
 
 
 class NotABundle(Unfit):
     """The file has no trailer: it is something else, and none of our business."""
+
+    rank = Rank.SOMETHING_ELSE
+
+
+class NotPacked(NotABundle):
+    """A program without a trailer: it was not packed, or only a part of it was copied."""
+
+    rank = Rank.MISTAKE
 
 
 class BundleError(Unfit):
@@ -136,7 +145,12 @@ def read(fd: int, path: str, cache: DigestCache = _digests) -> Bundle:
     """
     status = os.fstat(fd)
     raw = os.pread(fd, TRAILER_SIZE, max(0, status.st_size - TRAILER_SIZE))
-    trailer = parse_trailer(raw, status.st_size)
+    try:
+        trailer = parse_trailer(raw, status.st_size)
+    except NotABundle:
+        if os.pread(fd, len(_ELF), 0) == _ELF:
+            raise NotPacked("a program without a bundle trailer: not packed, or copied in part") from None
+        raise
     identity = FileIdentity(path, trailer.source_start, status.st_ino, status.st_mtime_ns, status.st_size)
     digest = cache.get(identity)
     if digest is None:

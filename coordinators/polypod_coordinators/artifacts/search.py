@@ -14,11 +14,14 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import IntEnum
 
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.supervisor.reasons import Reason
 
 _MAX_LINKS = 40
+_SHOWN, _MOST = 10, 50
+"""How many rejected candidates a message lists: of those that are something else, and of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,22 @@ class Candidate:
         return os.open(self._name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._dir_fd)
 
 
+class Rank(IntEnum):
+    """How near a candidate is to what is looked for: a mistake in what was meant to be it is the nearest."""
+
+    MISTAKE = 0
+    OTHER_DAG = 1
+    SOMETHING_ELSE = 2
+
+
 class Unfit(Exception):
-    """A candidate is not what is looked for, or is damaged; the message says why."""
+    """A candidate is not what is looked for, or is damaged; the message says why.
+
+    Attributes:
+        rank: how near it is to what is looked for.
+    """
+
+    rank = Rank.MISTAKE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,11 @@ class Rejected:
 
     path: str
     why: str
+    rank: Rank = Rank.OTHER_DAG
+
+    @property
+    def mistaken(self) -> bool:
+        return self.rank is Rank.MISTAKE
 
     def __str__(self) -> str:
         return f"{self.path}: {self.why}"
@@ -72,7 +94,13 @@ def describe(rejected: list[Rejected]) -> str:
     """Return the part of an error message that lists every candidate seen."""
     if not rejected:
         return "no candidate was seen there at all"
-    return f"{len(rejected)} seen and rejected:\n" + "\n".join(f"  - {item}" for item in rejected)
+    # what has a mistake is what was meant; of files that are something else a few are enough
+    ordered = sorted(rejected, key=lambda item: item.rank)
+    shown = max(_SHOWN, sum(item.mistaken for item in rejected))
+    lines = [f"  - {item}" for item in ordered[: min(shown, _MOST)]]
+    if len(ordered) > len(lines):
+        lines.append(f"  - and {len(ordered) - len(lines)} more")
+    return f"{len(rejected)} seen and rejected:\n" + "\n".join(lines)
 
 
 def walk(roots: list[ArtifactRoot], wanted: Callable[[str], bool], rejected: list[Rejected]) -> Iterator[Candidate]:

@@ -76,8 +76,18 @@ func (b *BundleRef) dump(out io.Writer) error {
 }
 
 func (b *BundleRef) run(commAddr, logsAddr string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
+	ctx, end := context.WithCancelCause(context.Background())
+	defer end(nil)
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(told)
+	go func() {
+		select {
+		case <-told:
+			end(comm.ErrToldToEnd)
+		case <-ctx.Done():
+		}
+	}()
 
 	sink := &logs.Sink{}
 	levels := logs.LevelsFromEnvironment()
@@ -201,7 +211,7 @@ func (d *startupDetails) dagRun() DagRun {
 	return DagRun{
 		DagID: run.DagID, RunID: run.RunID, RunType: run.RunType, LogicalDate: run.LogicalDate,
 		DataIntervalStart: run.DataIntervalStart, DataIntervalEnd: run.DataIntervalEnd,
-		RunAfter: run.RunAfter, Conf: run.Conf,
+		RunAfter: run.RunAfter, Conf: wire.Floats(run.Conf),
 	}
 }
 
@@ -259,13 +269,25 @@ func end(err error, client *comm.Client, shouldRetry bool, logger *slog.Logger) 
 	return message
 }
 
+// call runs the task's function in a goroutine of its own, which it may end: runtime.Goexit, as FailNow of a test does.
 func call(function *binding.Function, actx Context, logger *slog.Logger, details *startupDetails) (result any, err error) {
-	defer func() {
-		if problem := recover(); problem != nil {
-			actx.Logger().Error("the task panicked", "panic", fmt.Sprint(problem), "stack", string(debug.Stack()))
-			result, err = nil, fmt.Errorf("panic: %v", problem)
-		}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = errors.New("the task ended its goroutine (runtime.Goexit, such as FailNow of a test) and returned nothing")
+		defer func() {
+			if problem := recover(); problem != nil {
+				actx.Logger().Error("the task panicked", "panic", fmt.Sprint(problem), "stack", string(debug.Stack()))
+				result, err = nil, fmt.Errorf("panic: %v", problem)
+			}
+		}()
+		result, err = run(function, actx, logger, details)
 	}()
+	<-done
+	return result, err
+}
+
+func run(function *binding.Function, actx Context, logger *slog.Logger, details *startupDetails) (any, error) {
 	ti := actx.TaskInstance()
 	pull := func(taskID string) (any, error) {
 		found, err := actx.Client().GetXCom(actx, ti.DagID, ti.RunID, taskID, nil, sdk.XComReturnValueKey, nil)

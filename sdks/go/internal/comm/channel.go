@@ -16,6 +16,9 @@ import (
 // TerminalTimeout bounds the sending of the last message: a supervisor that is gone must not hold the runtime.
 const TerminalTimeout = 30 * time.Second
 
+// ErrToldToEnd is why a task's context ends when the supervisor wants the task to. Its calls go on all the same.
+var ErrToldToEnd = errors.New("the task was told to end")
+
 var errClosed = errors.New("the supervisor closed the comm socket")
 
 // Channel is an open comm socket.
@@ -105,12 +108,31 @@ func (c *Channel) Request(ctx context.Context, body map[string]any) (wire.Frame,
 	case frame := <-answer:
 		return frame, nil
 	case <-c.closed:
-		return wire.Frame{}, errClosed
+		return late(answer)
 	case <-ctx.Done():
-		c.mutex.Lock()
-		delete(c.pending, id)
-		c.mutex.Unlock()
-		return wire.Frame{}, ctx.Err()
+	}
+	if errors.Is(context.Cause(ctx), ErrToldToEnd) {
+		// the supervisor still serves what is asked while the task ends
+		select {
+		case frame := <-answer:
+			return frame, nil
+		case <-c.closed:
+			return late(answer)
+		}
+	}
+	c.mutex.Lock()
+	delete(c.pending, id)
+	c.mutex.Unlock()
+	return wire.Frame{}, ctx.Err()
+}
+
+// late returns an answer that came right before the socket was closed.
+func late(answer chan wire.Frame) (wire.Frame, error) {
+	select {
+	case frame := <-answer:
+		return frame, nil
+	default:
+		return wire.Frame{}, errClosed
 	}
 }
 

@@ -149,6 +149,12 @@ func floats(value reflect.Value) {
 	}
 }
 
+// Floats turns json.Numbers into float64 where that is exact, in place.
+func Floats(values map[string]any) map[string]any {
+	float(values)
+	return values
+}
+
 func float(value any) any {
 	switch typed := value.(type) {
 	case json.Number:
