@@ -7,6 +7,7 @@ import java.math.BigDecimal;
 import java.math.BigInteger;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -134,6 +135,8 @@ final class Wire {
         throw new IOException(number + " is no number that JSON has");
       }
       out.packDouble(number);
+    } else if (value instanceof Instant) {
+      out.packString(value.toString());
     } else if (value instanceof Map) {
       Map<?, ?> map = (Map<?, ?>) value;
       out.packMapHeader(map.size());
