@@ -277,6 +277,11 @@ func (s *session) spawn(message request) error {
 	made, files, err := spawn(message.Argv, message.Env, message.Native)
 	if err != nil {
 		missing := errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist)
+		if _, there := exec.LookPath(message.Argv[0]); missing && there == nil {
+			text := fmt.Sprintf("%q is there, but not the interpreter or loader that it names: that of a script's first line, "+
+				"or of a program that was built for another C library", message.Argv[0])
+			return s.send(reply{Error: text})
+		}
 		return s.send(reply{Error: err.Error(), Missing: missing})
 	}
 	s.child = made

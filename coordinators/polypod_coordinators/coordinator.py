@@ -22,6 +22,8 @@ from polypod_coordinators.supervisor.reasons import Reason
 
 DEFAULT_STARTUP_TIMEOUT = 10.0
 """Seconds that a runtime has to connect, as upstream."""
+LONGEST_STARTUP = 86400.0
+"""Seconds: a day is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,22 @@ def create(name: str, classpath: str, kwargs: dict[str, Any]) -> Coordinator:
         made: Any = msgspec.convert(_one_as_list(kwargs), cls)
     except msgspec.ValidationError as error:
         raise UserError(Reason.INVALID_COORDINATOR, f"coordinator {name!r}: kwargs: {error}") from None
+    _check_values(name, made)
     coordinator: Coordinator = made
     return coordinator
+
+
+def _check_values(name: str, made: msgspec.Struct) -> None:
+    """Refuse what is of the right type and can never work."""
+    for keyword, value in msgspec.structs.asdict(made).items():
+        texts = value if isinstance(value, list) else [value]
+        problem = ""
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            problem = "no file and no argument can hold a NUL character"
+        elif keyword == "task_startup_timeout" and not 0 < value < LONGEST_STARTUP:
+            problem = f"it is {value:g}; it must be more than 0 and less than {LONGEST_STARTUP:.0f} seconds"
+        if problem:
+            raise UserError(Reason.INVALID_COORDINATOR, f"coordinator {name!r}: kwargs.{keyword}: {problem}")
 
 
 def keywords(classpath: str) -> list[str]:
@@ -137,8 +153,9 @@ def keywords(classpath: str) -> list[str]:
 
 
 def _class_of(classpath: str) -> type[msgspec.Struct] | None:
-    full = classpath if "." in classpath else f".{classpath}"
-    target = next((ours for theirs, ours in CLASS_PATHS.items() if theirs.endswith(full)), None)
+    # the whole path, or the class alone
+    known = CLASS_PATHS if "." in classpath else {path.rpartition(".")[2]: ours for path, ours in CLASS_PATHS.items()}
+    target = known.get(classpath)
     if target is None:
         return None
     module_name, _, class_name = target.partition(":")

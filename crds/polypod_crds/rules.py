@@ -28,6 +28,14 @@ class Rule(Enum):
         "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
         "the name of an object has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit",
     )
+    AIRFLOW_ID = (
+        r"self.matches(r'^[\p{L}\p{M}\p{N}_.-]+$') && self != '.' && self != '..'",
+        "the id of a Dag or a task has letters, digits, '_', '.' and '-' only, as in Airflow",
+    )
+    RUN_ID = (
+        r"self.matches(r'^[\p{L}\p{M}\p{N}_.~:+@ -]+$') && self != '.' && self != '..'",
+        "a runId has letters, digits, spaces and _ . ~ : + @ - only, and is not '.' or '..'",
+    )
     DURATION = (
         "self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",
         "write a duration like 30s, 10m or 1h30m",

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from polypod_crds.durations import Duration
@@ -18,6 +28,22 @@ KIND = "TaskRun"
 PLURAL = "taskruns"
 
 Name = Annotated[str, Field(min_length=1, max_length=250)]
+
+
+def _airflow_id(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", text) or text in (".", ".."):
+        raise ValueError(Rule.AIRFLOW_ID.message)
+    return text
+
+
+def _run_id(text: str) -> str:
+    if not re.fullmatch(r"[\w.~:+@ -]+", text) or text in (".", ".."):
+        raise ValueError(Rule.RUN_ID.message)
+    return text
+
+
+AirflowId = Annotated[Name, AfterValidator(_airflow_id), Field(json_schema_extra=rules(Rule.AIRFLOW_ID))]
+RunId = Annotated[Name, AfterValidator(_run_id), Field(json_schema_extra=rules(Rule.RUN_ID))]
 ObjectName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=253),
@@ -35,7 +61,7 @@ class Model(BaseModel):
 class FromXCom(Model):
     """Where an argument's value comes from: what another task of the same run returned."""
 
-    task_id: Name = Field(description="The task whose return value is taken.")
+    task_id: AirflowId = Field(description="The task whose return value is taken.")
 
 
 class Argument(Model):
@@ -56,7 +82,7 @@ class Argument(Model):
 class Dependency(Model):
     """Another task of the same run that must have ended first."""
 
-    task_id: Name = Field(description="The task; of a mapped one, all its TaskRuns that there are.")
+    task_id: AirflowId = Field(description="The task; of a mapped one, all its TaskRuns that there are.")
     when: Literal["succeeded", "finished"] = Field(
         default="succeeded",
         description="succeeded: if it fails, this task becomes upstream_failed, and if it is skipped, skipped; "
@@ -186,9 +212,9 @@ class TaskRunSpec(Model):
     model_config = ConfigDict(json_schema_extra=rules(*Rule.of_spec()))
 
     queue: Name = Field(description="The routing leads it to a coordinator and an image.")
-    dag_id: Name = Field(description="The Dag that the artifact must hold.")
-    task_id: Name = Field(description="The task of that Dag.")
-    run_id: Name = Field(description="The run; XComs flow between the tasks of one run.")
+    dag_id: AirflowId = Field(description="The Dag that the artifact must hold.")
+    task_id: AirflowId = Field(description="The task of that Dag.")
+    run_id: RunId = Field(description="The run; XComs flow between the tasks of one run.")
     map_index: int = Field(default=-1, ge=-1, description="The index of a mapped task, -1 if it is not mapped.")
     arguments: Annotated[list[Argument], Field(max_length=256)] = Field(
         default=[], description="What the task's function receives."

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-KEYS = {
-    "containers": "name",
-    "initContainers": "name",
-    "volumes": "name",
-    "env": "name",
-    "imagePullSecrets": "name",
-    "resourceClaims": "name",
-    "volumeMounts": "mountPath",
-    "volumeDevices": "devicePath",
-    "ports": "containerPort",
-    "hostAliases": "ip",
+KEYS: dict[str, tuple[str, ...]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "volumes": ("name",),
+    "env": ("name",),
+    "imagePullSecrets": ("name",),
+    "resourceClaims": ("name",),
+    "volumeMounts": ("mountPath",),
+    "volumeDevices": ("devicePath",),
+    "ports": ("containerPort", "protocol"),
+    "hostAliases": ("ip",),
 }
-"""Lists in which an element is known by one of its fields, as in Kubernetes' own strategic merge."""
+"""Lists in which an element is known by some of its fields, as in Kubernetes' own strategic merge.
+
+Of ports it is both, as in server-side apply: 53/TCP and 53/UDP are two."""
+_DEFAULTS = {"protocol": "TCP"}
 
 APPENDED = frozenset({"tolerations", "topologySpreadConstraints", "envFrom"})
 """Lists that grow."""
@@ -42,12 +45,15 @@ def _merged(key: str, old: Any, new: Any) -> Any:
     if isinstance(old, list) and isinstance(new, list):
         if key in APPENDED:
             return old + [item for item in new if item not in old]
-        if key in KEYS and all(isinstance(item, Mapping) and KEYS[key] in item for item in [*old, *new]):
+        if key in KEYS and all(isinstance(item, Mapping) and KEYS[key][0] in item for item in [*old, *new]):
             return _by_key(KEYS[key], old, new)
     return new
 
 
-def _by_key(name: str, old: list[Any], new: list[Any]) -> list[Any]:
-    changes = {item[name]: item for item in new}
-    kept = [merge(item, changes.pop(item[name])) if item[name] in changes else item for item in old]
+def _by_key(names: tuple[str, ...], old: list[Any], new: list[Any]) -> list[Any]:
+    def identity(item: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(item.get(name) or _DEFAULTS.get(name) for name in names)
+
+    changes = {identity(item): item for item in new}
+    kept = [merge(item, changes.pop(identity(item))) if identity(item) in changes else item for item in old]
     return kept + [merge({}, item) for item in changes.values()]

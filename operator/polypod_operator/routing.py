@@ -93,6 +93,9 @@ def _coordinator_problems(routing: Routing, name: str, entry: CoordinatorSpec, w
     except UserError as error:
         yield error.message
         return
+    relative = [path for path in paths if not path.startswith("/")]
+    if relative:
+        yield f"{where}.{keyword}: {relative[0]!r} is not absolute; a pod has no folder that it could be relative to"
     if not (paths or made.task_handler_bundle_name or routing.dag_bundles):
         yield (
             f"{where}: nothing says where the artifacts are; set {keyword} to a non-empty list of "

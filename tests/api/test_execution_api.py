@@ -21,9 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import msgspec
 import psycopg
 import pytest
 import urllib3
+from polypod_coordinators.api.client import ExecutionApiClient
+from polypod_coordinators.comm import messages as m
+from polypod_coordinators.comm.requests import rows
+from polypod_coordinators.config import ExecutionApiConfig
 from polypod_execution_api import registry, tokens
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
 from polypod_execution_api.models import Base
@@ -141,6 +146,39 @@ def call(store: Store, ti_id: uuid.UUID, what: str, body: dict[str, Any]) -> url
     headers = {"authorization": f"Bearer {store.signer.issue(ti_id)}"}
     url = f"{store.url}task-instances/{ti_id}/{what}"
     return urllib3.PoolManager().request("PATCH", url, json=body, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"NaN", "NaN is no number that JSON has"),
+        (b'{"a": [-Infinity]}', "-Infinity is no number that JSON has"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_json_is_refused_at_once(store: Store, body: bytes, words: str) -> None:
+    ti_id = store.add("task", queue="q")
+    headers = {"authorization": f"Bearer {store.signer.issue(ti_id)}", "content-type": "application/json"}
+    pool = urllib3.PoolManager(retries=False)
+    ti = store.ti(ti_id)
+    url = f"{store.url}xcoms/{ti.dag_id}/{ti.run_id}/task/return_value"
+    answer = pool.request("POST", url, body=body, headers=headers)
+    assert (answer.status, words in answer.json()["detail"]["message"]) == (422, True), answer.data[:300]
+    assert pool.request("GET", url, headers=headers).status == 404
+
+
+def test_an_xcom_may_have_any_key(store: Store) -> None:
+    ti_id = store.add("task", queue="q")
+    config = ExecutionApiConfig(url=store.url)
+    client = ExecutionApiClient(config, store.signer.issue(ti_id))
+    ti = store.ti(ti_id)
+    table = rows(str(ti_id))
+    where: dict[str, Any] = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": "task"}
+    for key in (".", "..", "a/b", "a b", "%2E", "größe", "a?b#c", "item/1x", "-"):
+        written = table[m.SetXCom].call(m.SetXCom(key=key, value=key, **where))
+        assert client.call(written).ok, key
+        found = client.call(table[m.GetXCom].call(m.GetXCom(key=key, **where)))
+        assert msgspec.json.decode(found.body) == {"key": key, "value": key}, key
 
 
 def test_a_try_that_is_started_again_says_since_when(store: Store) -> None:

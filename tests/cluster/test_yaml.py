@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from polypod_coordinators.documents import load
 from polypod_coordinators.errors import UserError
+from polypod_crds.taskrun import TaskRunSpec
+from pydantic import ValidationError
 
 from cluster.api import Api
 
@@ -98,3 +100,29 @@ def _same(ours: Any, theirs: Any) -> bool:
         and (numbers or type(ours) is type(theirs))
         and isinstance(ours, bool) is isinstance(theirs, bool)
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("dagId", ["sales", "größe-1.2_x", "日本"], ["a/b", ".", "..", "a b", "a\tb"]),
+        ("taskId", ["group.task", "a-b"], ["a/b", "..", "a:b"]),
+        ("runId", ["manual__2026-01-02T03:04:05+00:00", "scheduled~1", "größe 1"], ["a/b", ".", "..", "a\nb", "a?b"]),
+    ],
+)
+def test_ids_are_airflows_for_the_api_server_as_for_us(api: Api, field: str, good: list[str], bad: list[str]) -> None:
+    for value in [*good, *bad]:
+        spec = {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r", field: value}
+        manifest = {
+            "apiVersion": "polypod.dev/v1alpha1",
+            "kind": "TaskRun",
+            "metadata": {"name": "x"},
+            "spec": spec,
+        }
+        done = api.kubectl("create", "--dry-run=server", "-f", "-", stdin=manifest)
+        try:
+            TaskRunSpec.model_validate(spec)
+            ours = True
+        except ValidationError:
+            ours = False
+        assert (done.returncode == 0, ours) == (value in good, value in good), (value, done.stderr)

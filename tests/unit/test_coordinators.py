@@ -449,3 +449,40 @@ def test_each_bad_root_is_named(tmp_path: Path) -> None:
     for roots in ([], None, [""]):
         message = refused(partial(choose, JAVA_CLASSPATH, "x", jars_root=roots)).message
         assert "non-empty list" in message
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"jars_root": ["/a\0b"]}, "kwargs.jars_root: no file and no argument can hold a NUL"),
+        ({"jars_root": ["/a"], "jvm_args": ["-D\0"]}, "kwargs.jvm_args: no file"),
+        (
+            {"jars_root": ["/a"], "task_startup_timeout": -1},
+            "kwargs.task_startup_timeout: it is -1; it must be more than 0",
+        ),
+        ({"jars_root": ["/a"], "task_startup_timeout": float("nan")}, "kwargs.task_startup_timeout: it is nan"),
+        ({"jars_root": ["/a"], "task_startup_timeout": 1e300}, "kwargs.task_startup_timeout: it is 1e+300"),
+    ],
+)
+def test_a_value_that_can_never_work_is_refused(kwargs: dict[str, Any], words: str) -> None:
+    assert words in refused(lambda: create("c", JAVA_CLASSPATH, kwargs)).message
+
+
+@pytest.mark.parametrize(
+    "classpath", ["le.JavaCoordinator", "ava.JavaCoordinator", "coordinators.java.JavaCoordinator", ""]
+)
+def test_a_part_of_a_class_path_is_none(classpath: str) -> None:
+    assert "is not known" in refused(lambda: create("c", classpath, {"jars_root": ["/a"]})).message
+
+
+def test_a_program_without_its_interpreter_is_not_called_missing(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    for command, words in (
+        (str(script), "is there, but not the interpreter or loader"),
+        ("/no/such", "does not exist"),
+    ):
+        error = refused(lambda argv=command: LocalHost().spawn([argv], {}))  # type: ignore[misc]
+        assert error.reason == "RuntimeNotFound"
+        assert words in error.message

@@ -476,3 +476,13 @@ def test_a_refusal_has_the_workload_and_nothing_else() -> None:
     assert [item["name"] for item in bridge["volumeMounts"]] == ["polypod-state", "polypod-workload"]
     parsed = parse_pod({**made, "metadata": {**made["metadata"], "uid": "u", "creationTimestamp": NOW.isoformat()}})
     assert (parsed.owner, parsed.attempt, parsed.coordinator) == (run.uid, 1, None)
+
+
+def test_ports_are_known_by_number_and_protocol() -> None:
+    base = {
+        "ports": [{"containerPort": 53, "name": "dns"}, {"containerPort": 53, "protocol": "UDP", "name": "dns-udp"}]
+    }
+    over = {"ports": [{"containerPort": 53, "protocol": "TCP", "name": "changed"}, {"containerPort": 80}]}
+    assert [(item["containerPort"], item.get("protocol"), item.get("name")) for item in merge(base, over)["ports"]] == [
+        (53, "TCP", "changed"), (53, "UDP", "dns-udp"), (80, None, None),
+    ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +17,7 @@ from polypod_coordinators.comm.requests import ApiReply
 from polypod_coordinators.config import Timeouts
 from polypod_coordinators.process.base import Exit
 from polypod_coordinators.supervisor import actions as act
+from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.supervisor.state import Identity, Supervision
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -376,3 +379,44 @@ def test_where_a_task_runs_in_a_loop_reaches_only_runtimes_that_know_of_loops() 
         _, body, _ = decoded(only(state.replied(0, call, reply(200, context)), act.Send))
         names = {"loop", "first_task_reschedule_start_date", "multi_team", "arg_bindings"}
         assert names <= body["ti_context"].keys() if knows else not names & body["ti_context"].keys()
+
+
+def test_a_runtime_that_can_say_no_more_and_lives_on_is_ended_after_a_grace() -> None:
+    state = started(task_success_overtime=20.0)
+    [warning] = state.closed(5, "comm")
+    assert isinstance(warning, act.Log)
+    assert not [x for x in state.tick(24) if isinstance(x, act.Signal)]
+    assert state.deadline() == 25
+    assert only(state.tick(25), act.Signal).number == signal.SIGTERM
+    # one that exits in time only did not say how it ended
+    state = started(task_success_overtime=20.0)
+    state.closed(5, "comm")
+    state.exited(6, Exit(0))
+    assert not [x for x in state.tick(26) if isinstance(x, act.Signal)]
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), 1e18])
+def test_a_delay_that_no_clock_has_is_refused(seconds: float) -> None:
+    state = started()
+    body = {"type": "RetryTask", "end_date": "2026-11-21T10:00:00Z", "retry_delay_seconds": seconds}
+    _, _, error = decoded(only(state.frame(1, frame(body)), act.Send))
+    assert "retry_delay_seconds" in str(error)
+
+
+def test_a_param_that_msgpack_cannot_hold_ends_the_task_and_names_it() -> None:
+    state = machine()
+    call = only(state.spawned(0, 42, NOW), act.Call)
+    state.connected(0, "comm")
+    state.connected(0, "logs")
+    context = json.loads(json.dumps(CONTEXT))
+    context["dag_run"]["conf"] = {"ids": [1, 1 << 70]}
+    actions = state.replied(0, call, reply(200, context))
+    assert only(actions, act.Signal).number == signal.SIGTERM
+    state.exited(1, Exit(None, 15))
+    for channel in ("comm", "logs", "stdout", "stderr"):
+        actions = state.closed(2, channel)
+    final = only(actions, act.Call)
+    assert final.call.body["state"] == "failed"
+    finish = only(state.replied(3, final, reply(204)), act.Finish)
+    assert finish.verdict.reason == Reason.UNSENDABLE
+    assert "ti_context.dag_run.conf.ids[1]: 1180591620717411303424 does not fit into 64 bits" in finish.verdict.message

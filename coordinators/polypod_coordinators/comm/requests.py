@@ -105,8 +105,8 @@ def api_error(status: int | None, message: str, detail: Any = None) -> a.ErrorRe
 
 
 def seg(value: str) -> str:
-    """Quote one path segment."""
-    return quote(value, safe="")
+    """Quote one path segment; "." and "..", which a URL would lose, too."""
+    return value.replace(".", "%2E") if value in (".", "..") else quote(value, safe="")
 
 
 def _iso(value: datetime) -> str:

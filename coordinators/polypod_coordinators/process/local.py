@@ -249,7 +249,14 @@ def _open_root(keyword: str, path: str, full: str) -> int:
 
 
 def _cannot_start(command: str, error: OSError) -> UserError:
-    if isinstance(error, FileNotFoundError):
+    import shutil
+
+    if isinstance(error, FileNotFoundError) and shutil.which(command) is not None:
+        why = (
+            f"{command!r} is there, but not the interpreter or loader that it names: that of a script's first line, or "
+            "of a program that was built for another C library"
+        )
+    elif isinstance(error, FileNotFoundError):
         where = "does not exist" if "/" in command else f"is not on PATH ({os.environ.get('PATH', '')})"
         why = f"{command!r} {where}; install it, or set its full path in the coordinator's kwargs"
     else:

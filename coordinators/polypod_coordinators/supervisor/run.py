@@ -149,8 +149,12 @@ class Shell:
             return
         local = connection.getsockname()
         # the lines of a runtime that is gone already must not be lost, and whose they are cannot be told any more
-        late = name == "logs" and self._process.poll() is not None
-        if not late and not self._owned((canonical(peer[0]), peer[1]), (canonical(local[0]), local[1])):
+        gone = self._process.poll() is not None
+        if gone and name != "logs":
+            # it can ask nothing any more, and a stranger must not speak for it
+            connection.close()
+            return
+        if not gone and not self._owned((canonical(peer[0]), peer[1]), (canonical(local[0]), local[1])):
             self._log.event("warning", "a connection from outside the runtime's processes was refused", channel=name)
             connection.close()
             return

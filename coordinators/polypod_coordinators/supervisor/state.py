@@ -113,6 +113,7 @@ class Supervision:
         self._exit: Exit | None = None
         self._drain_due: float | None = None
         self._last_read = 0.0
+        self._mute_due: float | None = None
         self._verdict: Verdict | None = None
         self._done = False
 
@@ -209,7 +210,7 @@ class Supervision:
             return []
         self._exit = ended
         self._kill_due = self._give_up_due = self._startup_due = self._beat_due = None
-        self._execution_due = self._task_timeout_due = None
+        self._execution_due = self._task_timeout_due = self._mute_due = None
         self._drain_due = now + self._times.socket_cleanup
         self._last_read = now
         actions: list[Action] = [
@@ -234,6 +235,8 @@ class Supervision:
         """A channel is at its end, on both sides."""
         self._open.discard(channel)
         if channel == "comm" and self._exit is None and self._said is None and self._ended_by is None:
+            # it may be about to exit; if it lives on, nobody will ever hear how the task ended
+            self._mute_due = now + self._times.task_success_overtime
             return [Log("warning", "the runtime closed the comm socket without saying how the task ended")]
         return self._maybe_conclude(now)
 
@@ -268,6 +271,11 @@ class Supervision:
                 detail = f"the task ran longer than its own execution timeout of {self._task_timeout:g} s"
                 actions.append(Log("error", "the task's own execution timeout; ending the runtime"))
                 actions += self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._times.kill_grace)
+        if _due(self._mute_due, now):
+            self._mute_due = None
+            detail = "the runtime closed the comm socket, lived on, and can no longer say how the task ended"
+            actions.append(Log("error", "the runtime can say no more; ending it"))
+            actions += self._end(now, EndedBy.PROTOCOL, detail, self._times.kill_grace)
         if _due(self._kill_due, now):
             self._kill_due = None
             self._give_up_due = now + KILL_WAIT
@@ -291,7 +299,7 @@ class Supervision:
     def deadline(self) -> float | None:
         """Return the time at which `tick` is due, None if nothing waits for the clock."""
         times = [self._startup_due, self._execution_due, self._task_timeout_due, self._kill_due, self._give_up_due]
-        times.append(self._drain_due)
+        times += [self._drain_due, self._mute_due]
         if not self._beating and self._said is None:
             times.append(self._beat_due)
         if self._exit is None and self._said is not None and self._ended_by is None:

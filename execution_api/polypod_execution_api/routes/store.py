@@ -9,10 +9,11 @@ from fastapi import APIRouter
 from sqlalchemy import delete
 
 from polypod_execution_api.access import Db, OwnTi, fail
+from polypod_execution_api.exact import ExactRoute, dumps
 from polypod_execution_api.models import TaskInstance, TaskState
 from polypod_execution_api.schemas import StoreBody, StoreOut
 
-router = APIRouter(prefix="/store/ti/{task_instance_id}", tags=["Task State Store"])
+router = APIRouter(prefix="/store/ti/{task_instance_id}", tags=["Task State Store"], route_class=ExactRoute)
 
 
 def _key(ti: TaskInstance, key: str) -> tuple[str, str, str, str, int, str]:
@@ -29,7 +30,7 @@ def get(ti: OwnTi, key: str, db: Db) -> StoreOut:
 
 @router.put("/{key:path}", status_code=204)
 def put(ti: OwnTi, key: str, body: StoreBody, db: Db) -> None:
-    value = json.dumps(body.value, separators=(",", ":"))
+    value = dumps(body.value)
     db.merge(
         TaskState(
             namespace=ti.namespace,

@@ -11,6 +11,7 @@ from sqlalchemy import Select, and_, func, or_, select, update
 
 from polypod_execution_api import registry
 from polypod_execution_api.access import Caller, Db, LockedTi, OwnTi, Who, fail
+from polypod_execution_api.exact import ExactRoute
 from polypod_execution_api.models import DagRun, TaskInstance
 from polypod_execution_api.schemas import (
     Breadcrumbs,
@@ -30,7 +31,7 @@ from polypod_execution_api.schemas import (
     TaskStates,
 )
 
-router = APIRouter(prefix="/task-instances", tags=["Task Instances"])
+router = APIRouter(prefix="/task-instances", tags=["Task Instances"], route_class=ExactRoute)
 
 FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 

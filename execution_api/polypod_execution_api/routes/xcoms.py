@@ -12,9 +12,10 @@ from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.orm import Session
 
 from polypod_execution_api.access import Caller, Db, Who, fail
+from polypod_execution_api.exact import ExactRoute, dumps
 from polypod_execution_api.models import DagRun, XCom
 
-router = APIRouter(prefix="/xcoms/{dag_id}/{run_id}/{task_id}", tags=["XComs"])
+router = APIRouter(prefix="/xcoms/{dag_id}/{run_id}/{task_id}", tags=["XComs"], route_class=ExactRoute)
 
 
 def no_previous_iteration(previous_iteration: bool = False) -> None:
@@ -134,7 +135,7 @@ def post(
         "task_id": task_id,
         "map_index": map_index,
         "key": key,
-        "value": json.dumps(value, separators=(",", ":")),
+        "value": dumps(value),
         "timestamp": datetime.now(UTC),
     }
     db.merge(XCom(**values))
