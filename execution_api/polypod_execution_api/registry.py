@@ -37,6 +37,8 @@ class TaskSpec:
     arg_bindings: list[dict[str, Any]] | None = None
 
 
+TO_SKIP = "polypod/to-skip"
+"""The queue of a task instance that only says that the task is to be skipped; no queue has such a name."""
 SAID_WELL = ("success", "skipped", "removed")
 """States that only the task itself can have reported."""
 
@@ -145,6 +147,8 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
     for other in others:
         if other.id in earlier and other.state in SAID_WELL and other.try_number == try_number:
             ended = other.state
+        if other.queue == TO_SKIP and other.state == "skipped":
+            ended = "skipped"
         if other.id not in earlier and not other.archived and other.state in ("queued", "running"):
             raise StillRunning(f"task {task.task_id!r} of run {run.run_id!r} runs as part of another TaskRun")
         if other.id in earlier and other.try_number == try_number:
@@ -161,6 +165,21 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
         instance.state = ended
     session.flush()
     return instance
+
+
+def skip_when_it_comes(session: Session, asking: TaskInstance, task_id: str, map_index: int) -> None:
+    """Have a task of the same run skipped that is not here yet: its TaskRun may still wait for others."""
+    same = select(TaskInstance.id).where(
+        TaskInstance.namespace == asking.namespace,
+        TaskInstance.dag_id == asking.dag_id,
+        TaskInstance.run_id == asking.run_id,
+        TaskInstance.task_id == task_id,
+        TaskInstance.map_index == map_index,
+    )
+    if session.scalars(same.limit(1)).first() is None:
+        run = RunSpec(asking.dag_id, asking.run_id, namespace=asking.namespace)
+        _add_instance(session, run, TaskSpec(task_id, map_index, TO_SKIP), uuid.uuid4(), 1).state = "skipped"
+        session.flush()
 
 
 class Replaced(Exception):

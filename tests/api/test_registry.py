@@ -89,3 +89,22 @@ def test_a_pod_that_comes_back_after_its_replacement_takes_nothing_from_it(store
     with pytest.raises(registry.Replaced):
         add(store, 1, 1)
     assert rows(store) == {second: ("failed", 1, False)}
+
+
+def test_a_task_that_is_to_be_skipped_is_so_when_it_comes(store: Store) -> None:
+    """Its TaskRun waited for the task that skips it, so it had no instance yet."""
+    asking = store.add("asks", run_id="r", queue="q")
+    with Session(store.engine) as session, session.begin():
+        ti = session.get_one(TaskInstance, asking)
+        for _ in range(2):
+            registry.skip_when_it_comes(session, ti, "t", -1)
+    with Session(store.engine) as session:
+        run = registry.RunSpec(session.get_one(TaskInstance, asking).dag_id, "r")
+    attempt = registry.AttemptSpec(task_instance_id("uid-1", 1), 1, frozenset(), "uid-1", 1, "pod-1")
+    with Session(store.engine) as session, session.begin():
+        found = registry.add_attempt(session, run, TASK, attempt)
+        assert (found.state, found.queue) == ("skipped", "default")
+    # applied again it runs: the wish was for this one
+    again = registry.AttemptSpec(task_instance_id("uid-2", 1), 1, frozenset(), "uid-2", 1, "pod-2")
+    with Session(store.engine) as session, session.begin():
+        assert registry.add_attempt(session, run, TASK, again).state == "queued"

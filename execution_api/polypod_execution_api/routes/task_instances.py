@@ -115,9 +115,10 @@ def set_rendered_map_index(ti: OwnTi, payload: Annotated[str, Body()]) -> None:
 
 @router.patch("/{task_instance_id}/skip-downstream", status_code=204)
 def skip_downstream(ti: OwnTi, payload: SkipDownstream, db: Db) -> None:
-    """Mark the named tasks of the same run as skipped, as far as they are queued."""
+    """Mark the named tasks of the same run as skipped, as far as they have not started."""
     for item in payload.tasks:
         task_id, map_index = (item, -1) if isinstance(item, str) else item
+        registry.skip_when_it_comes(db, ti, task_id, map_index)
         queued = update(TaskInstance).where(
             TaskInstance.namespace == ti.namespace,
             TaskInstance.dag_id == ti.dag_id,
