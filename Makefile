@@ -137,6 +137,9 @@ test: setup examples conformance launcher image-files airflow postgres promtool 
 	cd launcher && go test ./...
 	$(BIN)/python tests/run_all.py
 
+fuzz: setup ## send a million mutated frames to the protocol code (an hour)
+	POLYPOD_FUZZ=1000000 $(BIN)/python -m pytest --timeout=0 tests/unit/test_fuzz.py
+
 bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md
 	PYTHONPATH=tests $(BIN)/python bench/bridge.py
 
@@ -198,4 +201,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test bench generated lock clean image-files
+.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files

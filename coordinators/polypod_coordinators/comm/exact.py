@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""What decoding may raise, whoever has encoded: a text that is not UTF-8 is a ValueError."""
 DEEPEST = 200
 """How many lists and mappings may be within each other: what msgspec, the SDKs and the Execution API all take."""
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from polypod_coordinators.comm.exact import UNREADABLE
+
 HEADER_SIZE = 4
 MAX_FRAME_SIZE = 1 << 30
 """Largest frame accepted, in bytes. A runtime that announces more is broken or hostile."""
@@ -55,7 +57,7 @@ def decode_payload(payload: bytes | bytearray | memoryview) -> Frame:
     """
     try:
         wire = _decoder.decode(payload)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+    except UNREADABLE as error:
         raise FrameError(f"a frame of {len(payload)} bytes is not [id, body] in msgpack: {error}") from None
     third = wire.third
     if isinstance(third, dict) and "type" not in third:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from polypod_coordinators.comm.exact import json_problem
+from polypod_coordinators.comm.exact import UNREADABLE, json_problem
 
 Aware = Annotated[datetime, Meta(tz=True)]
 
@@ -434,10 +434,6 @@ _type_decoder = msgspec.msgpack.Decoder(_Typed)
 _decoders: dict[str, msgspec.msgpack.Decoder[Message]] = {}
 
 
-_UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
-"""What decoding may raise: a text that is not UTF-8 is a ValueError, a time beyond all years an OverflowError."""
-
-
 def decode_request(body: bytes) -> Message:
     """Decode the body of a runtime's frame.
 
@@ -447,7 +443,7 @@ def decode_request(body: bytes) -> Message:
     """
     try:
         name = _type_decoder.decode(body).type
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise MessageError(f"the body is not a map with a 'type': {error}") from None
     if name is None:
         raise MessageError("the body has no 'type'")
@@ -458,7 +454,7 @@ def decode_request(body: bytes) -> Message:
         decoder = _decoders[name] = msgspec.msgpack.Decoder(REQUEST_TYPES[name])
     try:
         message = decoder.decode(body)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise MessageError(f"{name}: {error}") from None
     problem = json_problem(message)
     if problem:

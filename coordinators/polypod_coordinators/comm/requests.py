@@ -17,6 +17,7 @@ import msgspec
 
 from polypod_coordinators.comm import answers as a
 from polypod_coordinators.comm import messages as m
+from polypod_coordinators.comm.exact import UNREADABLE
 
 NO_BODY: Any = msgspec.UNSET
 
@@ -56,7 +57,7 @@ class ApiReply:
         """Return the `detail` of an error body, the whole body if there is none, or None."""
         try:
             body = msgspec.json.decode(self.body)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             text = self.body[:500].decode("utf-8", "replace")
             return text or None
         return body.get("detail", body) if isinstance(body, dict) else body
@@ -87,13 +88,13 @@ class Row:
 def interpret(row: Row, message: m.Message, reply: ApiReply) -> tuple[a.Answer | None, a.ErrorResponse | None]:
     """Return the body and the error of the frame that answers `message`."""
     special = row.on_status.get(reply.status)
-    if special is not None:
-        return special(message, reply), None
-    if not reply.ok:
-        return None, api_error(reply.status, reply.text(), reply.detail())
     try:
-        return row.read(message, reply), None
-    except (msgspec.MsgspecError, KeyError, ValueError) as error:
+        if special is not None:
+            return special(message, reply), None
+        if reply.ok:
+            return row.read(message, reply), None
+        return None, api_error(reply.status, reply.text(), reply.detail())
+    except (*UNREADABLE, KeyError, TypeError, AttributeError) as error:
         return None, api_error(reply.status, f"the Execution API's answer could not be read: {error}", None)
 
 

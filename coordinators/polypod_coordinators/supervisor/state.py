@@ -16,7 +16,7 @@ import msgspec
 from polypod_coordinators.comm import answers as a
 from polypod_coordinators.comm import frames, requests, schema
 from polypod_coordinators.comm import messages as m
-from polypod_coordinators.comm.exact import msgpack_problem
+from polypod_coordinators.comm.exact import UNREADABLE, msgpack_problem
 from polypod_coordinators.comm.requests import ApiCall, ApiReply
 from polypod_coordinators.comm.versions import V2026_10_30
 from polypod_coordinators.config import Timeouts
@@ -361,7 +361,7 @@ class Supervision:
             return self._refuse(now, EndedBy.REFUSED, text)
         try:
             self._context = msgspec.json.decode(reply.body, type=a.TIRunContext)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             return self._refuse(now, EndedBy.API_UNAVAILABLE, f"the Execution API's run context is not valid: {error}")
         self._beat_due = now + self._times.heartbeat_interval
         actions: list[Action] = []

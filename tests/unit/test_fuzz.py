@@ -1,0 +1,107 @@
+"""Frames that nobody would send: whatever a runtime does, the protocol code answers, ends it, or refuses the stream.
+
+`make fuzz` tries a million; POLYPOD_FUZZ is how many are tried.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polypod_coordinators.comm import answers as a
+from polypod_coordinators.comm import frames
+from polypod_coordinators.comm import messages as m
+from polypod_coordinators.comm.exact import DEEPEST
+from polypod_coordinators.comm.requests import NO_BODY, ApiReply
+from polypod_coordinators.config import Timeouts
+from polypod_coordinators.supervisor import actions as act
+from polypod_coordinators.supervisor.state import Identity, Supervision
+
+INPUTS = int(os.environ.get("POLYPOD_FUZZ", "3000"))
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+TI = a.TaskInstance(id="ti", task_id="t", dag_id="d", run_id="r", try_number=1, dag_version_id="v")
+CONTEXT = {
+    "dag_run": {"dag_id": "d", "run_id": "r", "run_after": "2026-11-21T00:00:00Z", "run_type": "manual"},
+    "max_tries": 1,
+    "should_retry": True,
+    "multi_team": False,
+}
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+NASTY: list[Any] = [
+    None, True, 0, -1, 1 << 63, 1 << 64, 1e308, float("nan"), float("inf"), "", "\0", "x" * 70_000, "../..", b"\xff", [],
+    {}, [[]], {"a": {"b": []}}, {1: 2}, nested(DEEPEST + 50), datetime(1, 1, 1, tzinfo=UTC), msgspec.msgpack.Ext(-1, b"\xff" * 12),
+    msgspec.msgpack.Ext(-1, b""), msgspec.msgpack.Ext(100, b""), "\ud83d".encode("utf-8", "surrogatepass"),
+]  # fmt: skip
+
+
+def examples() -> dict[str, dict[str, Any]]:
+    """Return a body for each message that a runtime may send, every field of it set."""
+    made = {}
+    for name, kind in m.REQUEST_TYPES.items():
+        made[name] = {"type": name, **{field.encode_name: "x" for field in msgspec.structs.fields(kind)}}
+    return made
+
+
+EXAMPLES = examples()
+BODIES = [
+    b"", b"null", b"{", b"[]", b'{"value": 1180591620717411303424}', b'{"value": NaN}', b"\xff", b"5", b'{"detail": 7}',
+    b'{"key": 1, "value": {"a": []}}', b"[" * 2000,
+]  # fmt: skip
+REPLIES = st.builds(
+    ApiReply, st.sampled_from([200, 201, 204, 400, 403, 404, 409, 410, 422, 500]),
+    st.sampled_from(BODIES),
+)  # fmt: skip
+
+
+def running() -> Supervision:
+    """Return an attempt whose task runs."""
+    state = Supervision(TI, a.BundleInfo(name="b"), "", "2026-10-30", Identity("host", "user"), Timeouts(), 10.0)
+    [call] = state.spawned(0, 42, NOW)
+    assert isinstance(call, act.Call)
+    state.connected(0, "comm")
+    state.connected(0, "logs")
+    state.replied(0, call, ApiReply(200, msgspec.json.encode(CONTEXT)))
+    return state
+
+
+@given(st.data())
+@settings(max_examples=INPUTS, suppress_health_check=list(HealthCheck))
+def test_no_frame_of_a_runtime_raises_anything(data: st.DataObject) -> None:
+    """Each message, with fields replaced by what nobody would send, bytes changed at random, and any answer to it."""
+    body = dict(data.draw(st.sampled_from(list(EXAMPLES.values()))))
+    for field in data.draw(st.lists(st.sampled_from(sorted(body)), max_size=4)):
+        body[field] = data.draw(st.sampled_from(NASTY))
+    try:
+        raw = bytearray(msgspec.msgpack.encode([data.draw(st.integers(0, 1 << 40)), body]))
+    except (OverflowError, UnicodeEncodeError, RecursionError):
+        return
+    for _ in range(data.draw(st.integers(0, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    state = running()
+    try:
+        received = frames.FrameReader().feed(len(raw).to_bytes(4, "big") + raw)
+    except frames.FrameError as error:
+        state.broken(1, str(error))
+        return
+    for frame in received:
+        for action in state.frame(1, frame):
+            if isinstance(action, act.Call):
+                # as the client does it
+                if action.call.body is not NO_BODY:
+                    msgspec.json.encode(action.call.body)
+                assert "\n" not in action.call.path
+                state.replied(2, action, data.draw(REPLIES))
+            elif isinstance(action, act.Send):
+                assert len(action.data) > frames.HEADER_SIZE
