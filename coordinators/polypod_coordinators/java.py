@@ -11,7 +11,7 @@ from polypod_coordinators.artifacts import jar
 from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rank, Rejected, describe, named, walk
 from polypod_coordinators.comm.versions import resolve_version
 from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, Command, check_roots
-from polypod_coordinators.errors import UserError
+from polypod_coordinators.errors import UserError, nearest
 from polypod_coordinators.supervisor.reasons import Reason
 
 
@@ -55,7 +55,7 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
 
     def command(self, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Command:
         rejected: list[Rejected] = []
-        jars = _read_jars(roots, rejected)
+        jars = _read_jars(roots, rejected, self.main_class)
         where = ", ".join(root.path for root in roots)
         seen = [Rejected(item.path, str(item).partition(": ")[2]) for item in jars] + rejected
         first = _jar_at(roots, rel_path) if rel_path else None
@@ -64,6 +64,14 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
             raise UserError(
                 Reason.ARTIFACT_NOT_FOUND,
                 f"no jar in {where} has a Main-Class in its manifest, and main_class is not set; {describe(seen)}",
+            )
+        mains = {item.manifest.main_class for item in jars}
+        held = self.main_class in mains or any(item.manifest.holds_class for item in jars)
+        if first is None and self.main_class and not held:
+            known = [name for name in mains if name]
+            raise UserError(
+                Reason.ARTIFACT_NOT_FOUND,
+                f"main_class {self.main_class!r} is in no jar in {where}{nearest(self.main_class, known)}",
             )
         version = first.manifest.schema_version if first is not None else None
         version = version or _only(jars, "schema_version", "Airflow-Supervisor-Schema-Version", where)
@@ -92,11 +100,11 @@ def _jar_at(roots: list[ArtifactRoot], rel_path: str) -> _Jar:
             raise UserError(Reason.INVALID_ARTIFACT, f"{candidate.path} cannot be used as jar: {error}") from None
 
 
-def _read_jar(candidate: Candidate) -> _Jar:
+def _read_jar(candidate: Candidate, class_name: str = "") -> _Jar:
     fd = candidate.open()
     try:
         status = os.fstat(fd)
-        return _Jar(candidate.path, jar.read(fd), (status.st_dev, status.st_ino))
+        return _Jar(candidate.path, jar.read(fd, class_name), (status.st_dev, status.st_ino))
     finally:
         os.close(fd)
 
@@ -129,11 +137,11 @@ def _main_class(jars: list[_Jar], where: str) -> str | None:
     return main_class
 
 
-def _read_jars(roots: list[ArtifactRoot], rejected: list[Rejected]) -> list[_Jar]:
+def _read_jars(roots: list[ArtifactRoot], rejected: list[Rejected], class_name: str = "") -> list[_Jar]:
     jars: list[_Jar] = []
     for candidate in walk(roots, lambda name: name.endswith(".jar"), rejected):
         try:
-            jars.append(_read_jar(candidate))
+            jars.append(_read_jar(candidate, class_name))
         except OSError as error:
             rejected.append(Rejected(candidate.path, f"it cannot be read: {error.strerror}", Rank.MISTAKE))
         except jar.JarError as error:

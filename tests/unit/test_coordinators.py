@@ -328,6 +328,15 @@ def test_two_jars_of_one_main_class_are_an_error(tmp_path: Path) -> None:
     assert "app-2.0.jar" in error.message
 
 
+def test_a_main_class_that_is_in_no_jar_is_refused() -> None:
+    root = [str(JAVA_ROOT)]
+    assert choose(JAVA_CLASSPATH, "dag", jars_root=root, main_class="conformance.Main").argv[-1] == "conformance.Main"
+    error = refused(lambda: choose(JAVA_CLASSPATH, "dag", jars_root=root, main_class="conformance.Mian"))
+    assert error.reason == "ArtifactNotFound"
+    assert "main_class 'conformance.Mian' is in no jar" in error.message
+    assert "did you mean 'conformance.Main'?" in error.message
+
+
 def test_a_damaged_jar_is_told(tmp_path: Path) -> None:
     make_jar(tmp_path / "app.jar", "app.Main", "2026-10-30")
     whole = make_jar(tmp_path / "library.jar")

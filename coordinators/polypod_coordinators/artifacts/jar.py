@@ -26,11 +26,13 @@ class JarManifest:
 
     Attributes:
         cache_digest: opaque; it marks the jar that holds task handlers (upstream's ADR 0014).
+        holds_class: whether it holds the class that was asked for.
     """
 
     main_class: str | None
     schema_version: str | None
     cache_digest: str | None = None
+    holds_class: bool = False
 
 
 def parse_manifest(raw: bytes) -> dict[str, str]:
@@ -53,22 +55,24 @@ def parse_manifest(raw: bytes) -> dict[str, str]:
     return {key: value.strip() for key, value in attributes.items()}
 
 
-def read(fd: int) -> JarManifest:
-    """Read the manifest of the jar that is open as `fd`.
+def read(fd: int, class_name: str = "") -> JarManifest:
+    """Read the manifest of the jar that is open as `fd`, and look for a class in it.
 
     Raises:
         JarError: not a zip file, damaged, or its manifest is unreasonably large.
     """
     try:
         with os.fdopen(os.dup(fd), "rb") as file, zipfile.ZipFile(file) as jar:
+            holds_class = bool(class_name) and f"{class_name.replace('.', '/')}.class" in jar.NameToInfo
             try:
                 info = jar.getinfo(MANIFEST)
             except KeyError:
-                return JarManifest(None, None)
+                return JarManifest(None, None, holds_class=holds_class)
             if info.file_size > _MAX_MANIFEST:
                 raise JarError(f"{MANIFEST} is {info.file_size} bytes")
             attributes = parse_manifest(jar.read(info))
     # NotImplementedError: a compression method that is not known; RuntimeError: encrypted
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise JarError(f"not a readable jar: {error}") from None
-    return JarManifest(*(attributes.get(name) or None for name in (MAIN_CLASS, SCHEMA_VERSION, CACHE_DIGEST)))
+    main_class, version, digest = (attributes.get(name) or None for name in (MAIN_CLASS, SCHEMA_VERSION, CACHE_DIGEST))
+    return JarManifest(main_class, version, digest, holds_class)
