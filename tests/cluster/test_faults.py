@@ -86,6 +86,7 @@ def test_an_operator_killed_twenty_times_loses_nothing_and_keeps_the_queues_limi
     assert len(namespace.pods()) == 30
 
 
+@pytest.mark.timeout(1500)
 def test_two_hundred_in_a_random_graph_keep_their_order_while_the_operator_is_killed(
     lab: Lab, node: Node, namespace: Namespace, record: Record
 ) -> None:
@@ -113,7 +114,7 @@ def test_two_hundred_in_a_random_graph_keep_their_order_while_the_operator_is_ki
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        found = namespace.finish_all(names, timeout=600)
+        found = namespace.finish_all(names, timeout=1200)
     finally:
         done.set()
         killer.join()
