@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from polypod_coordinators.logs.masking import Masker
 
@@ -59,6 +59,7 @@ def masked(secret: str, text: str) -> str:
 @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=list(ENCODERS))
 @given(secret=SECRETS)
 def test_a_secret_is_found_in_every_encoding(encoder: Callable[[str], str], secret: str) -> None:
+    assume(not any(part in "before=;after" for part in (secret.strip(), *secret.splitlines()) if len(part) >= 5))
     encoded = encoder(secret)
     left = masked(secret, f"before={encoded};after")
     assert left.startswith("before=")
