@@ -30,7 +30,7 @@ func handlers() []airflow.Registerable {
 		"bench_round_trips": benchRoundTrips, "task_state": taskState, "asset_state": assetState,
 		"asset_emit": assetEmit, "asset_read": assetRead, "reschedule": reschedule, "wait_for_run": waitForRun,
 		"ask": ask, "note": note, "settings": settings,
-		"echo": echo, "echo_again": echo, "echo_last": echo, "special": special, "typed": typed, "whole": whole,
+		"echo": echo, "echo_again": echo, "echo_last": echo, "special": special, "typed": typed, "whole": whole, "goexit": goexit, "finish_late": finishLate,
 	} {
 		all = append(all, airflow.TaskHandler("conformance", name, task))
 	}

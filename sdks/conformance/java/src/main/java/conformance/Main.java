@@ -70,6 +70,7 @@ public final class Main {
                 .register(dag, "special", Values.Special.class)
                 .register(dag, "typed", Values.Typed.class)
                 .register(dag, "whole", Values.Whole.class)
+                .register(dag, "busy_pool", BusyPool.class)
                 .register(dag, "concurrent", Concurrent.class)
                 .register(dag, "wait", Wait.class)
                 .register(dag, "run_context", RunContext.class)
@@ -95,6 +96,23 @@ public final class Main {
       value.put("none", null);
       value.put("list", List.of(1, "two", Map.of("three", 3)));
       client.setXCom(value);
+    }
+  }
+
+  /** Leaves the common pool full of jobs that do not end. */
+  public static class BusyPool implements Task {
+    public void execute(Context context, Client client) {
+      for (int job = 0; job < 64; job++) {
+        java.util.concurrent.CompletableFuture.runAsync(
+            () -> {
+              try {
+                Thread.sleep(600_000);
+              } catch (InterruptedException error) {
+                Thread.currentThread().interrupt();
+              }
+            });
+      }
+      client.setXCom("done");
     }
   }
 

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"runtime"
+
+	"polypod.dev/sdk/go/airflow"
+)
+
+// goexit ends its goroutine, as FailNow of a test or a mock does.
+func goexit(_ airflow.Context) error {
+	runtime.Goexit()
+	return nil
+}
+
+// finishLate goes on when it is told to end: it asks for a variable, returns a value, and so has ended well.
+func finishLate(ctx airflow.Context) (any, error) {
+	ctx.Logger().Info("waiting")
+	<-ctx.Done()
+	value, err := ctx.Client().GetVariable(ctx, "conformance_in")
+	return []any{"late", value}, err
+}

@@ -1,0 +1,31 @@
+"""How a runtime ends: what a task has said counts, however it goes on from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from support.cli import run_json, task_run
+
+
+def attempt(items: list[dict[str, Any]]) -> dict[str, Any]:
+    [found] = items[0]["status"]["attempts"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_go_task_that_ends_its_goroutine_fails_and_says_why(tmp_path: Path) -> None:
+    code, items, log = run_json(tmp_path, task_run("goexit"))
+    assert (code, items[0]["status"]["state"]) == (1, "failed")
+    assert "runtime.Goexit" in log
+
+
+def test_calls_go_on_after_a_go_task_was_told_to_end(tmp_path: Path) -> None:
+    env = {"AIRFLOW_VAR_CONFORMANCE_IN": "a variable"}
+    code, items, log = run_json(tmp_path, task_run("finish_late", timeouts={"execution": "2s"}), env=env)
+    assert (code, items[0]["status"]["state"], items[0]["status"]["xcoms"]) == (0, "success", ["return_value"]), log
+
+
+def test_a_java_task_may_leave_the_common_pool_full(tmp_path: Path) -> None:
+    code, items, log = run_json(tmp_path, task_run("busy_pool", "jvm"))
+    assert (code, items[0]["status"]["state"], attempt(items)["exitCode"]) == (0, "success", 0), log
