@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -154,3 +155,17 @@ ENDS = (
     ("half", 1, "running"),
     ("running", -1, "running"),
 )
+
+
+def test_an_execution_api_that_hangs_holds_few_of_the_operators_workers(tmp_path: Path) -> None:
+    (tmp_path / "operator").write_text("token")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        history = ExecutionApiHistory(f"http://127.0.0.1:{silent.getsockname()[1]}/execution/", tmp_path / "operator")
+
+        async def ask() -> list[str]:
+            questions = [history.ended("n", "d", "r", (str(number),), "") for number in range(20)]
+            return [str(answer) for answer in await asyncio.gather(*questions, return_exceptions=True)]
+
+        answers = asyncio.run(ask())
+    assert sum("asked by many others" in answer for answer in answers) == 12
+    assert sum("Timeout" in answer for answer in answers) == 8
