@@ -42,7 +42,7 @@ def missing(task_runs: Found) -> Iterator[str]:
 
 
 def _node(task_run: TaskRun, index: int) -> Node:
-    # two may have the same name; that is told apart from this
+    # two may have the same name, which is reported elsewhere
     key = (task_run.metadata.namespace or "", f"{index}/{task_run.metadata.name}")
     return node_of(key, "", task_run.spec, float(index))
 

@@ -81,7 +81,7 @@ class ExecutionApiHistory:
         body = {"namespace": namespace, "dag_id": dag_id, "run_id": run_id, "task_ids": task_ids}
         try:
             token = self._token_file.read_text("ascii").strip()
-            # seldom asked: a connection that is kept would have to follow the certificates
+            # questions are rare; a connection that is kept open would have to follow renewed certificates
             async with (
                 aiohttp.ClientSession(timeout=_TIMEOUT) as session,
                 session.post(self._url, json=body, headers={"Authorization": f"Bearer {token}"}, ssl=context) as answer,

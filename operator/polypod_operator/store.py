@@ -140,7 +140,7 @@ class Store:
     def leave_graph(self, key: Key) -> set[Key]:
         """Take a TaskRun that was deleted out of the order of its run; return those that wait for its task.
 
-        How it has ended is asked anew: it was there since.
+        The Execution API is asked again how it has ended.
         """
         node = self.graph.node(key)
         waiting = self.graph.forget(key)

@@ -6,7 +6,6 @@ A value comes out as it went in, or there is an error that says which one cannot
 from __future__ import annotations
 
 import json
-import math
 import random
 import re
 from pathlib import Path
@@ -18,6 +17,7 @@ from polypod_cli.local import LocalRun, LogOptions
 from polypod_cli.plan import plan
 from polypod_coordinators.routing import read_routing
 from support.cli import routing, task_run, write
+from support.same import same
 
 SEED = 20261126
 
@@ -48,21 +48,6 @@ def values(count: int, *, whole_bits: int) -> list[Any]:
     for level in range(60):
         deep = {"a": deep} if level % 2 else [deep]
     return [deep, "x" * 100_000, [], {}, *(value(3) for _ in range(count))]
-
-
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same; JSON does not tell 1 from 1.0, all else is told apart."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return one == other and math.copysign(1, one) == math.copysign(1, other)
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(same(*pair) for pair in zip(one, other, strict=True))
-    return bool(one == other)
 
 
 class Runs:
@@ -112,7 +97,9 @@ def test_a_value_goes_through_three_tasks_unchanged(runs: Runs, languages: tuple
     assert set(states.values()) == {"success"}, log[-3000:]
     for name, values_left in left.items():
         found = values_left["return_value"]
-        assert [index for index, pair in enumerate(zip(given, found, strict=True)) if not same(*pair)] == [], name
+        assert [
+            index for index, pair in enumerate(zip(given, found, strict=True)) if not same(*pair, numbers=True)
+        ] == [], name
 
 
 SPECIAL: list[tuple[str, str, Any]] = [
@@ -168,7 +155,7 @@ def test_what_only_one_language_has_is_exact_or_an_error(runs: Runs, language: s
             assert expected in log, (name, log[-2000:])
         else:
             assert states["special"] == "success", (name, log[-2000:])
-            assert same(left["special"]["return_value"], expected[0]), (name, left)
+            assert same(left["special"]["return_value"], expected[0], numbers=True), (name, left)
 
 
 def test_whole_numbers_that_javascript_would_change_are_refused(runs: Runs) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polypod_coordinators.documents import DEEPEST, LARGEST, SMALLEST, load, load_all
 from polypod_coordinators.errors import UserError
+from support.same import same
 
 READ: list[tuple[str, Any]] = [
     ("12:30", "12:30"),
@@ -141,16 +141,3 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except UserError:
         return
     assert same(json.loads(json.dumps(value, allow_nan=False)), value)
-
-
-def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same to the type: 1 is not 1.0, nor True."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(same(*pair) for pair in zip(one, other, strict=True))
-    if isinstance(one, float):
-        return one == other and math.copysign(1, one) == math.copysign(1, other)
-    return bool(one == other)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from polypod_coordinators.comm import frames
 from polypod_coordinators.comm import messages as m
 from polypod_coordinators.comm.exact import DEEPEST, json_problem, msgpack_problem
+from support.same import same
 
 SCALARS = (
     st.none()
@@ -34,34 +34,22 @@ ANYTHING = st.recursive(
 def test_what_is_let_through_comes_back_as_it_was(value: Any) -> None:
     """The judge is Python's own json: what it writes and reads back is compared, to the type."""
     if json_problem(value) == "":
-        assert _same(json.loads(json.dumps(value, allow_nan=False).encode()), value)
-        assert _same(msgspec.json.decode(msgspec.json.encode(value)), value)
+        assert same(json.loads(json.dumps(value, allow_nan=False).encode()), value)
+        assert same(msgspec.json.decode(msgspec.json.encode(value)), value)
     if msgpack_problem(value) == "":
-        assert _same(msgspec.msgpack.decode(msgspec.msgpack.encode(value)), value)
+        assert same(msgspec.msgpack.decode(msgspec.msgpack.encode(value)), value)
 
 
 @given(ANYTHING)
 def test_what_is_refused_could_not_have_been_kept(value: Any) -> None:
     if json_problem(value):
         try:
-            kept = _same(json.loads(json.dumps(value, allow_nan=False).encode("utf-8")), value)
+            kept = same(json.loads(json.dumps(value, allow_nan=False).encode("utf-8")), value)
             text = json.dumps(value, ensure_ascii=False, allow_nan=False)
             text.encode()
         except (TypeError, ValueError):
             return
         assert not kept
-
-
-def _same(one: Any, other: Any) -> bool:
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(_same(*pair) for pair in zip(one, other, strict=True))
-    if isinstance(one, float):
-        return one == other and math.copysign(1, one) == math.copysign(1, other)
-    return bool(one == other)
 
 
 def nested(depth: int) -> Any:
