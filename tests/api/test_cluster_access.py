@@ -128,7 +128,7 @@ def test_the_operator_and_nobody_else_learns_how_tasks_have_ended(
         registry.add_task(session, RunSpec("d", "r", namespace="other"), TaskSpec("elsewhere")).state = "success"
     cluster = ClusterAccess(f"http://127.0.0.1:{server.server_port}", tmp_path)
     app = create_app(engine, TokenSigner(b"s" * 32), cluster, "n/operator")
-    asked = ("good", "skipped", "mapped", "half", "running", "elsewhere", "unknown")
+    asked = ("good", "skipped", "both", "mapped", "half", "running", "elsewhere", "unknown")
 
     def ask(url: str, **claims: Any) -> dict[str, str]:
         (tmp_path / "operator").write_text(token(key, **claims))
@@ -137,7 +137,12 @@ def test_the_operator_and_nobody_else_learns_how_tasks_have_ended(
 
     with ServerThread(app) as api:
         url = api.url
-        assert ask(api.url, account="operator") == {"good": "success", "skipped": "skipped", "mapped": "failed"}
+        assert ask(api.url, account="operator") == {
+            "good": "success",
+            "skipped": "skipped",
+            "both": "skipped",
+            "mapped": "failed",
+        }
         for claims, status in (({"account": "default"}, 403), ({"account": "operator", "aud": ["other"]}, 403)):
             with pytest.raises(HistoryUnavailable, match=str(status)):
                 ask(api.url, **claims)
@@ -149,6 +154,8 @@ def test_the_operator_and_nobody_else_learns_how_tasks_have_ended(
 ENDS = (
     ("good", -1, "success"),
     ("skipped", -1, "skipped"),
+    ("both", 0, "removed"),
+    ("both", 1, "skipped"),
     ("mapped", 0, "success"),
     ("mapped", 1, "failed"),
     ("half", 0, "success"),

@@ -34,8 +34,8 @@ def test_the_sales_example_in_reverse_order(tmp_path: Path) -> None:
     path = write(tmp_path, *documents[::-1])
     done = polypod("run", "-f", path, "--routing", SALES / "routing.yaml", "-o", "json")
     assert done.returncode == 0, done.stderr
-    begun = {item["metadata"]["name"]: item["status"]["startTime"] for item in json.loads(done.stdout)["items"]}
-    assert sorted(begun, key=begun.__getitem__) == ["extract", "summarize", "report"]
+    started = {item["metadata"]["name"]: item["status"]["startTime"] for item in json.loads(done.stdout)["items"]}
+    assert sorted(started, key=started.__getitem__) == ["extract", "summarize", "report"]
     assert "best customer: Alan with 210.00" in done.stderr
 
 

@@ -593,7 +593,7 @@ def test_a_task_waits_for_those_that_it_depends_on_and_says_for_whom() -> None:
     assert world.decide().again is None, "it is woken, and does not look by itself"
     world.extra = {}
     assert isinstance(world.step()[0], d.CreatePod)
-    # once it has begun, what becomes of them is no matter any more
+    # after its first attempt has started, their state no longer matters
     world.extra = {"upstream": Stops("upstream_failed", "too late")}
     assert world.decide().status.phase == "Pending"
 
