@@ -1,15 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
+	"unicode/utf8"
 )
 
 // ending is how the runtime ended, as the bridge reads it from the exit pipe.
@@ -82,7 +85,7 @@ func spawn(argv []string, set map[string]string, native bool) (*child, []*os.Fil
 	}
 	defer null.Close()
 	made.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
-		Env:   environment(set),
+		Env:   environment(argv, set),
 		Files: []uintptr{null.Fd(), files[0].Fd(), files[1].Fd()},
 		// killed with us, should this program not be PID 1 of its namespace
 		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
@@ -96,8 +99,16 @@ func spawn(argv []string, set map[string]string, native bool) (*child, []*os.Fil
 	return made, append(handed, exitRead), nil
 }
 
-// environment is the container's own, with set on top; what is ours alone is left out.
-func environment(set map[string]string) []string {
+// environment is the container's own, with set on top; what is ours alone is left out. A command that is not ASCII gets
+// a locale in which it can be read: a JVM finds no größe/app.jar in the locale C.
+func environment(argv []string, set map[string]string) []string {
+	set = maps.Clone(set)
+	if !isASCII(strings.Join(argv, "")) && !speaksUTF8() {
+		if set == nil {
+			set = map[string]string{}
+		}
+		set["LC_ALL"] = "C.UTF-8"
+	}
 	var result []string
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
@@ -109,6 +120,16 @@ func environment(set map[string]string) []string {
 		result = append(result, name+"="+value)
 	}
 	return result
+}
+
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
+// speaksUTF8 tells whether the locale of the container is one of UTF-8 (POSIX, Environment Variables, §8.2).
+func speaksUTF8() bool {
+	effective := cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_CTYPE"), os.Getenv("LANG"))
+	return strings.Contains(strings.ReplaceAll(strings.ToLower(effective), "-", ""), "utf8")
 }
 
 // tee copies a stream of the runtime to the container's own log and to the bridge. A slow reader slows the runtime
@@ -175,6 +196,11 @@ func (c *child) report(status syscall.WaitStatus, usage syscall.Rusage) {
 // signal reaches the runtime and what it has started; none left is no error.
 func (c *child) signal(number syscall.Signal) {
 	syscall.Kill(-c.pid, number)
+}
+
+// signalAlone reaches the runtime's own process only.
+func (c *child) signalAlone(number syscall.Signal) {
+	syscall.Kill(c.pid, number)
 }
 
 // endTree ends every process of the runtime's tree. Once the runtime itself is collected its pid may be another's.

@@ -80,7 +80,7 @@ func TestTheRuntimesEnvironmentIsTheContainersAndWhatIsSet(t *testing.T) {
 	t.Setenv("POLYPOD_SOCKET", "/x")
 	t.Setenv("OWN", "1")
 	t.Setenv("BOTH", "1")
-	got := environment(map[string]string{"BOTH": "2"})
+	got := environment([]string{"java"}, map[string]string{"BOTH": "2"})
 	for _, want := range []string{"OWN=1", "BOTH=2"} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%s is missing", want)
@@ -89,6 +89,28 @@ func TestTheRuntimesEnvironmentIsTheContainersAndWhatIsSet(t *testing.T) {
 	for _, unwanted := range []string{"POLYPOD_SOCKET=/x", "BOTH=1"} {
 		if slices.Contains(got, unwanted) {
 			t.Errorf("%s is there", unwanted)
+		}
+	}
+}
+
+func TestACommandThatIsNotASCIIGetsALocaleOfUTF8(t *testing.T) {
+	for _, one := range []struct{ all, lang, path, want string }{
+		{"C", "", "größe/app.jar", "LC_ALL=C.UTF-8"},
+		{"", "", "größe/app.jar", "LC_ALL=C.UTF-8"},
+		{"", "de_DE.ISO-8859-1", "größe/app.jar", "LC_ALL=C.UTF-8"},
+		{"", "de_DE.UTF-8", "größe/app.jar", "LANG=de_DE.UTF-8"},
+		{"en_US.utf8", "C", "größe/app.jar", "LC_ALL=en_US.utf8"},
+		{"C", "", "app.jar", "LC_ALL=C"},
+	} {
+		t.Setenv("LC_ALL", one.all)
+		t.Setenv("LC_CTYPE", "")
+		t.Setenv("LANG", one.lang)
+		got := environment([]string{"java", one.path}, nil)
+		if !slices.Contains(got, one.want) {
+			t.Errorf("%+v: %v", one, got)
+		}
+		if one.want != "LC_ALL=C.UTF-8" && slices.Contains(got, "LC_ALL=C.UTF-8") {
+			t.Errorf("%+v: the locale was changed", one)
 		}
 	}
 }

@@ -33,6 +33,7 @@ type request struct {
 	Env    map[string]string `json:"env"`
 	Native bool              `json:"native"`
 	Number int               `json:"number"`
+	Alone  bool              `json:"alone"`
 	Peer   string            `json:"peer"`
 	Local  string            `json:"local"`
 }
@@ -211,7 +212,12 @@ func (s *session) handle(message request) error {
 		return s.send(reply{Owns: s.child != nil && owns(s.child.pid, message.Peer, message.Local)})
 	case "signal":
 		s.answer.Stop()
-		if s.child != nil && s.ending == nil {
+		if s.child == nil || s.ending != nil {
+			return nil
+		}
+		if message.Alone {
+			s.child.signalAlone(syscall.Signal(message.Number))
+		} else {
 			s.child.signal(syscall.Signal(message.Number))
 		}
 		return nil

@@ -43,9 +43,13 @@ def verify(paths: Sequence[Path]) -> None:
         fd = _open(path)
         try:
             kind = _describe(path, fd)["kind"]
+            lost_bit = kind == "executable bundle" and not os.fstat(fd).st_mode & 0o111
         finally:
             os.close(fd)
         click.echo(f"{path}: ok, {kind}")
+        if lost_bit:
+            click.echo(f"{path}: warning: not executable; Polypod runs it all the same, Airflow's own worker does not: "
+                       f"chmod +x {path}", err=True)  # fmt: skip
 
 
 def pack(executable: Path, manifest: Path, source: Path | None, output: Path) -> None:

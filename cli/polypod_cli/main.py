@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import click
 from polypod_coordinators.errors import UserError
@@ -85,9 +86,14 @@ def run(
     planned = plan.plan(loaded, read)
     local = LocalRun(loaded, read, LogOptions(log_format, _colors()), max_parallel, fail_fast)
     finished = local.run(planned)
-    click.echo(report.as_list(finished) if output == "json" else report.as_table(finished))
+    text = report.as_list(finished) if output == "json" else report.as_table(finished)
     if show_xcoms and output == "table":
-        click.echo("\n" + report.xcoms(local.xcoms))
+        text += "\n\n" + report.xcoms(local.xcoms)
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        # as of `polypod run | head`: the exit code is about the tasks, and the interpreter must not flush again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if local.interrupted:
         sys.exit(EXIT_INTERRUPTED)
     done = all(task_run.status is not None and task_run.status.phase == "Succeeded" for task_run in finished)
@@ -201,11 +207,26 @@ for _command in (
 
 def main() -> None:
     """Run the command; a mistake of the user is one message and exit code 2, never a traceback."""
+    # closed by whoever started us: what is written there is not wanted, the rest is
+    if sys.stdout is None:
+        sys.stdout = _nowhere(1)
+    if sys.stderr is None:
+        sys.stderr = _nowhere(2)
     try:
         cli.main(standalone_mode=True)
     except UserError as error:
         click.echo(f"polypod: {error.message}", err=True)
         sys.exit(EXIT_USER_ERROR)
+
+
+def _nowhere(descriptor: int) -> TextIO:
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    if nothing != descriptor:
+        os.dup2(nothing, descriptor)
+        os.close(nothing)
+    # bridges write there, too
+    os.set_inheritable(descriptor, True)
+    return open(descriptor, "w", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -221,6 +221,7 @@ def _supervise(
         startup,
         config.sentry_integration,
         command.whole_bits,
+        command.exits_when_told_twice,
     )
     try:
         client = _client(config, log)

@@ -28,9 +28,9 @@ class ExecutionApiConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
 
     url: str
     timeout: float = 10.0
-    retries: int = 6
+    retries: int = 10
     retry_wait_min: float = 1.0
-    retry_wait_max: float = 90.0
+    retry_wait_max: float = 16.0
     ca_file: str | None = None
     public_cas: bool = True
     client_cert: str | None = None

@@ -14,6 +14,18 @@ from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, Command, c
 from polypod_coordinators.errors import UserError, nearest
 from polypod_coordinators.supervisor.reasons import Reason
 
+SLF4J_PROVIDER = "dev.polypod.sdk.internal.Slf4jProvider"
+PROPERTIES = {
+    # told which provider to take, SLF4J prints that it was told, if it may
+    SLF4J_PROVIDER: (f"-Dslf4j.provider={SLF4J_PROVIDER}", "-Dslf4j.internal.verbosity=WARN"),
+    "org.springframework.boot.logging.LoggingSystem": ("-Dorg.springframework.boot.logging.LoggingSystem=none",),
+}
+"""Class on the class path → the properties that it needs, so that a Logback beside the SDK does not take the logs over.
+
+SLF4J takes the first provider that it finds, unless it is told (SLF4J 2.0.9). Spring Boot insists on a Logback that it
+finds, unless it is told to leave logging alone. `jvm_args` come later, so they win.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Jar:
@@ -66,13 +78,10 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
                 f"no jar in {where} has a Main-Class in its manifest, and main_class is not set; {describe(seen)}",
             )
         mains = {item.manifest.main_class for item in jars}
-        held = self.main_class in mains or any(item.manifest.holds_class for item in jars)
-        if first is None and self.main_class and not held:
-            known = [name for name in mains if name]
-            raise UserError(
-                Reason.ARTIFACT_NOT_FOUND,
-                f"main_class {self.main_class!r} is in no jar in {where}{nearest(self.main_class, known)}",
-            )
+        known = self.main_class in mains or any(self.main_class in item.manifest.classes for item in jars)
+        if first is None and self.main_class and not known:
+            hint = nearest(self.main_class, [name for name in mains if name])
+            raise UserError(Reason.ARTIFACT_NOT_FOUND, f"main_class {self.main_class!r} is in no jar in {where}{hint}")
         version = first.manifest.schema_version if first is not None else None
         version = version or _only(jars, "schema_version", "Airflow-Supervisor-Schema-Version", where)
         if version is None:
@@ -86,10 +95,28 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         # the classes of the jar that Airflow has named are to win over those of the same name elsewhere
         paths = [first.path] if first is not None else []
         paths += [item.path for item in jars if first is None or item.file != first.file]
-        argv = (self.java_executable, "-classpath", ":".join(paths), *self.jvm_args, main_class)
+        classes = frozenset[str]().union(*(item.manifest.classes for item in jars))
+        held = [texts for name, texts in PROPERTIES.items() if SLF4J_PROVIDER in classes and name in classes]
+        properties = [text for texts in held for text in texts]
+        argv = (self.java_executable, "-classpath", _class_path(paths), *properties, *self.jvm_args, main_class)
         main_jar = next((item.path for item in jars if item.manifest.main_class == main_class), jars[0].path)
         passed_over = tuple(item for item in rejected if item.mistaken)
-        return Command(argv, version, first.path if first is not None else main_jar, passed_over=passed_over)
+        artifact = first.path if first is not None else main_jar
+        # the JVM's shutdown hooks are to run, whatever the task does at the first SIGTERM
+        return Command(argv, version, artifact, passed_over=passed_over, exits_when_told_twice=True)
+
+
+def _class_path(paths: list[str]) -> str:
+    """Return the class path.
+
+    Raises:
+        UserError: a path cannot be in one.
+    """
+    for path in paths:
+        if ":" in path:
+            message = f"{path!r} cannot be on a class path, where a colon ends an entry; rename the folder or the jar"
+            raise UserError(Reason.INVALID_ARTIFACT, message)
+    return ":".join(paths)
 
 
 def _jar_at(roots: list[ArtifactRoot], rel_path: str) -> _Jar:
@@ -100,11 +127,12 @@ def _jar_at(roots: list[ArtifactRoot], rel_path: str) -> _Jar:
             raise UserError(Reason.INVALID_ARTIFACT, f"{candidate.path} cannot be used as jar: {error}") from None
 
 
-def _read_jar(candidate: Candidate, class_name: str = "") -> _Jar:
+def _read_jar(candidate: Candidate, main_class: str = "") -> _Jar:
     fd = candidate.open()
     try:
         status = os.fstat(fd)
-        return _Jar(candidate.path, jar.read(fd, class_name), (status.st_dev, status.st_ino))
+        wanted = [*PROPERTIES, *([main_class] if main_class else [])]
+        return _Jar(candidate.path, jar.read(fd, wanted), (status.st_dev, status.st_ino))
     finally:
         os.close(fd)
 
@@ -137,11 +165,11 @@ def _main_class(jars: list[_Jar], where: str) -> str | None:
     return main_class
 
 
-def _read_jars(roots: list[ArtifactRoot], rejected: list[Rejected], class_name: str = "") -> list[_Jar]:
+def _read_jars(roots: list[ArtifactRoot], rejected: list[Rejected], main_class: str = "") -> list[_Jar]:
     jars: list[_Jar] = []
     for candidate in walk(roots, lambda name: name.endswith(".jar"), rejected):
         try:
-            jars.append(_read_jar(candidate, class_name))
+            jars.append(_read_jar(candidate, main_class))
         except OSError as error:
             rejected.append(Rejected(candidate.path, f"it cannot be read: {error.strerror}", Rank.MISTAKE))
         except jar.JarError as error:

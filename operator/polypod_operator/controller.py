@@ -196,7 +196,12 @@ class Controller:
                 await self._tell_about(events.about_routing(raw), True, Reason.ROUTING_INVALID, self.routing.problem)
             return
         log.info("routing loaded", extra={"config_map": where})
-        if raw is not None and not good_before:
+        if self.routing.flaw:
+            message = f"in use, but for coordinators that no queue leads to: {self.routing.flaw}"
+            log.warning("%s", message)
+            if raw is not None:
+                await self._tell_about(events.about_routing(raw), True, Reason.ROUTING_INVALID, message)
+        elif raw is not None and not good_before:
             await self._tell_about(
                 events.about_routing(raw), False, Reason.ROUTING_LOADED, "the routing is valid and in use"
             )

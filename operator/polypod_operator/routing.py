@@ -9,6 +9,7 @@ from typing import Any
 from polypod_coordinators.coordinator import create
 from polypod_coordinators.errors import UserError, nearest
 from polypod_coordinators.routing import CoordinatorSpec, Routing, parse_routing
+from polypod_coordinators.supervisor.reasons import Reason
 
 from polypod_operator import security
 from polypod_operator.errors import PodError
@@ -21,11 +22,13 @@ class RoutingState:
 
     Attributes:
         current: the last good one, None before there was any.
-        problem: what is wrong with the ConfigMap as it is now; empty if nothing is.
+        problem: what is wrong with the ConfigMap as it is now, so that it is not in use; empty if nothing is.
+        flaw: what is wrong with coordinators that no queue leads to, which does not keep the rest from being used.
     """
 
     current: Routing | None = None
     problem: str = ""
+    flaw: str = ""
 
     def load(self, config_map: Mapping[str, Any] | None, where: str) -> bool:
         """Take a ConfigMap over if it is valid; return whether anything has changed.
@@ -34,41 +37,51 @@ class RoutingState:
             config_map: the object, None if it was deleted.
             where: its name, for the message.
         """
-        before = (self.current, self.problem)
+        before = (self.current, self.problem, self.flaw)
         if config_map is None:
             self.problem = f"ConfigMap {where} does not exist"
         else:
             try:
-                self.current, self.problem = parse(config_map, where), ""
+                self.current, self.flaw = parse(config_map, where)
+                self.problem = ""
             except UserError as error:
-                self.problem = error.message
-        return (self.current, self.problem) != before
+                self.problem, self.flaw = error.message, ""
+        return (self.current, self.problem, self.flaw) != before
 
 
-def parse(config_map: Mapping[str, Any], where: str) -> Routing:
-    """Return the routing of a ConfigMap.
+def parse(config_map: Mapping[str, Any], where: str) -> tuple[Routing, str]:
+    """Return the routing of a ConfigMap, and what is wrong with coordinators that no queue leads to.
 
     Raises:
         UserError: the message names the key, what was seen and what would be right.
     """
     document = {"kind": "ConfigMap", "data": config_map.get("data") or {}}
     routing = parse_routing(document, f"ConfigMap {where}")
-    problems = list(_problems(routing))
-    if problems:
-        from polypod_coordinators.supervisor.reasons import Reason
-
-        raise UserError(Reason.INVALID_ROUTING, f"ConfigMap {where}: " + "; ".join(problems))
-    return routing
-
-
-def _problems(routing: Routing) -> Iterator[str]:
+    if not routing.queue_to_coordinator and routing.default_coordinator is None:
+        raise UserError(
+            Reason.INVALID_ROUTING,
+            f"ConfigMap {where}: no queue leads anywhere; set queue_to_coordinator or default_coordinator",
+        )
+    used = {*routing.queue_to_coordinator.values(), routing.default_coordinator}
+    problems = list(_queue_problems(routing))
+    flaws: list[str] = []
     for name, entry in routing.coordinators.items():
-        where = f"coordinators.{name}"
-        yield from _coordinator_problems(routing, name, routing.with_artifacts(entry), f"{where}.kwargs")
-        for allowance in entry.allow:
-            if allowance not in security.ALLOWANCES:
-                yield f"{where}.allow: {allowance!r} is not known{nearest(allowance, security.ALLOWANCES)}"
-        yield from _template_problems(f"{where}.pod_template", entry.pod_template)
+        (problems if name in used else flaws).extend(_entry_problems(routing, name, entry))
+    if problems:
+        raise UserError(Reason.INVALID_ROUTING, f"ConfigMap {where}: " + "; ".join(problems))
+    return routing, f"ConfigMap {where}: " + "; ".join(flaws) if flaws else ""
+
+
+def _entry_problems(routing: Routing, name: str, entry: CoordinatorSpec) -> Iterator[str]:
+    where = f"coordinators.{name}"
+    yield from _coordinator_problems(routing, name, routing.with_artifacts(entry), f"{where}.kwargs")
+    for allowance in entry.allow:
+        if allowance not in security.ALLOWANCES:
+            yield f"{where}.allow: {allowance!r} is not known{nearest(allowance, security.ALLOWANCES)}"
+    yield from _template_problems(f"{where}.pod_template", entry.pod_template)
+
+
+def _queue_problems(routing: Routing) -> Iterator[str]:
     for queue, override in routing.queue_overrides.items():
         if override.kwargs and (queue in routing.queue_to_coordinator or routing.default_coordinator is not None):
             name, entry = routing.for_queue(queue, "the routing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -426,3 +427,33 @@ def test_a_mistake_in_the_routing_leaves_no_airflow_task_running(airflow: Any, t
     assert done.returncode == 2
     assert "dag_id" in done.stderr
     assert airflow.state(run_id, "success")["state"] == "failed"
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "", "en_US.ISO-8859-1"])
+def test_jars_may_lie_in_a_folder_that_is_not_ascii(tmp_path: Path, locale: str) -> None:
+    shutil.copytree(JAVA_ROOT, tmp_path / "größe")
+    kwargs = {"jars_root": [str(tmp_path / "größe")], "task_startup_timeout": 60}
+    where = routing(tmp_path, coordinators={"jvm": {"classpath": JAVA_CLASSPATH, "kwargs": kwargs}},
+                    queue_to_coordinator={"jvm": "jvm"})  # fmt: skip
+    env = {"LC_ALL": locale, "LC_CTYPE": "", "LANG": ""}
+    done = polypod("run", "-f", write(tmp_path, task_run("success", "jvm")), "--routing", where, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-", "| true", "2>&1 | true"])
+def test_the_exit_code_is_about_the_tasks_whoever_listens(tmp_path: Path, closed: str) -> None:
+    file, where = write(tmp_path, task_run("success")), routing(tmp_path)
+    command = f"{POLYPOD} run -f {file} --routing {where} {closed}; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", command], check=False, capture_output=True, timeout=240).returncode == 0
+    file = write(tmp_path, task_run("fail"))
+    assert subprocess.run(["bash", "-c", command], check=False, capture_output=True, timeout=240).returncode == 1
+
+
+def test_a_bundle_without_its_executable_bit_is_verified_with_a_warning(tmp_path: Path) -> None:
+    [bundle] = [path for path in GO_ROOT.iterdir() if path.is_file()]
+    copy = Path(shutil.copy(bundle, tmp_path / "copy"))
+    copy.chmod(0o644)
+    done = polypod("bundle", "verify", copy)
+    assert (done.returncode, done.stdout) == (0, f"{copy}: ok, executable bundle\n")
+    assert "not executable" in done.stderr
+    assert polypod("bundle", "verify", bundle).stderr == ""

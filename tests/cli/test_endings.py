@@ -29,3 +29,24 @@ def test_calls_go_on_after_a_go_task_was_told_to_end(tmp_path: Path) -> None:
 def test_a_java_task_may_leave_the_common_pool_full(tmp_path: Path) -> None:
     code, items, log = run_json(tmp_path, task_run("busy_pool", "jvm"))
     assert (code, items[0]["status"]["state"], attempt(items)["exitCode"]) == (0, "success", 0), log
+
+
+def test_shutdown_hooks_run_although_a_java_task_ignores_that_it_is_told_to_end(tmp_path: Path) -> None:
+    code, items, log = run_json(tmp_path, task_run("stubborn", "jvm", timeouts={"execution": "3s"}))
+    assert (code, items[0]["status"]["state"], items[0]["status"]["reason"]) == (1, "failed", "ExecutionTimeout"), log
+    assert "interrupted, and going on" in log
+    assert "the shutdown hook ran" in log
+    assert attempt(items)["exitCode"] == 128 + 15, log
+
+
+def test_half_a_character_in_a_java_log_line_costs_nothing_else(tmp_path: Path) -> None:
+    code, _, log = run_json(tmp_path, task_run("half_characters", "jvm"))
+    assert code == 0, log
+    assert "malformed" not in log
+    assert [("[error" in line) for line in log.splitlines() if "cut \ufffd" in line][:1] == [True], log
+    assert "\ufffd\ufffd whole \U0001f600" in log
+    assert "value\ufffd" in log
+    # the trace is on lines of its own
+    assert any(
+        line.split("|")[-1].strip().startswith("at conformance.Main$HalfCharacters") for line in log.splitlines()
+    )

@@ -58,9 +58,10 @@ def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     running = [raw["status"]["phase"] for raw in namespace.taskruns().values()]
     assert "Running" in running, "the upgrade has outlived the tasks; nothing was shown"
     found = namespace.finish_all(names)
-    assert {(status["state"], status["tries"], len(status["attempts"])) for status in found.values()} == {
-        ("success", 1, 1)
-    }
+    ends = {name: (status["state"], status["tries"], len(status["attempts"])) for name, status in found.items()}
+    assert {ends[name] for name in names} == {("success", 1, 1)}, [
+        found[name] for name in names if ends[name][0] != "success"
+    ]
 
     fresh.helm("rollback", "polypod", "--wait", "--timeout=240s")
     assert "Phase:          Succeeded" in fresh.helm("test", "polypod", "--timeout=240s")

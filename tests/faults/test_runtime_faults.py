@@ -342,3 +342,18 @@ def test_told_to_end_before_anything_has_begun_there_is_an_outcome(filled: Store
     assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "Terminated"), str(result.log)
     # told before the launcher was there, nothing had begun that could be reported
     assert state_of(filled, bridge) in (("failed", "queued") if bridge.launched else ("failed",))
+
+
+@pytest.mark.parametrize("launched", [False, True], ids=["child", "launched"])
+def test_a_jvm_that_is_told_twice_runs_its_shutdown_hooks(filled: Store, tmp_path: Path, launched: bool) -> None:
+    ti_id = filled.add("stubborn", queue="jvm")
+    config = filled.config(ti_id, "jvm", COORDINATORS)
+    config["timeouts"] = {"stop_grace": 10}
+    bridge = Bridge(tmp_path, config, launched=launched)
+    bridge.start()
+    wait_for_event(bridge, "waiting")
+    assert bridge.process is not None
+    bridge.process.terminate()
+    result = bridge.finish()
+    assert "the shutdown hook ran" in result.events("task.stdout")
+    assert (result.outcome["reason"], result.outcome["exitCode"]) == ("Terminated", 143), result.outcome

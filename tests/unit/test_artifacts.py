@@ -130,3 +130,14 @@ def test_the_digest_cache_forgets_a_file_that_changed() -> None:
 def test_a_manifest_line_may_be_continued() -> None:
     raw = b"Main-Class: com.example.a.very.long\r\n .Name\r\nOther: x\r\n\r\nName: section\r\nMain-Class: no\r\n"
     assert jar.parse_manifest(raw)["main-class"] == "com.example.a.very.long.Name"
+
+
+@pytest.mark.parametrize("ending", [b"\r\n", b"\n", b"\r"])
+@given(name=st.text(st.sampled_from("aö€😀."), min_size=1, max_size=60).filter(str.strip))
+@settings(max_examples=60)
+def test_a_manifest_line_may_be_continued_within_a_character(ending: bytes, name: str) -> None:
+    """JAR File Specification: no line is longer than 72 bytes, in UTF-8."""
+    raw = b"Main-Class: " + name.encode()
+    lines = [raw[:72]]
+    lines += [b" " + raw[at : at + 71] for at in range(72, len(raw), 71)]
+    assert jar.parse_manifest(ending.join([b"Manifest-Version: 1.0", *lines, b"", b""]))["main-class"] == name

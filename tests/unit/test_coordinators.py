@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -495,3 +496,31 @@ def test_a_program_without_its_interpreter_is_not_called_missing(tmp_path: Path)
         error = refused(lambda argv=command: LocalHost().spawn([argv], {}))  # type: ignore[misc]
         assert error.reason == "RuntimeNotFound"
         assert words in error.message
+
+
+def test_a_jar_that_no_class_path_can_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a:b").mkdir()
+    make_jar(tmp_path / "a:b" / "app.jar", "app.Main", "2026-10-30")
+    error = refused(lambda: choose(JAVA_CLASSPATH, "dag", jars_root=[str(tmp_path)]))
+    assert "a:b/app.jar" in error.message
+    assert "rename" in error.message
+
+
+def test_the_sdk_keeps_the_logs_beside_another_slf4j_provider() -> None:
+    argv = choose(JAVA_CLASSPATH, "dag", jars_root=[str(JAVA_ROOT)], jvm_args=["-Dslf4j.provider=mine"]).argv
+    ours = argv.index("-Dslf4j.provider=dev.polypod.sdk.internal.Slf4jProvider")
+    # what the user sets comes later, and wins
+    assert ours < argv.index("-Dslf4j.provider=mine")
+    assert not any("springframework" in text for text in argv)
+
+
+def test_spring_boot_leaves_logging_alone_beside_the_sdk(tmp_path: Path) -> None:
+    spring = "org/springframework/boot/logging/LoggingSystem.class"
+    make_jar(tmp_path / "app.jar", "app.Main", "2026-10-30")
+    with zipfile.ZipFile(tmp_path / "spring-boot.jar", "w") as jar:
+        jar.writestr(spring, b"")
+    assert not any("-D" in text for text in choose(JAVA_CLASSPATH, "dag", jars_root=[str(tmp_path)]).argv)
+    with zipfile.ZipFile(tmp_path / "polypod-sdk.jar", "w") as jar:
+        jar.writestr("dev/polypod/sdk/internal/Slf4jProvider.class", b"")
+    argv = choose(JAVA_CLASSPATH, "dag", jars_root=[str(tmp_path)]).argv
+    assert "-Dorg.springframework.boot.logging.LoggingSystem=none" in argv

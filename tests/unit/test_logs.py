@@ -156,3 +156,22 @@ def test_the_console_form_has_colour_only_if_asked() -> None:
     }
     assert console(False)(event).decode().split() == ["12:30:00.000", "[info", "]", "e", "[l]", "x=1"]
     assert b"\x1b[" in console(True)(event)
+
+
+HALVES = [rb"\ud83d", rb"\ude00", b"\xed\xa0\xbd", b"\xf0\x9f", b"\xff"]
+
+
+@pytest.mark.parametrize("half", HALVES, ids=repr)
+@pytest.mark.parametrize("place", [b"%s", b"a %s", b"%s b", rb"\\%s", rb"\ud83d\ude00%s", rb"%s\ud83d\ude00"], ids=repr)
+def test_half_a_character_costs_nothing_else(half: bytes, place: bytes) -> None:
+    text = place % half
+    record = runtime_record(b'{"event":"%s","level":"error","logger":"app.orders","%s":1}' % (text, text))
+    assert (record["level"], record["logger"]) == ("error", "app.orders")
+    assert "\ufffd" in record["event"]
+    # what is whole stays
+    assert ("\U0001f600" in record["event"]) == (rb"\ud83d\ude00" in place)
+
+
+def test_an_escaped_backslash_before_a_surrogate_is_text() -> None:
+    record = runtime_record(rb'{"event":"\\ud83d and \ud83d"}')
+    assert record["event"] == "\\ud83d and \ufffd"

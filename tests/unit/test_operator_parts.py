@@ -62,6 +62,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**GOOD, "queue_overrides": {"q": {"classpath": "y"}}}, "classpath"),
     ({**GOOD, "queue_to_image": {"p": "lang:2"}}, "queue_to_image.p"),
     ({**GOOD, "queue_limits": {"p": 3}}, "queue_limits.p"),
+    ({}, "no queue leads anywhere"),
+    ({"coordinators": GOOD["coordinators"]}, "no queue leads anywhere"),
     ({**GOOD, "queue_limits": {"q": -1}}, "`$.queue_limits"),
     ({**GOOD, "queue_limits": {"q": "many"}}, "Expected `int`"),
 ]
@@ -80,6 +82,23 @@ def test_a_bad_edit_names_the_key_and_keeps_the_last_good_routing(data: dict[str
     assert not state.load(config_map(**data), "ns/polypod-routing")
     assert state.load(config_map(**GOOD), "ns/polypod-routing")
     assert state.problem == ""
+
+
+def test_a_coordinator_that_no_queue_leads_to_keeps_nobody_from_a_new_routing() -> None:
+    state = RoutingState()
+    assert state.load(config_map(**GOOD), "ns/r")
+    good = state.current
+    broken = {"classpath": "ExecutableCoordinator", "kwargs": {"task_startup_timeout": -1}}
+    data = {**GOOD, "coordinators": {**GOOD["coordinators"], "new": broken}}
+    assert state.load(config_map(**data), "ns/r")
+    assert (state.problem, state.current is good) == ("", False)
+    assert "'new'" in state.flaw
+    # as soon as a queue leads to it, it counts
+    data["queue_to_coordinator"] = {**GOOD["queue_to_coordinator"], "p": "new"}
+    last = state.current
+    assert state.load(config_map(**data), "ns/r")
+    assert state.current is last
+    assert "'new'" in state.problem
 
 
 def test_a_deleted_routing_stays_in_use() -> None:

@@ -73,6 +73,20 @@ def test_startup_details_is_frame_0_once_everything_is_there() -> None:
     assert body["ti_context"]["arg_bindings"][0]["value"] == 1
 
 
+def test_a_runtime_that_exits_when_told_twice_is_told_again_alone_while_it_still_has_time() -> None:
+    state = Supervision(
+        TI, a.BundleInfo(name="b"), "", "2026-10-30", Identity("h", "u"), Timeouts(stop_grace=25.0), 10.0,
+        exits_when_told_twice=True,
+    )  # fmt: skip
+    state.spawned(0, 42, NOW)
+    assert only(state.told(1, 15), act.Signal) == act.Signal(signal.SIGTERM)
+    assert state.deadline() == 16
+    assert not [action for action in state.tick(15.9) if isinstance(action, act.Signal)]
+    assert only(state.tick(16), act.Signal) == act.Signal(signal.SIGTERM, alone=True)
+    assert state.deadline() == 26
+    assert only(state.tick(26), act.Signal) == act.Signal(signal.SIGKILL)
+
+
 def test_an_older_runtime_gets_its_own_schema_and_is_told_what_it_misses() -> None:
     state = machine("2026-06-16")
     call = only(state.spawned(0, 42, NOW), act.Call)

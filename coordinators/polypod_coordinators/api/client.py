@@ -34,8 +34,8 @@ class ExecutionApiClient:
 
     The first calls settle which version is spoken: the newest that the server takes.
 
-    Only transport errors and 5xx answers are tried again: after 1, 2, 4… seconds, six attempts over half a minute by
-    default, so that a restart of the server is not noticed by the task.
+    Only transport errors and 5xx answers are tried again: after 1, 2, 4, 8 and then every 16 seconds, ten attempts over
+    a minute and a half by default, so that a task does not notice that the server is restarted on a busy cluster.
     """
 
     def __init__(
@@ -76,16 +76,19 @@ class ExecutionApiClient:
             options["ssl_context"] = _tls(config)
         self._pool = urllib3.PoolManager(**options)
 
-    def call(self, call: ApiCall, carrier: Mapping[str, str] | None = None) -> ApiReply:
+    def call(
+        self, call: ApiCall, carrier: Mapping[str, str] | None = None, *, most_attempts: int | None = None
+    ) -> ApiReply:
         """Send one call and return the answer, whatever its status below 500.
 
         Args:
             carrier: W3C trace headers of the task, so that the server's spans join the task's trace.
+            most_attempts: fewer than the configured ones, for a call that means nothing when it comes late.
 
         Raises:
             ApiUnavailable: no answer, or only 5xx ones, after all attempts. A last 5xx answer is returned instead.
         """
-        reply = self._send(call, carrier)
+        reply = self._send(call, carrier, most_attempts)
         if self._version_settled:
             return reply
         if reply.ok:
@@ -104,9 +107,9 @@ class ExecutionApiClient:
         self._version = API_VERSIONS[0]
         return refusal
 
-    def _send(self, call: ApiCall, carrier: Mapping[str, str] | None) -> ApiReply:
+    def _send(self, call: ApiCall, carrier: Mapping[str, str] | None, most_attempts: int | None = None) -> ApiReply:
         body = b"" if call.body is NO_BODY else msgspec.json.encode(call.body)
-        tries = self._config.retries
+        tries = min(self._config.retries, most_attempts or self._config.retries)
         wait = self._config.retry_wait_min
         for attempt in range(1, tries + 1):
             reply, problem = self._once(call, body, carrier or {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from polypod_coordinators.artifacts.search import Unfit
@@ -26,13 +27,13 @@ class JarManifest:
 
     Attributes:
         cache_digest: opaque; it marks the jar that holds task handlers (upstream's ADR 0014).
-        holds_class: whether it holds the class that was asked for.
+        classes: those that it holds of the ones that were asked for.
     """
 
     main_class: str | None
     schema_version: str | None
     cache_digest: str | None = None
-    holds_class: bool = False
+    classes: frozenset[str] = frozenset()
 
 
 def parse_manifest(raw: bytes) -> dict[str, str]:
@@ -40,34 +41,35 @@ def parse_manifest(raw: bytes) -> dict[str, str]:
 
     A line that starts with a space continues the one before; the section ends at the first empty line.
     """
-    attributes: dict[str, str] = {}
+    attributes: dict[str, bytes] = {}
     name = ""
-    for line in raw.decode("utf-8", "replace").splitlines():
+    for line in raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
         if not line.strip():
             break
-        if line.startswith(" "):
+        if line.startswith(b" "):
+            # a line holds 72 bytes, so a character may be on two
             if name:
                 attributes[name] += line[1:]
             continue
-        name, _, value = line.partition(":")
-        name = name.strip().lower()
-        attributes[name] = value.lstrip(" ")
-    return {key: value.strip() for key, value in attributes.items()}
+        head, _, value = line.partition(b":")
+        name = head.decode("utf-8", "replace").strip().lower()
+        attributes[name] = value
+    return {key: value.decode("utf-8", "replace").strip() for key, value in attributes.items()}
 
 
-def read(fd: int, class_name: str = "") -> JarManifest:
-    """Read the manifest of the jar that is open as `fd`, and look for a class in it.
+def read(fd: int, classes: Iterable[str] = ()) -> JarManifest:
+    """Read the manifest of the jar that is open as `fd`, and look for classes in it.
 
     Raises:
         JarError: not a zip file, damaged, or its manifest is unreasonably large.
     """
     try:
         with os.fdopen(os.dup(fd), "rb") as file, zipfile.ZipFile(file) as jar:
-            holds_class = bool(class_name) and f"{class_name.replace('.', '/')}.class" in jar.NameToInfo
+            held = frozenset(name for name in classes if f"{name.replace('.', '/')}.class" in jar.NameToInfo)
             try:
                 info = jar.getinfo(MANIFEST)
             except KeyError:
-                return JarManifest(None, None, holds_class=holds_class)
+                return JarManifest(None, None, classes=held)
             if info.file_size > _MAX_MANIFEST:
                 raise JarError(f"{MANIFEST} is {info.file_size} bytes")
             attributes = parse_manifest(jar.read(info))
@@ -75,4 +77,4 @@ def read(fd: int, class_name: str = "") -> JarManifest:
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise JarError(f"not a readable jar: {error}") from None
     main_class, version, digest = (attributes.get(name) or None for name in (MAIN_CLASS, SCHEMA_VERSION, CACHE_DIGEST))
-    return JarManifest(main_class, version, digest, holds_class)
+    return JarManifest(main_class, version, digest, held)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "
 _LEVEL_ALIASES = {"warn": "warning", "exception": "error", "fatal": "critical", "trace": "debug"}
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
+"""An escape of JSON; the group is half a surrogate pair that has lost the other."""
 
 
 class Destination(Protocol):
@@ -137,11 +140,20 @@ class TaskLog:
         return {output.name: output.lost for output in self._outputs if output.lost}
 
 
+def _decode_leniently(line: bytes) -> dict[str, Any]:
+    """Decode a record; half a character, as of a text that was cut, becomes U+FFFD and costs nothing else."""
+    try:
+        return _decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = line.decode("utf-8", "replace").encode()
+        return _decode(_ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], text))
+
+
 def runtime_record(line: bytes) -> dict[str, Any]:
     """Parse one line of the logs socket; a malformed one becomes a report that keeps it."""
     try:
-        record = _decode(line)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        record = _decode_leniently(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return {
             "level": "warning",
             "event": "malformed log line from the runtime",

@@ -124,11 +124,11 @@ class LogPump:
     def _emit(self, name: str, lines: list[bytes]) -> None:
         parse = PARSERS[name]
         keep_empty = name != "logs"
-        events: list[dict[str, Any]] = [parse(line) for line in lines if keep_empty or line.strip()]
         try:
+            events: list[dict[str, Any]] = [parse(line) for line in lines if keep_empty or line.strip()]
             if events:
                 self._log.write(events)
         except Exception as error:
             # this thread must go on: a runtime whose pipes nobody reads stops
             problem = f"{type(error).__name__}: {error}"
-            self._log.event("error", "lines of the log could not be written", lines=len(events), error=problem)
+            self._log.event("error", "lines of the log could not be written", lines=len(lines), error=problem)

@@ -55,9 +55,16 @@ def console(colors: bool) -> Renderer:
     def line(event: dict[str, Any]) -> bytes:
         # to structlog these are a traceback of its own process; here they are data of a task
         shown = {f"{key}_" if key in _STRUCTLOGS else key: value for key, value in event.items()}
+        trace = shown.get("error_detail")
+        if isinstance(trace, str):
+            # a traceback is to be read: on lines of its own, not as one text of `\n`
+            del shown["error_detail"]
         stamp = shown.get("timestamp")
         if isinstance(stamp, datetime):
             shown["timestamp"] = f"{stamp:%H:%M:%S}.{stamp.microsecond // 1000:03d}"
-        return (str(render(None, str(shown["level"]), shown)) + "\n").encode("utf-8", "replace")
+        text = str(render(None, str(shown["level"]), shown)) + "\n"
+        if isinstance(trace, str):
+            text += "".join(f"    {row}\n" for row in trace.rstrip().splitlines())
+        return text.encode("utf-8", "replace")
 
     return line

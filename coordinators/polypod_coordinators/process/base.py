@@ -61,8 +61,8 @@ class Process(Protocol):
     def poll(self) -> Exit | None:
         """Return how it ended, None while it runs. Never blocks."""
 
-    def signal(self, number: int) -> None:
-        """Send a signal to it and to the processes it started; none left is no error."""
+    def signal(self, number: int, *, alone: bool = False) -> None:
+        """Send a signal to it and, unless `alone`, to the processes it started; none left is no error."""
 
     def end_tree(self) -> None:
         """End every process of its tree that is left, at once."""

@@ -70,9 +70,9 @@ class LauncherProcess:
                 self._exit = _decode_exit(self._report)
         return self._exit
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int, *, alone: bool = False) -> None:
         if self._exit is None:
-            self._host.tell(op="signal", number=number)
+            self._host.tell(op="signal", number=number, alone=alone)
 
     def end_tree(self) -> None:
         self._host.tell(op="end")

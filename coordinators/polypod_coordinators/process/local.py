@@ -76,11 +76,11 @@ class LocalProcess:
         )
         return self._exit
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int, *, alone: bool = False) -> None:
         if self._exit is not None:
             return
         try:
-            os.killpg(self.pid, number)
+            (os.kill if alone else os.killpg)(self.pid, number)
         except (ProcessLookupError, PermissionError):
             pass
 
@@ -187,7 +187,7 @@ class LocalHost:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout_w,
                 stderr=stderr_w,
-                env={**inherited, **env, MARK: mark},
+                env=_readable(argv, {**inherited, **env}) | {MARK: mark},
                 start_new_session=True,
                 # safe: no other thread runs yet when a runtime is started
                 preexec_fn=partial(end_with_parent, parent, signal.SIGKILL),
@@ -201,6 +201,14 @@ class LocalHost:
             os.close(stdout_w)
             os.close(stderr_w)
         return LocalProcess(popen, stdout_r, stderr_r, mark, copy)
+
+
+def _readable(argv: Sequence[str], env: dict[str, str]) -> dict[str, str]:
+    """Return `env` with a locale in which the command can be read: a JVM finds no `größe/app.jar` in the locale C."""
+    effective = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or "C"
+    if all(part.isascii() for part in argv) or "utf8" in effective.lower().replace("-", ""):
+        return env
+    return {**env, "LC_ALL": "C.UTF-8"}
 
 
 def _made_executable(path: str) -> bool:

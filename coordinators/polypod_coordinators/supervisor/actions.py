@@ -41,9 +41,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Send a signal to the runtime and the processes it started."""
+    """Send a signal to the runtime and the processes it started, or to the runtime's own process `alone`."""
 
     number: int
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

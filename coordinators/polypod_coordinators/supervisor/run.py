@@ -49,6 +49,9 @@ _READ_SIZE = 256 << 10
 _POLL = 0.2
 _MAX_QUEUED_CALLS = 64
 _OWNERSHIP_WAIT = 1.0
+HEARTBEAT_ATTEMPTS = 6
+"""Attempts of one heartbeat, over half a minute as upstream: three that failed end the runtime before Airflow gives
+the task to somebody else, which is after five minutes without one."""
 _LONGEST_WAIT = 3600.0
 """Seconds: epoll takes no more than some weeks."""
 
@@ -279,8 +282,8 @@ class Shell:
                     self._masker.add_connection(password, extra)
                 case Beat():
                     self._beat(action)
-                case Signal(number):
-                    self._process.signal(number)
+                case Signal(number, alone):
+                    self._process.signal(number, alone=alone)
                 case EndTree():
                     self._process.end_tree()
                 case CloseChannels():
@@ -347,7 +350,7 @@ class Shell:
             problem = ""
             try:
                 # with the client's own retries, as upstream: a short outage is no failed heartbeat
-                reply = self._client.call(beat.call)
+                reply = self._client.call(beat.call, most_attempts=HEARTBEAT_ATTEMPTS)
             except Exception as error:
                 problem = str(error)
             self._post(partial(self._beaten, reply, problem))

@@ -43,6 +43,9 @@ LONGEST_DELAY = 10 * 365 * 86400.0
 """Seconds that a task may have its next try wait."""
 
 CHANNELS = ("comm", "logs")
+SECOND_SIGNAL = 0.6
+"""The part of a grace period after which a runtime that exits when told twice is told again: its exit takes time, too.
+"""
 KILL_WAIT = 10.0
 """Seconds to wait for a process that got SIGKILL, before it counts as gone."""
 DRAIN_QUIET = 5.0
@@ -71,6 +74,7 @@ class Supervision:
         startup: float,
         sentry_integration: str = "",
         whole_bits: int = 64,
+        exits_when_told_twice: bool = False,
     ) -> None:
         self._ti = ti
         self._bundle_info = bundle_info
@@ -78,6 +82,7 @@ class Supervision:
         self._sentry_integration = sentry_integration
         self._version = schema_version
         self._whole_bits = whole_bits
+        self._exits_when_told_twice = exits_when_told_twice
         self._identity = identity
         self._times = timeouts
         self._startup = startup
@@ -104,6 +109,7 @@ class Supervision:
         self._beat_due: float | None = None
         self._beating = False
         self._failed_beats = 0
+        self._second_due: float | None = None
         self._kill_due: float | None = None
         self._give_up_due: float | None = None
 
@@ -209,7 +215,7 @@ class Supervision:
         if self._exit is not None:
             return []
         self._exit = ended
-        self._kill_due = self._give_up_due = self._startup_due = self._beat_due = None
+        self._second_due = self._kill_due = self._give_up_due = self._startup_due = self._beat_due = None
         self._execution_due = self._task_timeout_due = self._mute_due = None
         self._drain_due = now + self._times.socket_cleanup
         self._last_read = now
@@ -276,8 +282,12 @@ class Supervision:
             detail = "the runtime closed the comm socket, lived on, and can no longer say how the task ended"
             actions.append(Log("error", "the runtime can say no more; ending it"))
             actions += self._end(now, EndedBy.PROTOCOL, detail, self._times.kill_grace)
+        if _due(self._second_due, now):
+            self._second_due = None
+            actions.append(Log("warning", "the task ignores that it was told to end; asking its runtime to exit"))
+            actions.append(Signal(signal.SIGTERM, alone=True))
         if _due(self._kill_due, now):
-            self._kill_due = None
+            self._second_due = self._kill_due = None
             self._give_up_due = now + KILL_WAIT
             actions += [
                 Log("warning", "the runtime did not end in time; killing it"),
@@ -299,7 +309,7 @@ class Supervision:
     def deadline(self) -> float | None:
         """Return the time at which `tick` is due, None if nothing waits for the clock."""
         times = [self._startup_due, self._execution_due, self._task_timeout_due, self._kill_due, self._give_up_due]
-        times += [self._drain_due, self._mute_due]
+        times += [self._drain_due, self._mute_due, self._second_due]
         if not self._beating and self._said is None:
             times.append(self._beat_due)
         if self._exit is None and self._said is not None and self._ended_by is None:
@@ -478,11 +488,16 @@ class Supervision:
             due = self._kill_due
             # a later, more urgent reason shortens the wait
             if due is not None and now + grace < due:
-                self._kill_due = now + grace
+                self._kill_within(now, grace)
             return []
         self._startup_due = None
-        self._kill_due = now + grace
+        self._kill_within(now, grace)
         return [Signal(signal.SIGTERM)]
+
+    def _kill_within(self, now: float, grace: float) -> None:
+        self._kill_due = now + grace
+        if self._exits_when_told_twice:
+            self._second_due = now + grace * SECOND_SIGNAL
 
     def _archived(self, now: float, reply: ApiReply | None) -> list[Action]:
         """The server has put this try away, because the task was cleared: what it did counts no more."""

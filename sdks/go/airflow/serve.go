@@ -98,6 +98,8 @@ func (b *BundleRef) run(commAddr, logsAddr string) error {
 	logsConn, err := dialer.DialContext(ctx, "tcp", logsAddr)
 	if err != nil {
 		sink.Abandon()
+		// whatever the level: there is no log that could say it
+		fmt.Fprintf(os.Stderr, "polypod-sdk: the logs socket %s cannot be used: %v\n", logsAddr, err)
 		return fmt.Errorf("connecting to the logs socket: %w", err)
 	}
 	defer logsConn.Close()
@@ -182,8 +184,8 @@ type startupDetails struct {
 }
 
 func parseDetails(frame wire.Frame) (*startupDetails, error) {
-	if frame.Error != nil {
-		return nil, fmt.Errorf("the supervisor sent an error: %v", frame.Error["error"])
+	if err := comm.Failure(frame); err != nil {
+		return nil, fmt.Errorf("the supervisor sent an error in place of StartupDetails: %w", err)
 	}
 	var details startupDetails
 	if err := wire.Exact(frame.Body, &details); err != nil {

@@ -23,22 +23,30 @@ type Client struct {
 
 var _ sdk.Client = (*Client)(nil)
 
-func (c *Client) ask(ctx context.Context, body map[string]any, what string) (map[string]any, error) {
-	frame, err := c.Channel.Request(ctx, body)
-	if err != nil {
-		return nil, err
-	}
+// Failure returns the error that a frame carries, as its third element or as its body; nil if it carries none.
+func Failure(frame wire.Frame) *sdk.APIError {
 	failure := frame.Error
 	if failure == nil && frame.Body["type"] == "ErrorResponse" {
 		failure = frame.Body
 	}
 	if failure == nil {
-		return frame.Body, nil
+		return nil
 	}
 	kind, _ := failure["error"].(string)
 	detail, _ := failure["detail"].(map[string]any)
-	apiError := &sdk.APIError{Type: kind, Detail: detail}
-	switch kind {
+	return &sdk.APIError{Type: kind, Detail: detail}
+}
+
+func (c *Client) ask(ctx context.Context, body map[string]any, what string) (map[string]any, error) {
+	frame, err := c.Channel.Request(ctx, body)
+	if err != nil {
+		return nil, err
+	}
+	apiError := Failure(frame)
+	if apiError == nil {
+		return frame.Body, nil
+	}
+	switch apiError.Type {
 	case "VARIABLE_NOT_FOUND":
 		return nil, fmt.Errorf("%s: %w", what, sdk.VariableNotFound)
 	case "CONNECTION_NOT_FOUND":

@@ -71,6 +71,8 @@ public final class Main {
                 .register(dag, "typed", Values.Typed.class)
                 .register(dag, "whole", Values.Whole.class)
                 .register(dag, "busy_pool", BusyPool.class)
+                .register(dag, "stubborn", Stubborn.class)
+                .register(dag, "half_characters", HalfCharacters.class)
                 .register(dag, "concurrent", Concurrent.class)
                 .register(dag, "wait", Wait.class)
                 .register(dag, "run_context", RunContext.class)
@@ -113,6 +115,31 @@ public final class Main {
             });
       }
       client.setXCom("done");
+    }
+  }
+
+  /** Goes on whatever it is told, and has a shutdown hook. */
+  public static class Stubborn implements Task {
+    public void execute(Context context, Client client) {
+      Runtime.getRuntime().addShutdownHook(new Thread(() -> System.out.println("the shutdown hook ran")));
+      log.info("waiting");
+      while (true) {
+        try {
+          Thread.sleep(300_000);
+        } catch (InterruptedException interrupted) {
+          log.info("interrupted, and going on");
+        }
+      }
+    }
+  }
+
+  /** Logs texts that were cut within a character. */
+  public static class HalfCharacters implements Task {
+    public void execute(Context context, Client client) {
+      String half = "\ud83d";
+      log.error("cut " + half);
+      log.atError().addKeyValue("value" + half, "\ude00 " + half).log("{} whole \ud83d\ude00", half + half);
+      log.error("thrown", new IllegalStateException("cut " + half));
     }
   }
 

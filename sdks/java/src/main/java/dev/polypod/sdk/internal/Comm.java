@@ -83,10 +83,7 @@ final class Comm implements AutoCloseable {
         answer.completeExceptionally(new IOException("the supervisor closed the comm socket"));
       }
       Wire.Frame frame = await(answer);
-      Map<String, Object> failure = frame.error;
-      if (failure == null && frame.body != null && "ErrorResponse".equals(frame.body.get("type"))) {
-        failure = frame.body;
-      }
+      Map<String, Object> failure = failureOf(frame);
       if (failure != null) {
         throw failure(body, failure);
       }
@@ -118,6 +115,14 @@ final class Comm implements AutoCloseable {
     } catch (TimeoutException error) {
       throw new IOException("the answer was not taken", error);
     }
+  }
+
+  /** Returns the error that a frame carries, as its third element or as its body; null if it carries none. */
+  static Map<String, Object> failureOf(Wire.Frame frame) {
+    if (frame.error != null) {
+      return frame.error;
+    }
+    return frame.body != null && "ErrorResponse".equals(frame.body.get("type")) ? frame.body : null;
   }
 
   private static ApiException failure(Map<String, Object> request, Map<String, Object> failure) {

@@ -96,11 +96,12 @@ public final class LogSink {
       json.writeStartObject();
       json.writeStringField("timestamp", Instant.now().toString());
       json.writeStringField("level", name(level));
-      json.writeStringField("event", event == null ? "null" : event);
-      json.writeStringField("logger", logger);
+      json.writeStringField("event", event == null ? "null" : whole(event));
+      json.writeStringField("logger", whole(logger));
       if (fields != null) {
         for (Map.Entry<String, ?> field : fields.entrySet()) {
-          json.writeFieldName((RESERVED.contains(field.getKey()) ? "field." : "") + field.getKey());
+          String key = whole(String.valueOf(field.getKey()));
+          json.writeFieldName((RESERVED.contains(key) ? "field." : "") + key);
           write(json, field.getValue());
         }
       }
@@ -111,7 +112,7 @@ public final class LogSink {
         } catch (RuntimeException | StackOverflowError error) {
           trace.write(thrown.getClass().getName() + " (its message cannot be had: " + error.getClass().getName() + ")");
         }
-        json.writeStringField("exception", trace.toString());
+        json.writeStringField("exception", whole(trace.toString()));
       }
       json.writeEndObject();
     } catch (IOException error) {
@@ -131,7 +132,7 @@ public final class LogSink {
     } else if ((value instanceof Double || value instanceof Float) && Double.isFinite(((Number) value).doubleValue())) {
       json.writeNumber(((Number) value).doubleValue());
     } else {
-      json.writeString(text(value));
+      json.writeString(whole(text(value)));
     }
   }
 
@@ -142,6 +143,28 @@ public final class LogSink {
     } catch (RuntimeException | StackOverflowError error) {
       return "<" + value.getClass().getName() + ": " + error.getClass().getName() + ">";
     }
+  }
+
+  /** Returns a text with U+FFFD for each half of a surrogate pair that has lost the other: UTF-8 has nothing for it. */
+  static String whole(String text) {
+    int length = text == null ? 0 : text.length();
+    for (int at = 0; at < length; at++) {
+      if (!Character.isSurrogate(text.charAt(at))) {
+        continue;
+      }
+      if (at + 1 < length && Character.isSurrogatePair(text.charAt(at), text.charAt(at + 1))) {
+        at++;
+        continue;
+      }
+      StringBuilder repaired = new StringBuilder(length);
+      text.codePoints().map(point -> isHalf(point) ? 0xFFFD : point).forEach(repaired::appendCodePoint);
+      return repaired.toString();
+    }
+    return text;
+  }
+
+  private static boolean isHalf(int point) {
+    return point >= Character.MIN_SURROGATE && point <= Character.MAX_SURROGATE;
   }
 
   private synchronized void send(byte[] line) {

@@ -25,6 +25,7 @@ import java.util.TreeMap;
 public final class Runtime {
   private static final String LOGGER = "polypod.sdk";
   private static final int CONNECT_TIMEOUT_MILLIS = 30_000;
+  private static final int EXIT_TOLD = 128 + 15;
 
   private final Bundle bundle;
   private final String commAddress;
@@ -42,6 +43,10 @@ public final class Runtime {
     Thread task = Thread.currentThread();
     Signals.on(
         () -> {
+          if (cancelled) {
+            // the task goes on all the same; SIGKILL is near, and shutdown hooks are to run before it
+            System.exit(EXIT_TOLD);
+          }
           cancelled = true;
           task.interrupt();
         },
@@ -64,6 +69,10 @@ public final class Runtime {
       if (answer != null) {
         comm.tell(answer);
         return 0;
+      }
+      Map<String, Object> failure = Comm.failureOf(first);
+      if (failure != null) {
+        throw new IOException("the supervisor sent an error in place of StartupDetails: " + failure);
       }
       if (first.body == null || !"StartupDetails".equals(first.body.get("type"))) {
         throw new IOException("the first message is not StartupDetails but " + first.body);
