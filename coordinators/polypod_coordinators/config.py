@@ -39,14 +39,20 @@ class ExecutionApiConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Timeouts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Times in seconds; a startup of None takes the coordinator's `task_startup_timeout`."""
+    """Times in seconds; a startup of None takes the coordinator's `task_startup_timeout`.
+
+    Attributes:
+        heartbeat_limit: the longest time without an answered heartbeat, after which the runtime is ended. Less than
+            Airflow waits before it gives the task to somebody else (300 s), and less than the operator leaves a pod
+            on a silent node.
+    """
 
     startup: float | None = None
     execution: float | None = None
     stop_grace: float = 25.0
     kill_grace: float = 5.0
     heartbeat_interval: float = 5.0
-    max_failed_heartbeats: int = 3
+    heartbeat_limit: float = 100.0
     task_success_overtime: float = 20.0
     socket_cleanup: float = 60.0
 

@@ -154,17 +154,20 @@ def test_a_heartbeat_that_is_refused_ends_the_task(faulty: tuple[Store, Rules], 
     assert store.ti(ti_id).state == "running"
 
 
-def test_three_failed_heartbeats_in_a_row_end_the_task(faulty: tuple[Store, Rules], tmp_path: Path) -> None:
+def test_no_answered_heartbeat_for_a_while_ends_the_task(faulty: tuple[Store, Rules], tmp_path: Path) -> None:
     store, rules = faulty
-    rules.statuses[("PUT", "/heartbeat")] = [500, 500, 200, 500, 500, 500]
+    rules.statuses[("PUT", "/heartbeat")] = [500, 500, 204, *([500] * 1000)]
     coordinator = rogue_coordinator(tmp_path)
     ti_id = store.add("rogue", queue="rogue")
     config = store.config(ti_id, "rogue", {"rogue": coordinator})
-    config["execution_api"]["retries"] = 1
-    config["timeouts"] = {"heartbeat_interval": 0.1, "kill_grace": 1}
+    config["timeouts"] = {"heartbeat_interval": 0.1, "heartbeat_limit": 3, "kill_grace": 1}
     result = Bridge(tmp_path, config, {"ROGUE": "waits"}).run()
     assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "HeartbeatFailed")
-    assert result.events("supervisor").count("heartbeat failed") == 5
+    assert "for 3 s" in result.outcome["message"]
+    assert "made to answer 500" in result.outcome["message"]
+    failed = [record for record in result.log if record["event"] == "heartbeat failed"]
+    assert len(failed) > 4
+    assert failed[-1]["seconds_without"] <= 3
     assert store.ti(ti_id).state == "failed"
 
 
@@ -243,7 +246,7 @@ def test_a_token_that_ends_is_renewed(tmp_path: Path) -> None:
     store.engine.dispose()
 
 
-def test_the_api_may_be_down_for_twenty_seconds(tmp_path: Path) -> None:
+def test_the_api_may_be_down_for_forty_seconds(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     store.variable("conformance_in", "a variable")
     port = store.server.port
@@ -252,8 +255,8 @@ def test_the_api_may_be_down_for_twenty_seconds(tmp_path: Path) -> None:
         bridge = Bridge(tmp_path, store.config(ti_id, "golang", COORDINATORS)).start()
         wait_for_event(bridge, "waiting")
     store.engine.dispose()
-    # from here on connections are refused
-    time.sleep(20)
+    # from here on connections are refused, for longer than the new pod of an Execution API takes on a full node
+    time.sleep(40)
     again = make_store(tmp_path, port=port)
     with again.server:
         result = bridge.finish()

@@ -132,6 +132,30 @@ def test_no_heartbeat_after_a_terminal_message() -> None:
     assert not [x for x in state.tick(10) if isinstance(x, act.Beat)]
 
 
+@pytest.mark.parametrize("hangs", [False, True], ids=["refused", "hanging"])
+def test_a_task_without_an_answered_heartbeat_is_ended_at_the_limit_however_it_fails(hangs: bool) -> None:
+    state = started(heartbeat_interval=5, heartbeat_limit=100)
+    now, ended = 0.0, None
+    while ended is None:
+        due = state.deadline()
+        assert due is not None
+        now = due
+        for action in state.tick(now):
+            if isinstance(action, act.Signal):
+                ended = now
+            if isinstance(action, act.Beat) and not hangs:
+                state.beaten(now, None, "connection refused")
+    assert ended == 100
+
+
+def test_an_answered_heartbeat_counts_from_its_answer() -> None:
+    state = started(heartbeat_interval=5, heartbeat_limit=100)
+    assert only(state.tick(5), act.Beat)
+    state.beaten(60, reply(204))
+    assert not [action for action in state.tick(159) if isinstance(action, act.Signal)]
+    assert only(state.tick(160), act.Signal).number == signal.SIGTERM
+
+
 def test_sigterm_then_grace_then_sigkill_then_given_up() -> None:
     state = started(stop_grace=5, heartbeat_interval=1000)
     assert only(state.told(1, 15), act.Signal).number == 15
@@ -349,11 +373,12 @@ def test_the_tasks_own_timeout_is_enforced_after_a_grace() -> None:
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 0, -1, "10"])
 def test_a_timeout_that_is_none_is_refused(seconds: Any) -> None:
     state = started(heartbeat_interval=1000)
+    before = state.deadline()
     _, _, error = decoded(
         only(state.frame(1, frame({"type": "SetExecutionTimeout", "timeout_seconds": seconds})), act.Send)
     )
     assert error["error"] == "GENERIC_ERROR"
-    assert state.deadline() == 1000
+    assert state.deadline() == before
 
 
 def test_a_timeout_does_not_end_a_task_that_has_said_how_it_ended() -> None:

@@ -87,7 +87,7 @@ TEXTS: dict[Reason, str] = {
     Reason.UNSENDABLE: "An argument or param cannot be sent to the runtime exactly as it is; the message says which.",
     Reason.API_REFUSED: "The Execution API refused to start this task.",
     Reason.API_UNAVAILABLE: "The Execution API could not be reached.",
-    Reason.HEARTBEAT_FAILED: "Too many heartbeats in a row failed.",
+    Reason.HEARTBEAT_FAILED: "The Execution API answered no heartbeat for 100 s.",
     Reason.BRIDGE_FAILED: "The bridge itself failed; this is a defect of Polypod.",
     Reason.BRIDGE_LOST: "The bridge's container was ended while the task ran, so its outcome is not known.",
     Reason.LAUNCHER_LOST: "The language container ended before its runtime had been started.",

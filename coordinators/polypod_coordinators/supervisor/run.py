@@ -49,9 +49,6 @@ _READ_SIZE = 256 << 10
 _POLL = 0.2
 _MAX_QUEUED_CALLS = 64
 _OWNERSHIP_WAIT = 1.0
-HEARTBEAT_ATTEMPTS = 6
-"""Attempts of one heartbeat, over half a minute as upstream: three that failed end the runtime before Airflow gives
-the task to somebody else, which is after five minutes without one."""
 _LONGEST_WAIT = 3600.0
 """Seconds: epoll takes no more than some weeks."""
 
@@ -349,8 +346,8 @@ class Shell:
             reply: ApiReply | None = None
             problem = ""
             try:
-                # with the client's own retries, as upstream: a short outage is no failed heartbeat
-                reply = self._client.call(beat.call, most_attempts=HEARTBEAT_ATTEMPTS)
+                # once: what counts is the time since the last one that was answered, and the next is soon
+                reply = self._client.call(beat.call, most_attempts=1)
             except Exception as error:
                 problem = str(error)
             self._post(partial(self._beaten, reply, problem))

@@ -108,7 +108,8 @@ class Supervision:
         self._task_timeout_due: float | None = None
         self._beat_due: float | None = None
         self._beating = False
-        self._failed_beats = 0
+        self._last_beat = 0.0
+        self._beat_problem = ""
         self._second_due: float | None = None
         self._kill_due: float | None = None
         self._give_up_due: float | None = None
@@ -194,21 +195,16 @@ class Supervision:
         if self._exit is not None or self._said is not None:
             return []
         if reply is not None and reply.ok:
-            self._failed_beats = 0
+            self._last_beat = now
             return []
         if reply is not None and reply.status in (404, 409, 410):
             detail = f"the Execution API answered {reply.status} to a heartbeat: {reply.text()}"
             notice = Log("error", "the server says that this task must not run any more; ending it", {"detail": detail})
             return [notice, *self._end(now, EndedBy.SERVER, detail, self._times.kill_grace)]
-        self._failed_beats += 1
-        problem = problem or (f"HTTP {reply.status}: {reply.text()}" if reply is not None else "no answer")
-        fields = {"failed": self._failed_beats, "limit": self._times.max_failed_heartbeats, "error": problem}
-        actions: list[Action] = [Log("warning", "heartbeat failed", fields)]
-        if self._failed_beats >= self._times.max_failed_heartbeats:
-            detail = f"{self._failed_beats} heartbeats in a row failed; the last one: {problem}"
-            actions.append(Log("error", "too many failed heartbeats; ending the runtime"))
-            actions += self._end(now, EndedBy.HEARTBEAT, detail, self._times.kill_grace)
-        return actions
+        self._beat_problem = problem or (f"HTTP {reply.status}: {reply.text()}" if reply is not None else "no answer")
+        since = round(now - self._last_beat)
+        fields = {"seconds_without": since, "limit": self._times.heartbeat_limit, "error": self._beat_problem}
+        return [Log("warning", "heartbeat failed", fields)]
 
     def exited(self, now: float, ended: Exit) -> list[Action]:
         """The process has ended (or counts as gone)."""
@@ -282,6 +278,12 @@ class Supervision:
             detail = "the runtime closed the comm socket, lived on, and can no longer say how the task ended"
             actions.append(Log("error", "the runtime can say no more; ending it"))
             actions += self._end(now, EndedBy.PROTOCOL, detail, self._times.kill_grace)
+        if _due(self._silent_due, now):
+            detail = (
+                f"no heartbeat was answered for {self._times.heartbeat_limit:g} s; the last one: {self._beat_problem}"
+            )
+            actions.append(Log("error", "no heartbeat was answered for too long; ending the runtime"))
+            actions += self._end(now, EndedBy.HEARTBEAT, detail, self._times.kill_grace)
         if _due(self._second_due, now):
             self._second_due = None
             actions.append(Log("warning", "the task ignores that it was told to end; asking its runtime to exit"))
@@ -309,7 +311,7 @@ class Supervision:
     def deadline(self) -> float | None:
         """Return the time at which `tick` is due, None if nothing waits for the clock."""
         times = [self._startup_due, self._execution_due, self._task_timeout_due, self._kill_due, self._give_up_due]
-        times += [self._drain_due, self._mute_due, self._second_due]
+        times += [self._drain_due, self._mute_due, self._second_due, self._silent_due]
         if not self._beating and self._said is None:
             times.append(self._beat_due)
         if self._exit is None and self._said is not None and self._ended_by is None:
@@ -373,6 +375,7 @@ class Supervision:
             self._context = msgspec.json.decode(reply.body, type=a.TIRunContext)
         except UNREADABLE as error:
             return self._refuse(now, EndedBy.API_UNAVAILABLE, f"the Execution API's run context is not valid: {error}")
+        self._last_beat = now
         self._beat_due = now + self._times.heartbeat_interval
         actions: list[Action] = []
         ti = self._ti
@@ -493,6 +496,13 @@ class Supervision:
         self._startup_due = None
         self._kill_within(now, grace)
         return [Signal(signal.SIGTERM)]
+
+    @property
+    def _silent_due(self) -> float | None:
+        """When the runtime is ended, should no heartbeat be answered until then."""
+        if self._beat_due is None or self._said is not None or self._ended_by is not None:
+            return None
+        return self._last_beat + self._times.heartbeat_limit
 
     def _kill_within(self, now: float, grace: float) -> None:
         self._kill_due = now + grace
