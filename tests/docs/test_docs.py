@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -114,6 +115,17 @@ def test_the_taskruns_reference_is_what_the_crd_says() -> None:
     from generate_reference import rendered
 
     assert (ROOT / "docs/taskrun.md").read_text() == rendered(), "run `make generated`"
+
+
+def test_the_schema_of_the_messages_is_that_of_the_code() -> None:
+    sys.path.insert(0, str(ROOT / "docs"))
+    from generate_messages import rendered
+
+    assert (ROOT / "docs/messages.schema.json").read_text() == rendered(), "run `make generated`"
+    names = {kind["$ref"].rpartition("/")[2] for kind in json.loads(rendered())["$defs"]["ToSupervisor"]["oneOf"]}
+    # what the page says of a message can be looked up
+    told = set(re.findall(r"^\| ([A-Z]\w+)", (ROOT / "docs/protocol.md").read_text(), re.MULTILINE))
+    assert told <= names
 
 
 def test_the_site_is_built_without_a_broken_link_and_fetches_nothing(tmp_path: Path) -> None:

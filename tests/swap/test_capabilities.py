@@ -89,6 +89,13 @@ def by_position(lab: Lab) -> None:
     assert lab.value("bind_by_position", arg_bindings=bindings) == expected
 
 
+def masked(lab: Lab) -> None:
+    result = lab.run("mask")
+    assert result.outcome["state"] == "success"
+    assert "logged in with ***" in result.events("task")
+    assert "found-at-run-time" not in str(result.log)
+
+
 def cancellation(lab: Lab) -> None:
     bridge = lab.bridge("wait").start()
     give_up = time.monotonic() + 60
@@ -257,6 +264,7 @@ PROOFS: dict[str, Callable[[Lab], None]] = {
     "arguments by position": by_position,
     "self-contained bundle": state("success", "success"),
     "several requests in flight": equals("concurrent", [f"value {n}" for n in range(20)]),
+    "masking a value in the log": masked,
     "cancellation": cancellation,
     "retry delay of the task's choice": retry_delay,
     "task state store": task_state,

@@ -29,7 +29,7 @@ func handlers() []airflow.Registerable {
 		"long_line": longLine, "linger": success, "slow": slow, "bench_start": benchStart,
 		"bench_round_trips": benchRoundTrips, "task_state": taskState, "asset_state": assetState,
 		"asset_emit": assetEmit, "asset_read": assetRead, "reschedule": reschedule, "wait_for_run": waitForRun,
-		"ask": ask, "note": note, "settings": settings,
+		"ask": ask, "note": note, "mask": mask, "settings": settings,
 		"echo": echo, "echo_again": echo, "echo_last": echo, "special": special, "typed": typed, "whole": whole, "goexit": goexit, "finish_late": finishLate,
 	} {
 		all = append(all, airflow.TaskHandler("conformance", name, task))
@@ -377,6 +377,17 @@ func leaveChild(_ airflow.Context) (any, error) {
 func longLine(ctx airflow.Context) (any, error) {
 	logger := ctx.Logger()
 	logger.Info(strings.Repeat("y", 10<<20))
+	return nil, nil
+}
+
+func mask(ctx airflow.Context) (any, error) {
+	client := ctx.Client()
+	secret := strings.Join([]string{"found", "at", "run", "time"}, "-")
+	if err := client.MaskSecret(ctx, secret); err != nil {
+		return nil, err
+	}
+	logger := ctx.Logger()
+	logger.Info("logged in with " + secret)
 	return nil, nil
 }
 

@@ -47,6 +47,13 @@ type VariableClient interface {
 	DeleteVariable(ctx context.Context, key string) error
 }
 
+// MaskClient hides what must not be read in a log.
+type MaskClient interface {
+	// MaskSecret has a value hidden in the task's log from now on, in every usual encoding. Values of connections
+	// are hidden without being asked for, and so are those of variables that are named like secrets.
+	MaskSecret(ctx context.Context, value string) error
+}
+
 // ConnectionClient reads connections.
 type ConnectionClient interface {
 	// GetConnection returns a connection. If there is none, the error wraps ConnectionNotFound.
@@ -66,6 +73,7 @@ type XComClient interface {
 type Client interface {
 	VariableClient
 	ConnectionClient
+	MaskClient
 	XComClient
 	StateClient
 	AssetClient

@@ -99,6 +99,11 @@ func (c *Client) DeleteVariable(ctx context.Context, key string) error {
 	return err
 }
 
+func (c *Client) MaskSecret(ctx context.Context, value string) error {
+	_, err := c.ask(ctx, map[string]any{"type": "MaskSecret", "value": value}, "a value to be masked")
+	return err
+}
+
 func (c *Client) GetConnection(ctx context.Context, connID string) (sdk.Connection, error) {
 	what := fmt.Sprintf("connection %q", connID)
 	body, err := c.ask(ctx, map[string]any{"type": "GetConnection", "conn_id": connID}, what)

@@ -63,6 +63,7 @@ public final class Main {
                 .register(dag, "wait_for_run", WaitForRun.class)
                 .register(dag, "ask", Ask.class)
                 .register(dag, "note", Note.class)
+                .register(dag, "mask", Mask.class)
                 .register(dag, "settings", Settings.class)
                 .register(dag, "echo", Values.Echo.class)
                 .register(dag, "echo_again", Values.Echo.class)
@@ -115,6 +116,14 @@ public final class Main {
             });
       }
       client.setXCom("done");
+    }
+  }
+
+  public static class Mask implements Task {
+    public void execute(Context context, Client client) {
+      String secret = String.join("-", "found", "at", "run", "time");
+      client.maskSecret(secret);
+      log.info("logged in with " + secret);
     }
   }
 

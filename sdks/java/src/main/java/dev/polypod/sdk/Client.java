@@ -23,6 +23,12 @@ public interface Client {
   /** Removes a variable. */
   void deleteVariable(String key);
 
+  /**
+   * Has a value hidden in the task's log from now on, in every usual encoding. Values of connections are hidden without
+   * being asked for, and so are those of variables that are named like secrets.
+   */
+  void maskSecret(String value);
+
   /** Returns the result of another task of this run, null if it left none. Integers are Long or BigInteger. */
   default Object getXCom(String taskId) {
     return getXCom(taskId, RETURN_VALUE);

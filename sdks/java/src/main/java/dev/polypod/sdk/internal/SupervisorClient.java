@@ -92,6 +92,11 @@ final class SupervisorClient implements Client {
   }
 
   @Override
+  public void maskSecret(String value) {
+    comm.request(message("MaskSecret", "value", value));
+  }
+
+  @Override
   public Object getXCom(String taskId, String key) {
     Map<String, Object> found =
         find(
