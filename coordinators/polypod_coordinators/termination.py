@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
 MAX_SIZE = 4096
 """Bytes that Kubernetes keeps of a termination message."""
+
+
+# bounds of what a status can hold: the operator reads this from a pod that somebody may have tampered with
+Word = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Whole = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]
+Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
@@ -29,21 +36,21 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
         log_url: where its log is kept, if it is.
     """
 
-    state: str
-    reason: str
+    state: Word
+    reason: Word
     message: str = ""
-    exit_code: int | None = None
-    signal: int | None = None
-    start_time: datetime | None = None
-    finish_time: datetime | None = None
+    exit_code: Whole | None = None
+    signal: Whole | None = None
+    start_time: Aware | None = None
+    finish_time: Aware | None = None
     reported: bool = False
     user_error: bool = False
     retry_delay_seconds: float | None = None
-    reschedule_time: datetime | None = None
-    peak_memory_bytes: int | None = None
-    cpu_seconds: float | None = None
-    connect_time: datetime | None = None
-    log_url: str = ""
+    reschedule_time: Aware | None = None
+    peak_memory_bytes: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] | None = None
+    cpu_seconds: Annotated[float, msgspec.Meta(ge=0, lt=1e12)] | None = None
+    connect_time: Aware | None = None
+    log_url: Annotated[str, msgspec.Meta(max_length=4096)] = ""
 
 
 def encode(outcome: Outcome, limit: int = MAX_SIZE) -> bytes:

@@ -26,10 +26,29 @@ def seconds(text: str) -> float:
 
 
 def _check(text: str) -> str:
-    seconds(text)
+    if seconds(text) > LONGEST:
+        raise ValueError(Rule.DURATION_BOUND.message)
     return text
 
 
+def _check_timeout(text: str) -> str:
+    if seconds(_check(text)) <= 0:
+        raise ValueError(Rule.TIMEOUT.message)
+    return text
+
+
+LONGEST = 366 * 86400.0
+"""Seconds: a year. What is longer is a mistake, and no calendar has to reach that far."""
+
 Duration = Annotated[
-    str, StringConstraints(max_length=32), AfterValidator(_check), Field(json_schema_extra=rules(Rule.DURATION))
+    str,
+    StringConstraints(max_length=32),
+    AfterValidator(_check),
+    Field(json_schema_extra=rules(Rule.DURATION, Rule.DURATION_BOUND)),
+]
+Timeout = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    AfterValidator(_check_timeout),
+    Field(json_schema_extra=rules(Rule.DURATION, Rule.DURATION_BOUND, Rule.TIMEOUT)),
 ]

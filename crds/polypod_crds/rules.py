@@ -40,6 +40,14 @@ class Rule(Enum):
         "self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$')",
         "write a duration like 30s, 10m or 1h30m",
     )
+    DURATION_BOUND = (
+        "!self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') || duration(self) <= duration('8784h')",
+        "a duration is at most 8784h, a year",
+    )
+    TIMEOUT = (
+        "!self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') || duration(self) > duration('0s')",
+        "a timeout must be longer than 0s; leave it out for the default",
+    )
     URL = (
         "self.matches('^https?://[^/]+')",
         "the URL must be http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, such as https://airflow.example/execution/",

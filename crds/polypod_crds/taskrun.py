@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +18,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from polypod_crds.durations import Duration
+from polypod_crds.durations import Duration, Timeout
+from polypod_crds.nesting import AnyMapping, AnyValue
 from polypod_crds.rules import Rule, rules
 
 GROUP = "polypod.dev"
@@ -68,7 +69,7 @@ class Argument(Model):
     """One argument of the task: a value, or another task's XCom."""
 
     name: Name = Field(description="The parameter that receives it; case and underscores are ignored.")
-    value: Any = Field(default=None, description="The value itself: any JSON.")
+    value: AnyValue = Field(default=None, description="The value itself: any JSON, of at most 64 levels.")
     from_x_com: FromXCom | None = Field(default=None, alias="fromXCom", description="Take another task's return value.")
 
     @model_validator(mode="after")
@@ -104,11 +105,11 @@ class Retries(Model):
 class Timeouts(Model):
     """How long an attempt may take, step by step."""
 
-    pending: Duration = Field(default="10m", description="From the pod's creation to its start (cluster only).")
-    startup: Duration | None = Field(
+    pending: Timeout = Field(default="10m", description="From the pod's creation to its start (cluster only).")
+    startup: Timeout | None = Field(
         default=None, description="From the runtime's start until it has connected; by default the coordinator's."
     )
-    execution: Duration | None = Field(default=None, description="From the runtime's start to its end.")
+    execution: Timeout | None = Field(default=None, description="From the runtime's start to its end.")
 
 
 class LocalRef(Model):
@@ -224,7 +225,7 @@ class TaskRunSpec(Model):
         description="Tasks of the same run (namespace, dagId, runId) that must have ended first. Those of fromXCom "
         "need not be named.",
     )
-    params: dict[str, Any] = Field(default={}, description="The run's params (its conf).")
+    params: AnyMapping = Field(default={}, description="The run's params (its conf), of at most 64 levels.")
     logical_date: AwareDatetime | None = Field(default=None, description="The run's logical date, with a time zone.")
     data_interval: DataInterval | None = Field(default=None, description="The data that the run is about.")
     priority: int = Field(
@@ -247,7 +248,7 @@ class TaskRunSpec(Model):
     artifacts: Artifacts | None = Field(
         default=None, description="Where the jars or bundles come from, in place of the routing's source."
     )
-    pod_template: dict[str, Any] = Field(
+    pod_template: AnyMapping = Field(
         default={},
         description="A PodTemplateSpec, merged over the routing's pod settings by name. The language container is "
         "called `task`.",

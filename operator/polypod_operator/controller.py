@@ -15,7 +15,7 @@ from polypod_crds.dependencies import Key, Node
 from polypod_crds.pod_tokens import PodClaims
 from polypod_crds.taskrun import API_VERSION, PLURAL, TaskRunStatus
 
-from polypod_operator import events, objects
+from polypod_operator import conditions, events, objects
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.decision import (
     Action,
@@ -46,7 +46,9 @@ from polypod_operator.workqueue import WorkQueue
 log = logging.getLogger("polypod.operator")
 WORKERS = 32
 _ROUNDS = 5
-_BACKOFF_MAX = 60.0
+_BACKOFF_MAX = 300.0
+_TELL_AFTER = 3
+"""Failures in a row, after which a TaskRun's owner is told."""
 
 
 class Controller:
@@ -75,6 +77,7 @@ class Controller:
         self.places = metrics.places
         self.watches = self._make_watches()
         self._failures: dict[Key, int] = {}
+        self._telling: set[asyncio.Future[None]] = set()
         self._closing = False
         metrics.work_depth.set_function(lambda: len(self.queue))
         metrics.active = self._active
@@ -88,7 +91,13 @@ class Controller:
     # What is seen.
 
     def saw_run(self, raw: objects.Raw, deleted: bool) -> None:
-        """Take a TaskRun over as the watch shows it."""
+        """Take a TaskRun over as the watch shows it; one that cannot be read harms no other."""
+        try:
+            self._take_run(raw, deleted)
+        except Exception as error:
+            self._unreadable(raw, f"TaskRun cannot be read: {type(error).__name__}: {error}")
+
+    def _take_run(self, raw: objects.Raw, deleted: bool) -> None:
         metadata = raw["metadata"]
         key: Key = (metadata["namespace"], metadata["name"])
         known = self.store.run(key)
@@ -103,7 +112,7 @@ class Controller:
             run = objects.task_run(raw, known)
             self._put_run(run, raw)
             self._seat(run)
-            self.queue.add(key, first=not run.status.attempts and not self.store.has_pods(run.uid))
+            self.queue.add(key, first=not run.status.attempts and not self.store.has_pods(run.namespace, run.uid))
 
     def _seat(self, run: TaskRunObject) -> None:
         """Put a TaskRun that is new to us into its queue, so that it is served in its turn and not as it was read."""
@@ -111,7 +120,7 @@ class Controller:
             return
         attempts = run.status.attempts
         active = bool(attempts) and attempts[-1].state in ("queued", "running") and attempts[-1].pod_uid is not None
-        holds = active or self.store.has_pods(run.uid)
+        holds = active or self.store.has_pods(run.namespace, run.uid)
         if holds or not (run.spec.cancel or run.spec.suspend):
             mine = rank(run.spec.priority, run.created, run.key)
             self._wake(self.places.put(run.key, run.spec.queue, mine, "holds" if holds else "waits"))
@@ -121,12 +130,24 @@ class Controller:
         return (
             (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed")
             and "ttlSecondsAfterFinished" not in raw["spec"]
-            and not self.store.has_pods(raw["metadata"]["uid"])
+            and not self.store.has_pods(raw["metadata"]["namespace"], raw["metadata"]["uid"])
         )
 
     def saw_pod(self, raw: objects.Raw, deleted: bool) -> None:
-        """Take a pod over as the watch shows it."""
-        self._take_pod(objects.pod(raw, gone=deleted))
+        """Take a pod over as the watch shows it; one that cannot be read harms no other."""
+        try:
+            self._take_pod(objects.pod(raw, gone=deleted))
+        except Exception as error:
+            self._unreadable(raw, f"pod cannot be read: {type(error).__name__}: {error}")
+
+    def _unreadable(self, raw: objects.Raw, problem: str) -> None:
+        """Say of an object that it cannot be read: in the log, in an Event on it, and in a metric."""
+        self.metrics.unreadable.inc()
+        about = events.about_object(raw)
+        log.error("%s/%s: %s", about["namespace"], about["name"], problem)
+        telling = asyncio.ensure_future(self._tell_about(about, True, Reason.UNREADABLE, problem))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     def _take_pod(self, pod: PodObject) -> None:
         key = self.store.put_pod(pod)
@@ -235,6 +256,10 @@ class Controller:
         await self.saw_routing(raw, f"{namespace}/{name}")
         for watch in self.watches:
             await watch.list()
+        # of TaskRuns that were deleted while nobody looked. Later there are none: a TaskRun is known before its pod is,
+        # and what somebody has made up must not take a place
+        for pod in self.store.orphans():
+            self._keep_place(pod)
 
     def _make_watches(self) -> list[Watch]:
         pods = Sink(self.store.knows_pod, self.saw_pod, self._listed_pods)
@@ -270,8 +295,6 @@ class Controller:
         for node in list(self.store.graph.nodes()):
             if node.uid not in uids and namespace in ("", node.key[0]) and self.store.run(node.key) is None:
                 self._leave_graph(node.key, node.uid)
-        for pod in self.store.orphans():
-            self._keep_place(pod)
 
     async def _missed(self, pod: PodObject) -> None:
         """Take over that a pod is gone or has a successor of its name, if that is so."""
@@ -329,8 +352,25 @@ class Controller:
             log.log(level, "TaskRun %s/%s: %s; trying again in %.0f s", *key, error, wait,
                     exc_info=not isinstance(error, ApiError), extra=fields)  # fmt: skip
             self.queue.add_after(key, wait)
+            if run is not None and failures == _TELL_AFTER:
+                await self._tell_failure(run, error)
         finally:
             self.queue.done(key)
+
+    async def _tell_failure(self, run: TaskRunObject, error: Exception) -> None:
+        """Say that the operator cannot go on with a TaskRun: in an Event and, if it can be written, the status."""
+        message = f"the operator cannot go on with it and tries again: {type(error).__name__}: {error}"
+        if isinstance(error, ApiError) and error.status in (0, 429, 500, 502, 503, 504):
+            # the API server's trouble, and no TaskRun's
+            return
+        await self._tell_about(events.about_run(run), True, Reason.OPERATOR_FAILED, message)
+        status = run.status.model_copy(deep=True)
+        status.reason, status.message = Reason.OPERATOR_FAILED, conditions.shorten(message)
+        try:
+            raw = await self.api.patch_status(run.namespace, run.name, run.resource_version, _dump(status))
+            self.store.put_run(objects.written(run, status, raw))
+        except ApiError as unwritten:
+            log.warning("TaskRun %s/%s: its status cannot be written: %s", run.namespace, run.name, unwritten)
 
     async def _look_at(self, key: Key) -> None:
         for _ in range(_ROUNDS):
@@ -405,8 +445,8 @@ class Controller:
         if pod.owner == run.uid:
             self.store.put_pod(pod)
         else:
-            message = f"a pod {name!r} exists and belongs to somebody else; delete it"
-            self.store.put_refusal(run, name, Refusal(message, False, self.clock()))
+            message = f"a pod {name!r} exists and is not controlled by this TaskRun; delete it"
+            self.store.put_refusal(run, name, Refusal(message, False, self.clock(), Reason.POD_NAME_TAKEN))
 
     async def _ask_for_ended(self, run: TaskRunObject, task_ids: tuple[str, ...], now: datetime) -> None:
         assert run.spec is not None

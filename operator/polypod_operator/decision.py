@@ -12,6 +12,7 @@ from polypod_crds.dependencies import Verdict
 from polypod_crds.taskrun import TaskRunStatus
 
 from polypod_operator.objects import PodObject
+from polypod_operator.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Refusal:
     message: str
     for_good: bool
     when: datetime
+    reason: Reason = Reason.POD_REFUSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,13 @@ def about_run(run: TaskRunObject) -> dict[str, str]:
             "resourceVersion": run.resource_version}  # fmt: skip
 
 
+def about_object(raw: Raw) -> dict[str, str]:
+    """Return the reference to an object that cannot be read otherwise."""
+    metadata = raw.get("metadata") or {}
+    found = {name: str(raw.get(name, "")) for name in ("apiVersion", "kind")}
+    return found | {name: str(metadata.get(name, "")) for name in ("name", "namespace", "uid")}
+
+
 def about_routing(raw: Raw) -> dict[str, str]:
     """Return the reference to the routing ConfigMap."""
     metadata = raw["metadata"]

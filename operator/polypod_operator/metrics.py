@@ -51,6 +51,9 @@ class Metrics:
         self.reconcile_errors = Counter(
             "polypod_reconcile_errors", "Looks at a TaskRun that failed and are tried again.", registry=own
         )
+        self.unreadable = Counter(
+            "polypod_objects_unreadable", "TaskRuns and pods that could not be read and were left out.", registry=own
+        )
         self.api_requests = Counter(
             "polypod_api_requests", "Calls to the Kubernetes API.", ["verb", "resource", "code"], registry=own
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from polypod_crds.dependencies import Node, ended, upstreams
-from polypod_crds.taskrun import StoredLog, TaskRunSpec, TaskRunStatus
+from polypod_crds.taskrun import GROUP, KIND, StoredLog, TaskRunSpec, TaskRunStatus
 from pydantic import ValidationError
 
 TASKRUN_LABEL = "polypod.dev/taskrun"
@@ -19,7 +19,9 @@ TRY_LABEL = "polypod.dev/try"
 LOG_ANNOTATION = "polypod.dev/log"
 """Where the attempt's log is kept: a StoredLog, as JSON."""
 LABELLED = UID_LABEL
-"""Selects our pods."""
+"""Finds pods that may be ours; whose they are, their owner reference says."""
+LARGEST_SPEC = 1_000_000
+"""Bytes of a TaskRun's spec, as JSON: etcd takes 1.5 MiB, and the status needs room."""
 TASK, BRIDGE, COPY = "task", "bridge", "copy-artifacts"
 """The names of the containers that are ours."""
 
@@ -90,6 +92,7 @@ class PodObject:
     """A pod of one attempt.
 
     Attributes:
+        owner: the uid of the TaskRun that controls it by an owner reference; empty if none does.
         phase: the pod's phase, as the kubelet says it.
         reason: of the pod as a whole, such as Evicted.
         unschedulable: the scheduler's message, if no node takes the pod.
@@ -160,10 +163,7 @@ def task_run(raw: Raw, known: TaskRunObject | None = None) -> TaskRunObject:
     if known is not None and (known.uid, known.generation) == (metadata["uid"], metadata.get("generation")):
         spec, problems = known.spec, known.problems
     else:
-        try:
-            spec = TaskRunSpec.model_validate(raw.get("spec") or {})
-        except ValidationError as error:
-            problems = "; ".join(_problem(item) for item in error.errors())
+        spec, problems = _spec(raw.get("spec") or {})
     return TaskRunObject(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -176,6 +176,18 @@ def task_run(raw: Raw, known: TaskRunObject | None = None) -> TaskRunObject:
         status=TaskRunStatus.model_validate(raw.get("status") or {}),
         problems=problems,
     )
+
+
+def _spec(given: Mapping[str, Any]) -> tuple[TaskRunSpec | None, str]:
+    """Return what a spec was parsed to, or what is wrong with it."""
+    size = len(msgspec.json.encode(given))
+    if size > LARGEST_SPEC:
+        hint = "put large values into an XCom, a variable or an object store"
+        return None, f"spec is {size} bytes, more than {LARGEST_SPEC}, which leaves no room for the status; {hint}"
+    try:
+        return TaskRunSpec.model_validate(given), ""
+    except ValidationError as error:
+        return None, "; ".join(_problem(item) for item in error.errors())
 
 
 def written(run: TaskRunObject, status: TaskRunStatus, answer: Raw) -> TaskRunObject:
@@ -214,7 +226,7 @@ def _problem(item: Any) -> str:
 
 
 def pod(raw: Raw, *, gone: bool = False) -> PodObject:
-    """Parse a pod of ours."""
+    """Parse a pod that may be ours."""
     metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
@@ -225,8 +237,8 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
-        owner=labels.get(UID_LABEL, ""),
-        attempt=int(labels.get(ATTEMPT_LABEL, 0)),
+        owner=_owner(metadata),
+        attempt=_number(labels.get(ATTEMPT_LABEL, "")),
         version=version(metadata.get("resourceVersion", "")),
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
         deleting="deletionTimestamp" in metadata,
@@ -248,6 +260,18 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         log=_stored_log(annotations.get(LOG_ANNOTATION)),
         containers={item.name: item for item in _containers(status)},
     )
+
+
+def _owner(metadata: Mapping[str, Any]) -> str:
+    """Return the uid of the TaskRun that controls an object; labels can be copied by anybody and say nothing."""
+    for item in metadata.get("ownerReferences") or ():
+        if item.get("controller") and item.get("kind") == KIND and item.get("apiVersion", "").startswith(f"{GROUP}/"):
+            return str(item.get("uid", ""))
+    return ""
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
 
 
 def _stored_log(text: str | None) -> StoredLog | None:

@@ -61,14 +61,14 @@ class Outcomes:
             return web.Response(status=401, text="send the pod's token as 'Authorization: Bearer …'")
         try:
             claims = await self._check(token)
-        except InvalidToken as error:
+        except (InvalidToken, RecursionError) as error:
             return web.Response(status=403, text=f"the token is not valid: {error}")
         except ApiError as error:
             log.warning("an outcome cannot be taken, as the cluster's keys cannot be read: %s", error)
             return web.Response(status=503, text=f"the cluster's keys cannot be read: {error}")
         try:
             outcome = decode(await request.read())
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             return web.Response(status=400, text=f"that is no outcome: {error}")
         if not self._take(claims, outcome):
             return web.Response(status=404, text=f"pod {claims.namespace}/{claims.name} is not known here")

@@ -134,12 +134,18 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
     """
     assert run.spec is not None
     template = _template(run, number, try_number, route, settings)
-    for overlay in [*route.templates, run.spec.pod_template]:
-        check_template(overlay)
-        template = merge(template, overlay)
-    check_whole(template["spec"])
-    template["spec"] = security.harden(template["spec"])
-    found = security.violations(template["spec"], route.spec.allow)
+    try:
+        for overlay in [*route.templates, run.spec.pod_template]:
+            check_template(overlay)
+            template = merge(template, overlay)
+        check_whole(template["spec"])
+        template["spec"] = security.harden(template["spec"])
+        annotations = template["metadata"].get("annotations") or {}
+        found = security.violations(template["spec"], route.spec.allow, annotations)
+    except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
+        # something has a shape that no pod has, where `check_shape` does not look
+        message = f"the pod template cannot be laid over the pod: {type(error).__name__}: {error}"
+        raise PodError(Reason.INVALID_POD_TEMPLATE, message) from error
     if found:
         raise PodError(Reason.FORBIDDEN_POD_TEMPLATE, "the pod template is refused: " + "; ".join(found))
     task = container(template["spec"], TASK)

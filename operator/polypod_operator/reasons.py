@@ -26,6 +26,7 @@ class Reason(StrEnum):
     CONTAINER_CONFIG = "ContainerConfigError"
     MOUNT_FAILED = "MountFailed"
     POD_REFUSED = "PodRefused"
+    POD_NAME_TAKEN = "PodNameTaken"
     PENDING_TIMEOUT = "PendingTimeout"
     # a task that this one depends on has decided its end
     UPSTREAM_FAILED = "UpstreamFailed"
@@ -33,6 +34,7 @@ class Reason(StrEnum):
     # the user's mistakes
     DEPENDENCY_CYCLE = "DependencyCycle"
     INVALID_SPEC = "InvalidSpec"
+    UNREADABLE = "Unreadable"
     INVALID_POD_TEMPLATE = "InvalidPodTemplate"
     FORBIDDEN_POD_TEMPLATE = "ForbiddenPodTemplate"
     NO_IMAGE = "NoImage"
@@ -46,6 +48,8 @@ class Reason(StrEnum):
     INIT_FAILED = "InitContainerFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     NO_OUTCOME = "NoOutcome"
+    # the operator's own trouble
+    OPERATOR_FAILED = "OperatorFailed"
     # of the routing ConfigMap
     ROUTING_INVALID = "RoutingInvalid"
     ROUTING_LOADED = "RoutingLoaded"
@@ -68,11 +72,13 @@ TEXTS: dict[Reason, str] = {
     Reason.CONTAINER_CONFIG: "A container cannot be made: a key that does not exist, or a user that is root.",
     Reason.MOUNT_FAILED: "A volume cannot be mounted: a Secret, ConfigMap or claim that does not exist.",
     Reason.POD_REFUSED: "The API server refuses the pod (quota, admission); tried again until the pending timeout.",
+    Reason.POD_NAME_TAKEN: "A pod of the attempt's name is there that this TaskRun does not control; tried again.",
     Reason.PENDING_TIMEOUT: "The pod did not start within timeouts.pending.",
     Reason.UPSTREAM_FAILED: "A task that this one depends on has failed, so this one was not started.",
     Reason.UPSTREAM_SKIPPED: "A task that this one depends on was skipped, and so is this one.",
     Reason.DEPENDENCY_CYCLE: "The tasks of the run depend on each other in a circle, so none of them can start.",
     Reason.INVALID_SPEC: "The TaskRun's spec is not valid.",
+    Reason.UNREADABLE: "The operator cannot read the object, and leaves it out (an Event only).",
     Reason.INVALID_POD_TEMPLATE: "The merged pod template is no valid pod.",
     Reason.FORBIDDEN_POD_TEMPLATE: "The pod template weakens the pod's security, and the routing does not allow it.",
     Reason.NO_IMAGE: "Neither the coordinator nor the queue nor the pod template names an image.",
@@ -85,6 +91,7 @@ TEXTS: dict[Reason, str] = {
     Reason.INIT_FAILED: "An init container of the pod template, or one that a webhook has added, failed.",
     Reason.DEADLINE_EXCEEDED: "The pod outlived every timeout of its task and was ended by the kubelet.",
     Reason.NO_OUTCOME: "The pod ended and the bridge left no outcome.",
+    Reason.OPERATOR_FAILED: "The operator failed at this TaskRun, or its status could not be written; it tries again.",
     Reason.ROUTING_INVALID: "The routing ConfigMap was edited to something invalid; the last good one stays in use.",
     Reason.ROUTING_LOADED: "The routing ConfigMap was valid and is in use.",
 }

@@ -36,7 +36,7 @@ from polypod_operator.decision import (
 )
 from polypod_operator.errors import PodError
 from polypod_operator.objects import PodObject, TaskRunObject
-from polypod_operator.pod import PodMaker, Route
+from polypod_operator.pod import PodMaker, Route, pod_name
 from polypod_operator.reasons import Reason
 from polypod_operator.status import Ended, Started, Waiting, lost, observe
 
@@ -63,6 +63,8 @@ LONGEST_DELAY = 10 * 365 * 86400.0
 """Seconds that a task may have its next try wait."""
 RESCHEDULE_MIN = timedelta(seconds=1)
 """The least time before a task that asks to be started again is."""
+NEVER_MADE = frozenset({Reason.POD_REFUSED, Reason.POD_NAME_TAKEN})
+"""Why an attempt that is written down has no pod: it is tried again."""
 STOPPED = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
                      Reason.CONTAINER_CONFIG, Reason.MOUNT_FAILED, Reason.PENDING_TIMEOUT})  # fmt: skip
 """Why we delete a pod; written into the attempt first, so that it is known when the pod has ended."""
@@ -170,7 +172,12 @@ class _Step:
     def _adopt(self) -> Attempt | None:
         """Take over a pod that the status does not name: we have just made it, or were killed when we had."""
         last = self.status.attempts[-1].number if self.status.attempts else 0
-        found = [pod for pod in self.world.pods.values() if pod.attempt > last]
+        # its name is fixed: another of our TaskRun's is somebody's imitation
+        found = [
+            pod
+            for pod in self.world.pods.values()
+            if pod.attempt > last and pod.name == pod_name(self.run.name, self.run.uid, pod.attempt)
+        ]
         if not found:
             return None
         newest = max(found, key=lambda pod: pod.attempt)
@@ -189,6 +196,9 @@ class _Step:
         pod = self.world.pods.get(attempt.pod_name or "")
         if pod is None:
             self._without_pod(attempt, spec)
+            return
+        if attempt.pod_uid not in (None, pod.uid):
+            self._close(attempt, lost("the pod is gone; another one has its name now"), spec)
             return
         observation = observe(pod, self.world.warnings.get(pod.uid, ""), self.world.told.get(pod.uid))
         self._note_pod(attempt, pod)
@@ -285,7 +295,7 @@ class _Step:
     def _without_pod(self, attempt: Attempt, spec: TaskRunSpec) -> None:
         """The attempt is in the status, and there is no pod of it that we know of."""
         name = attempt.pod_name or ""
-        refused = name in self.world.refused or attempt.reason == Reason.POD_REFUSED
+        refused = name in self.world.refused or attempt.reason in NEVER_MADE
         if not refused:
             if name not in self.world.absent:
                 self.actions.append(VerifyPod(self.run.namespace, name))
@@ -297,13 +307,13 @@ class _Step:
         asked = Reason.CANCELLED if self.cancelled else Reason.SUSPENDED if spec.suspend else None
         if asked is not None or due <= self.now:
             message = attempt.message if asked is None else self.cancelled or "spec.suspend is true"
-            self._close(attempt, Ended("failed", asked or Reason.POD_REFUSED, message, lost=True), spec)
+            self._close(attempt, Ended("failed", asked or attempt.reason, message, lost=True), spec)
             return
         refusal = self.world.refused.get(name)
         if refusal is not None:
             if attempt.message != conditions.shorten(refusal.message):
-                self.actions.append(Tell(True, Reason.POD_REFUSED, refusal.message))
-            attempt.reason, attempt.message = Reason.POD_REFUSED, conditions.shorten(refusal.message)
+                self.actions.append(Tell(True, refusal.reason, refusal.message))
+            attempt.reason, attempt.message = refusal.reason, conditions.shorten(refusal.message)
             self._phase("Pending", "queued", attempt.reason, attempt.message)
             self._condition("Started", "False", attempt.reason, attempt.message)
             if refusal.for_good:

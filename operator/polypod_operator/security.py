@@ -1,7 +1,8 @@
 """The pod stays `restricted` (Pod Security Standards), and the bridge stays out of the task's reach.
 
-What a template leaves open is filled with the safe value. What it weakens is refused, unless the routing allows it for
-that coordinator by its name in `allow`.
+What a template leaves open is filled with the safe value. What is not known to be safe is refused, unless the routing
+allows it for that coordinator by its name in `allow`: a field that the next Kubernetes adds is refused until somebody
+has looked at it.
 """
 
 from __future__ import annotations
@@ -36,23 +37,143 @@ OWN_MOUNTS: dict[str, frozenset[str] | None] = {
     BRIDGE: None,
 }
 """Which of Polypod's own volumes a container may see; None: all. Any other container sees none."""
+WRITTEN_BY_COPY = "polypod-artifacts"
+"""The only volume of Polypod's that a container other than the bridge writes to: the copy, before the task starts."""
+
+SAFE_VOLUMES = frozenset(
+    {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "image",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+)
+"""The volume types of `restricted`."""
+OTHER_VOLUMES = (
+    "awsElasticBlockStore",
+    "azureDisk",
+    "azureFile",
+    "cephfs",
+    "cinder",
+    "fc",
+    "flexVolume",
+    "flocker",
+    "gcePersistentDisk",
+    "gitRepo",
+    "glusterfs",
+    "hostPath",
+    "iscsi",
+    "nfs",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "quobyte",
+    "rbd",
+    "scaleIO",
+    "storageos",
+    "vsphereVolume",
+)
+
+SAFE_POD = frozenset(
+    {
+        "activeDeadlineSeconds",
+        "affinity",
+        "containers",
+        "dnsConfig",
+        "dnsPolicy",
+        "enableServiceLinks",
+        "hostAliases",
+        "hostname",
+        "hostUsers",
+        "imagePullSecrets",
+        "initContainers",
+        "nodeName",
+        "nodeSelector",
+        "os",
+        "overhead",
+        "preemptionPolicy",
+        "priority",
+        "priorityClassName",
+        "readinessGates",
+        "resources",
+        "runtimeClassName",
+        "schedulerName",
+        "schedulingGates",
+        "setHostnameAsFQDN",
+        "subdomain",
+        "terminationGracePeriodSeconds",
+        "tolerations",
+        "topologySpreadConstraints",
+    }
+)
+"""Fields of a pod's spec that weaken nothing, whatever they hold."""
+CHECKED_POD = frozenset({"automountServiceAccountToken", "restartPolicy", "securityContext", "volumes"})
+"""Those whose content is looked at."""
+SAFE_CONTAINER = frozenset(
+    {
+        "args",
+        "command",
+        "env",
+        "envFrom",
+        "image",
+        "imagePullPolicy",
+        "name",
+        "resizePolicy",
+        "resources",
+        "stdin",
+        "stdinOnce",
+        "terminationMessagePath",
+        "terminationMessagePolicy",
+        "tty",
+        "volumeDevices",
+        "workingDir",
+    }
+)
+PROBES = ("livenessProbe", "readinessProbe", "startupProbe", "lifecycle")
+CHECKED_CONTAINER = frozenset({"ports", "restartPolicy", "securityContext", "volumeMounts", *PROBES})
+SAFE_CONTEXT = frozenset(
+    {
+        "fsGroup",
+        "fsGroupChangePolicy",
+        "runAsGroup",
+        "seLinuxChangePolicy",
+        "supplementalGroups",
+        "supplementalGroupsPolicy",
+    }
+)
+CHECKED_CONTEXT = frozenset(
+    {"allowPrivilegeEscalation", "appArmorProfile", "capabilities", "privileged", "procMount", "readOnlyRootFilesystem",
+     "runAsNonRoot", "runAsUser", "seLinuxOptions", "seccompProfile", "sysctls"}
+)  # fmt: skip
+SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
+"""Pod Security Standards, baseline, §SELinux."""
+APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
 
 ALLOWANCES = (
     "hostNetwork",
     "hostPID",
     "hostIPC",
-    "hostPath",
     "hostPort",
     "privileged",
     "allowPrivilegeEscalation",
+    "appArmorProfile",
     "capabilities",
     "runAsRoot",
     "seccompProfile",
+    "seLinuxOptions",
     "writableRootFilesystem",
     "serviceAccountName",
     "serviceAccountToken",
     "shareProcessNamespace",
     "procMount",
+    "probeHost",
+    "resourceClaims",
+    "unknownFields",
+    *OTHER_VOLUMES,
 )
 """What `allow` of a coordinator may hold."""
 
@@ -69,13 +190,17 @@ def harden(spec: dict[str, Any]) -> dict[str, Any]:
     return hardened
 
 
-def violations(spec: Mapping[str, Any], allow: list[str]) -> list[str]:
-    """Return what a merged and hardened pod spec may not do, a line each; nothing if all is well."""
+def violations(spec: Mapping[str, Any], allow: list[str], annotations: Mapping[str, str] | None = None) -> list[str]:
+    """Return what a merged and hardened pod may not do, a line each; nothing if all is well.
+
+    Args:
+        annotations: the pod's.
+    """
     return [
         f"{where} is {_shown(value)}, which needs {allowance!r} in the coordinator's allow"
         if allowance
         else f"{where}: {value}"
-        for where, value, allowance in _weak(spec)
+        for where, value, allowance in (*_weak(spec), *_weak_annotations(annotations or {}))
         if allowance not in allow
     ]
 
@@ -88,24 +213,43 @@ _Finding = tuple[str, Any, str]
 """Where, what is there, and the name that allows it; no name: nothing does."""
 
 
+def _unknown(where: str, given: Mapping[str, Any], known: frozenset[str]) -> Iterator[_Finding]:
+    for name, value in given.items():
+        if name not in known and value not in (None, False, "", [], {}):
+            yield f"{where}.{name}", value, "unknownFields"
+
+
 def _weak(spec: Mapping[str, Any]) -> Iterator[_Finding]:
-    for name in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"):
+    host = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace")
+    accounts = ("serviceAccountName", "serviceAccount")
+    refused = frozenset({*host, *accounts, "ephemeralContainers", "resourceClaims"})
+    for name in host:
         if spec.get(name):
             yield f"spec.{name}", True, name
-    for name in ("serviceAccountName", "serviceAccount"):
+    for name in accounts:
         if spec.get(name) not in (None, "", "default"):
             yield f"spec.{name}", spec[name], "serviceAccountName"
     if spec.get("automountServiceAccountToken"):
         yield "spec.automountServiceAccountToken", True, "serviceAccountToken"
+    if spec.get("resourceClaims"):
+        yield "spec.resourceClaims", spec["resourceClaims"], "resourceClaims"
     if spec.get("restartPolicy") != "Never":
         yield "spec.restartPolicy", "it must stay Never: attempts are Polypod's, each in a pod of its own", ""
     if spec.get("ephemeralContainers"):
         yield "spec.ephemeralContainers", "they cannot be part of a new pod", ""
+    yield from _unknown("spec", spec, SAFE_POD | CHECKED_POD | refused)
     yield from _weak_context("spec.securityContext", spec.get("securityContext") or {})
     yield from _weak_volumes(spec)
     for kind in ("initContainers", "containers"):
         for item in spec.get(kind, ()):
-            yield from _weak_container(f"spec.{kind}[{item.get('name')}]", item)
+            yield from _weak_container(f"spec.{kind}[{item.get('name')}]", item, init=kind == "initContainers")
+
+
+def _weak_annotations(annotations: Mapping[str, str]) -> Iterator[_Finding]:
+    for name, value in annotations.items():
+        safe = value in ("", "runtime/default") or str(value).startswith("localhost/")
+        if name.startswith(APPARMOR_ANNOTATION) and not safe:
+            yield f"metadata.annotations[{name}]", value, "appArmorProfile"
 
 
 def _weak_context(where: str, context: Mapping[str, Any]) -> Iterator[_Finding]:
@@ -113,20 +257,27 @@ def _weak_context(where: str, context: Mapping[str, Any]) -> Iterator[_Finding]:
         yield f"{where}.runAsNonRoot", False, "runAsRoot"
     if context.get("runAsUser") == 0:
         yield f"{where}.runAsUser", 0, "runAsRoot"
-    profile = context.get("seccompProfile")
-    if profile is not None and profile.get("type") not in ("RuntimeDefault", "Localhost"):
-        yield f"{where}.seccompProfile.type", profile.get("type"), "seccompProfile"
-    if context.get("procMount") not in (None, "Default"):
+    for name in ("seccompProfile", "appArmorProfile"):
+        profile = context.get(name)
+        if profile is not None and profile.get("type") not in ("RuntimeDefault", "Localhost"):
+            yield f"{where}.{name}.type", profile.get("type"), name
+    options = context.get("seLinuxOptions") or {}
+    if options.get("type", "") not in SELINUX_TYPES or options.get("user") or options.get("role"):
+        yield f"{where}.seLinuxOptions", dict(options), "seLinuxOptions"
+    if context.get("procMount") not in (None, "", "Default"):
         yield f"{where}.procMount", context["procMount"], "procMount"
     if context.get("sysctls"):
         yield f"{where}.sysctls", "kernel parameters cannot be set from a pod template", ""
+    yield from _unknown(where, context, SAFE_CONTEXT | CHECKED_CONTEXT)
 
 
 def _weak_volumes(spec: Mapping[str, Any]) -> Iterator[_Finding]:
     for volume in spec.get("volumes", ()):
         where = f"spec.volumes[{volume.get('name')}]"
-        if "hostPath" in volume:
-            yield f"{where}.hostPath", volume["hostPath"].get("path"), "hostPath"
+        for kind in OTHER_VOLUMES:
+            if kind in volume:
+                yield f"{where}.{kind}", volume[kind], kind
+        yield from _unknown(where, volume, SAFE_VOLUMES | {"name", *OTHER_VOLUMES})
         if str(volume.get("name")).startswith(RESERVED):
             continue
         for source in (volume.get("projected") or {}).get("sources") or ():
@@ -134,7 +285,7 @@ def _weak_volumes(spec: Mapping[str, Any]) -> Iterator[_Finding]:
                 yield f"{where}.projected.serviceAccountToken", True, "serviceAccountToken"
 
 
-def _weak_container(where: str, item: Mapping[str, Any]) -> Iterator[_Finding]:
+def _weak_container(where: str, item: Mapping[str, Any], *, init: bool) -> Iterator[_Finding]:
     context = item.get("securityContext") or {}
     yield from _weak_context(f"{where}.securityContext", context)
     if context.get("privileged"):
@@ -144,13 +295,40 @@ def _weak_container(where: str, item: Mapping[str, Any]) -> Iterator[_Finding]:
     if context.get("readOnlyRootFilesystem") is False:
         yield f"{where}.securityContext.readOnlyRootFilesystem", False, "writableRootFilesystem"
     capabilities = context.get("capabilities") or {}
-    if capabilities.get("add") or "ALL" not in (capabilities.get("drop") or ()):
+    added = set(capabilities.get("add") or ()) - {"NET_BIND_SERVICE"}
+    if added or "ALL" not in (capabilities.get("drop") or ()):
         yield f"{where}.securityContext.capabilities", dict(capabilities), "capabilities"
-    for port in item.get("ports", ()):
+    for port in item.get("ports") or ():
         if port.get("hostPort"):
             yield f"{where}.ports.hostPort", port["hostPort"], "hostPort"
+    for kind in PROBES:
+        for host in _hosts(item.get(kind) or {}):
+            yield f"{where}.{kind}", f"host {host}", "probeHost"
+    # a sidecar is an init container that is started again; everything else runs once
+    if item.get("restartPolicy") not in (None, "", "Always" if init and item.get("name") != COPY else ""):
+        yield f"{where}.restartPolicy", "a container is not started again: attempts are Polypod's", ""
+    yield from _unknown(where, item, SAFE_CONTAINER | CHECKED_CONTAINER)
+    yield from _weak_mounts(where, item)
+
+
+def _hosts(handler: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the hosts that a probe or lifecycle handler connects to, other than the pod itself."""
+    for kind, value in handler.items():
+        if kind in ("httpGet", "tcpSocket") and isinstance(value, Mapping) and value.get("host"):
+            yield str(value["host"])
+        elif kind in ("postStart", "preStop") and isinstance(value, Mapping):
+            yield from _hosts(value)
+
+
+def _weak_mounts(where: str, item: Mapping[str, Any]) -> Iterator[_Finding]:
     own = OWN_MOUNTS.get(str(item.get("name")), frozenset())
-    for mount in item.get("volumeMounts", ()):
+    for mount in item.get("volumeMounts") or ():
         name = str(mount.get("name"))
-        if own is not None and name.startswith(RESERVED) and name not in own:
+        if mount.get("mountPropagation") not in (None, "", "None", "HostToContainer"):
+            yield f"{where}.volumeMounts[{name}].mountPropagation", mount["mountPropagation"], "privileged"
+        if own is None or not name.startswith(RESERVED):
+            continue
+        if name not in own:
             yield f"{where}.volumeMounts", f"volume {name!r} is Polypod's own", ""
+        elif not mount.get("readOnly") and not (item.get("name") == COPY and name == WRITTEN_BY_COPY):
+            yield f"{where}.volumeMounts", f"volume {name!r} is Polypod's own and can be mounted read-only alone", ""

@@ -11,8 +11,10 @@ from polypod_crds.dependencies import Graph, Key, Run
 from polypod_crds.pod_tokens import PodClaims
 
 from polypod_operator.decision import Earlier, Refusal, Turn, World
-from polypod_operator.objects import UID_LABEL, Meta, PodObject, TaskRunObject, version
+from polypod_operator.objects import Meta, PodObject, TaskRunObject, version
 
+Owner = tuple[str, str]
+"""The namespace and uid of a TaskRun: a pod of another namespace is none of its, whatever its owner reference says."""
 _LET_GO = 10_000
 """Of how many finished TaskRuns the last version is remembered: the watch still shows our last write to them."""
 
@@ -23,13 +25,13 @@ class Store:
     def __init__(self) -> None:
         self._runs: dict[Key, TaskRunObject] = {}
         self._key_of: dict[str, Key] = {}
-        self._pods: dict[str, dict[str, PodObject]] = {}
+        self._pods: dict[Owner, dict[str, PodObject]] = {}
         self._absent: dict[str, set[str]] = {}
         self._refused: dict[str, dict[str, Refusal]] = {}
         self._warnings: dict[str, str] = {}
         self._looked: dict[str, datetime] = {}
         self._told: dict[str, Outcome] = {}
-        self._owner_of: dict[str, str] = {}
+        self._owner_of: dict[str, Owner] = {}
         self._let_go: OrderedDict[str, int] = OrderedDict()
         self._earlier: dict[Run, Earlier] = {}
         self.graph = Graph()
@@ -46,7 +48,7 @@ class Store:
 
     def without_attempt(self) -> list[Key]:
         """Return the TaskRuns that have no pod, so that a new routing may matter to them."""
-        return [key for key, run in self._runs.items() if run.uid not in self._pods]
+        return [key for key, run in self._runs.items() if (run.namespace, run.uid) not in self._pods]
 
     def run(self, key: Key) -> TaskRunObject | None:
         return self._runs.get(key)
@@ -70,7 +72,7 @@ class Store:
         self._let_go[run.uid] = version(run.resource_version)
         if len(self._let_go) > _LET_GO:
             self._let_go.popitem(last=False)
-        for pod in self._pods.pop(run.uid, {}).values():
+        for pod in self._pods.pop((run.namespace, run.uid), {}).values():
             self._warnings.pop(pod.uid, None)
             self._looked.pop(pod.uid, None)
             self._told.pop(pod.uid, None)
@@ -79,33 +81,38 @@ class Store:
         self._refused.pop(run.uid, None)
 
     def put_pod(self, pod: PodObject) -> Key | None:
-        """Take over a pod; return the key of its TaskRun, if that is here."""
-        key = self._key_of.get(pod.owner)
-        over = pod.gone or pod.phase in ("Succeeded", "Failed")
-        if key is None and over:
+        """Take over a pod; return the key of its TaskRun, if that is here. One that no TaskRun controls is left out."""
+        if not pod.owner:
+            return None
+        owner = (pod.namespace, pod.owner)
+        key = self._owner_key(owner)
+        if key is None and pod.over:
             # of a TaskRun that has finished; should it still be on its way to us, the pod is asked for again
-            pods = self._pods.get(pod.owner, {})
+            pods = self._pods.get(owner, {})
             pods.pop(pod.name, None)
             self._owner_of.pop(pod.uid, None)
             if not pods:
-                self._pods.pop(pod.owner, None)
+                self._pods.pop(owner, None)
             return None
-        old = self._pods.get(pod.owner, {}).get(pod.name)
+        old = self._pods.get(owner, {}).get(pod.name)
         if old is not None and old.uid == pod.uid and (old.version > pod.version or (old.gone and not pod.gone)):
             # a list that was read before the watch told us more
             return key
-        self._pods.setdefault(pod.owner, {})[pod.name] = pod
-        self._owner_of[pod.uid] = pod.owner
+        self._pods.setdefault(owner, {})[pod.name] = pod
+        self._owner_of[pod.uid] = owner
         self._absent.get(pod.owner, set()).discard(pod.name)
         self._refused.get(pod.owner, {}).pop(pod.name, None)
         return key
 
-    def pod(self, owner: str, name: str) -> PodObject | None:
-        return self._pods.get(owner, {}).get(name)
+    def _owner_key(self, owner: Owner) -> Key | None:
+        namespace, uid = owner
+        key = self._key_of.get(uid)
+        return key if key is not None and key[0] == namespace else None
 
     def knows_pod(self, meta: Meta) -> bool:
         """Tell whether a pod, as a watch shows it, is no news: most often it is our own write."""
-        pod = self.pod((meta.labels or {}).get(UID_LABEL, ""), meta.name)
+        owner = self._owner_of.get(meta.uid)
+        pod = self._pods.get(owner, {}).get(meta.name) if owner is not None else None
         return pod is not None and pod.uid == meta.uid and pod.version >= version(meta.resource_version)
 
     def knows_run(self, meta: Meta) -> bool:
@@ -115,15 +122,18 @@ class Store:
             return version(run.resource_version) >= version(meta.resource_version)
         return self._let_go.get(meta.uid, -1) >= version(meta.resource_version)
 
-    def has_pods(self, uid: str) -> bool:
-        return uid in self._pods
+    def has_pods(self, namespace: str, uid: str) -> bool:
+        return (namespace, uid) in self._pods
 
     def pods(self) -> list[PodObject]:
         return [pod for pods in self._pods.values() for pod in pods.values()]
 
     def orphans(self) -> list[PodObject]:
         """Return the pods that may still run and whose TaskRun is not here."""
-        return [pod for pod in self.pods() if pod.owner not in self._key_of and not pod.over]
+        return [
+            pod for owner, pods in self._pods.items() if self._owner_key(owner) is None
+            for pod in pods.values() if not pod.over
+        ]  # fmt: skip
 
     def put_absent(self, run: TaskRunObject, name: str) -> None:
         """Note that the API server has no pod of that name."""
@@ -157,7 +167,8 @@ class Store:
 
     def put_told(self, claims: PodClaims, outcome: Outcome) -> Key | None:
         """Note the outcome that a pod's bridge has sent; return the key of its TaskRun, None if that is not here."""
-        key = self._key_of.get(self._owner_of.get(claims.uid, ""))
+        owner = self._owner_of.get(claims.uid)
+        key = self._owner_key(owner) if owner is not None else None
         if key is not None:
             # the first word counts, as with the termination message
             self._told.setdefault(claims.uid, outcome)
@@ -165,7 +176,7 @@ class Store:
 
     def world(self, run: TaskRunObject, turn: Turn | None = None) -> World:
         """Return what there is around a TaskRun."""
-        pods = self._pods.get(run.uid, {})
+        pods = self._pods.get((run.namespace, run.uid), {})
         uids = [pod.uid for pod in pods.values()]
         node = self.graph.node(run.key)
         earlier = self._earlier.get(node.run, Earlier()) if node is not None else Earlier()

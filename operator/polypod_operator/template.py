@@ -19,6 +19,19 @@ _BRIDGE_FIELDS = frozenset({"name", "resources", "imagePullPolicy"})
 _POD_FIELDS = frozenset({"metadata", "spec"})
 _METADATA_FIELDS = frozenset({"labels", "annotations"})
 
+# what the merge and the checks look into; the names mean the same wherever they appear in a pod
+_LISTS_OF_MAPPINGS = frozenset(
+    {"containers", "initContainers", "ephemeralContainers", "volumes", "env", "envFrom", "ports", "volumeMounts",
+     "volumeDevices", "imagePullSecrets", "tolerations", "topologySpreadConstraints", "hostAliases", "resourceClaims",
+     "schedulingGates", "readinessGates", "sources", "sysctls"}
+)  # fmt: skip
+_LISTS = frozenset({"add", "drop", "command", "args"})
+_MAPPINGS = frozenset(
+    {"metadata", "spec", "securityContext", "capabilities", "resources", "seccompProfile", "appArmorProfile",
+     "seLinuxOptions", "projected", "affinity", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe"}
+)  # fmt: skip
+_MAPPINGS_OF_STRINGS = frozenset({"labels", "annotations", "nodeSelector"})
+
 
 def check_template(overlay: Mapping[str, Any]) -> None:
     """Refuse what a template cannot change: the bridge, and what makes the task's container ours.
@@ -26,24 +39,29 @@ def check_template(overlay: Mapping[str, Any]) -> None:
     Raises:
         PodError: the message names the field.
     """
-    for part in sorted(_POD_FIELDS & set(overlay)):
-        if not isinstance(overlay[part], Mapping):
-            seen = type(overlay[part]).__name__
-            raise PodError(Reason.INVALID_POD_TEMPLATE, f"the pod template's {part} is {seen}, not a mapping")
-    metadata = set(overlay.get("metadata", {})) - _METADATA_FIELDS
+    check_shape(overlay)
+    metadata = set(overlay.get("metadata") or {}) - _METADATA_FIELDS
     unknown = sorted({*(set(overlay) - _POD_FIELDS), *(f"metadata.{name}" for name in metadata)})
     if unknown:
         raise PodError(
             Reason.INVALID_POD_TEMPLATE,
             f"the pod template has {', '.join(unknown)}; it may have metadata.labels, metadata.annotations and spec",
         )
-    spec = overlay.get("spec", {})
+    spec = overlay.get("spec") or {}
+    taken = [name for name in _POD_FIELDS if name in overlay and overlay[name] is None]
+    taken += [f"spec.{kind}" for kind in ("containers", "initContainers", "volumes") if spec.get(kind, ()) is None]
+    if taken:
+        raise PodError(
+            Reason.INVALID_POD_TEMPLATE,
+            f"the pod template's {sorted(taken)[0]} is null; Polypod's own cannot be taken away",
+        )
     for kind in ("containers", "initContainers", "volumes"):
-        items = spec.get(kind, [])
-        if not isinstance(items, list) or not all(isinstance(item, Mapping) and item.get("name") for item in items):
-            raise PodError(
-                Reason.INVALID_POD_TEMPLATE, f"the pod template's spec.{kind} must be a list whose items have a name"
-            )
+        for item in spec.get(kind) or ():
+            if not isinstance(item.get("name"), str) or not item["name"]:
+                raise PodError(
+                    Reason.INVALID_POD_TEMPLATE,
+                    f"the pod template's spec.{kind} has an item without a name; items are merged by their names",
+                )
     for item in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
         if item["name"] == BRIDGE and not set(item) <= _BRIDGE_FIELDS:
             changed = ", ".join(sorted(set(item) - _BRIDGE_FIELDS))
@@ -64,6 +82,39 @@ def check_template(overlay: Mapping[str, Any]) -> None:
                 f"the pod template has a volume {volume['name']!r}; names that begin with "
                 f"{security.RESERVED!r} are Polypod's own",
             )
+
+
+def check_shape(value: Any, where: str = "", name: str = "") -> None:
+    """Refuse a template with a list where a mapping belongs, and the like; the API server looks at the rest.
+
+    Raises:
+        PodError: the message names the field, what is there and what belongs there.
+    """
+    if value is None:
+        # takes a field away
+        return
+    if name in _LISTS or name in _LISTS_OF_MAPPINGS:
+        inner = Mapping if name in _LISTS_OF_MAPPINGS else str
+        word = "mappings" if inner is Mapping else "strings"
+        if not isinstance(value, list) or not all(isinstance(item, inner) for item in value):
+            raise _misshapen(where, value, f"a list of {word}")
+    elif name in _MAPPINGS_OF_STRINGS:
+        if not isinstance(value, Mapping) or not all(isinstance(item, str | None) for item in value.values()):
+            raise _misshapen(where, value, "a mapping of strings (quote numbers and true or false)")
+        return
+    elif (name in _MAPPINGS or not where) and not isinstance(value, Mapping):
+        raise _misshapen(where or "podTemplate", value, "a mapping")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            check_shape(item, f"{where}.{key}" if where else str(key), str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            check_shape(item, f"{where}[{index}]")
+
+
+def _misshapen(where: str, value: Any, wanted: str) -> PodError:
+    seen = f"a mapping with {', '.join(map(repr, list(value)[:3]))}" if isinstance(value, Mapping) else repr(value)[:80]
+    return PodError(Reason.INVALID_POD_TEMPLATE, f"the pod template's {where} is {seen}; it must be {wanted}")
 
 
 def check_whole(spec: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
+from polypod_operator import reading
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.objects import Meta, Raw
 
@@ -91,7 +92,7 @@ class Watch:
         seen: set[str] = set()
         async for page in self.api.pages(self._path, self._params):
             for raw in page.items or ():
-                meta = msgspec.json.decode(raw, type=Head).metadata
+                meta = reading.decode(raw, Head).metadata
                 seen.add(meta.uid)
                 if not self.sink.knows(meta):
                     self._show(meta, raw, False)
@@ -118,6 +119,11 @@ class Watch:
                 else:
                     failures += 1
                     log.warning("the watch of %s is broken: %s", self.plural, error)
+            except Exception:
+                # nothing that comes by a watch ends it
+                why = "failed"
+                failures += 1
+                log.exception("the watch of %s failed and is begun anew", self.plural)
             self._restarted(self.plural, why)
             await asyncio.sleep(min(_PAUSE_MAX, _PAUSE * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
@@ -136,7 +142,7 @@ class Watch:
                 opened = True
                 async for line in lines:
                     self.heard = asyncio.get_running_loop().time()
-                    self._take(msgspec.json.decode(line, type=_Event))
+                    self._take(reading.decode(line, _Event))
         except TimeoutError:
             return "silent"
         except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
@@ -145,7 +151,7 @@ class Watch:
         return "closed"
 
     def _take(self, event: _Event) -> None:
-        head = msgspec.json.decode(event.object, type=Head)
+        head = reading.decode(event.object, Head)
         if event.type == "ERROR":
             raise ApiError(head.code, "Watch", head.message)
         if event.type == "DELETED" or (event.type != "BOOKMARK" and not self.sink.knows(head.metadata)):
@@ -155,6 +161,6 @@ class Watch:
     def _show(self, meta: Meta, raw: msgspec.Raw, deleted: bool) -> None:
         """Hand an object on. One that cannot be read, whoever made it, must not keep us from all others."""
         try:
-            self.sink.saw(msgspec.json.decode(raw), deleted)
+            self.sink.saw(reading.decode(raw), deleted)
         except Exception:
             log.exception("%s %s/%s cannot be read and is left out", self.plural, meta.namespace, meta.name)

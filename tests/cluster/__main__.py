@@ -23,7 +23,7 @@ def name_of_checkout() -> str:
 
 def build() -> None:
     """Build all that takes time, outside of any test: the node's programs and the images, as far as they can be used."""
-    programs.build(programs.CONTROL_PLANE)
+    programs.build((*programs.CONTROL_PLANE, programs.POD_SECURITY))
     if os.geteuid() != 0:
         print("not root: a node cannot run here, so its programs and images are not built", file=sys.stderr)
         return

@@ -25,6 +25,8 @@ class Program:
     module: str
     packages: tuple[str, ...]
     gives: tuple[str, ...]
+    data: tuple[str, str] | None = None
+    """A module, and a folder of it that is kept beside, as `data`."""
 
 
 CONTROL_PLANE = (Program("kubernetes", (".",), ("kubernetes",)), Program("etcd", (".",), ("etcd",)))
@@ -33,6 +35,10 @@ S3 = Program("versitygw", ("github.com/versity/versitygw/cmd/versitygw",), ("ver
 """An S3 server over a folder."""
 KWOK = Program("kwok", ("sigs.k8s.io/kwok/cmd/kwok",), ("kwok",))
 """A kubelet that runs nothing, for thousands of pods; for the benchmarks."""
+POD_SECURITY = Program(
+    "podsecurity", (".",), ("podsecurity",), ("k8s.io/pod-security-admission", "test/testdata/restricted")
+)
+"""What Pod Security admission itself says of a pod, with the pods that it is tested with."""
 NODE = (
     Program(
         "containerd",
@@ -63,6 +69,12 @@ def build(programs: tuple[Program, ...]) -> Path:
         for name in KUBERNETES:
             _link(folder / name, folder / "kubernetes")
     return folder
+
+
+def data_of(program: Program) -> Path:
+    """Return the folder that is kept beside a program that was built."""
+    build((program,))
+    return CACHE / f"cluster-{program.module}-{_key(program)}" / "data"
 
 
 def _link(link: Path, target: Path) -> None:
@@ -121,6 +133,11 @@ def _build(program: Program, made: Path) -> None:
     if process.returncode != 0:
         shutil.rmtree(part)
         raise RuntimeError(f"{' '.join(command)} failed:\n{said[-2000:]}")
+    if program.data is not None:
+        module, folder = program.data
+        listed = ["go", "list", "-m", "-f", "{{.Dir}}", module]
+        found = subprocess.run(listed, cwd=GO / program.module, check=True, capture_output=True, text=True)
+        shutil.copytree(Path(found.stdout.strip()) / folder, part / "data")
     try:
         part.rename(made)
     except OSError:

@@ -53,7 +53,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (entry(imge="x"), "imge"),
     (entry(image=5), "coordinators.native"),
     (entry(allow=["hostNetworks"]), "did you mean 'hostNetwork'"),
-    (entry(pod_template={"spec": {"containers": {}}}), "spec.containers must be a list"),
+    (entry(pod_template={"spec": {"containers": {}}}), "it must be a list of mappings"),
     (entry(pod_template={"name": "x"}), "name"),
     (entry(artifacts={"image": "x", "persistent_volume_claim": "claim"}), "exactly one of image"),
     (entry(artifacts={"image": "x", "mount_path": "relative"}), "must be absolute"),
@@ -279,6 +279,8 @@ def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
         metadata = {
             "namespace": "n", "name": "run-1", "uid": "pod", "labels": labels, "resourceVersion": "2",
             "annotations": {"polypod.dev/queue": "q"}, "creationTimestamp": "2026-11-21T00:00:00Z",
+            "ownerReferences": [{"apiVersion": "polypod.dev/v1alpha1", "kind": "TaskRun", "name": "run", "uid": "old",
+                                 "controller": True}],
         }  # fmt: skip
         return {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
 
