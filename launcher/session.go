@@ -61,7 +61,7 @@ func run() int {
 	if place == "" {
 		place = defaultPlace
 	}
-	connection, err := connect(place, connectWait)
+	connection, err := connect(place, connectWait, signals)
 	if err != nil {
 		complain(fmt.Errorf("the bridge cannot be reached at %s: %w", place, err))
 		return exitBridge
@@ -90,7 +90,7 @@ func (s *session) holdThePod(signals <-chan os.Signal, place string, told *os.Fi
 	giveUp := time.NewTimer(againWait)
 	// in a pod that is being ended no container is started again
 	for s.pending == 0 {
-		connection, err := connect(place, 0)
+		connection, err := connect(place, 0, nil)
 		if err == nil {
 			s.connection = connection
 			if s.send(reply{Pid: os.Getpid()}, told) == nil {
@@ -114,15 +114,22 @@ func (s *session) holdThePod(signals <-chan os.Signal, place string, told *os.Fi
 	}
 }
 
-// connect waits for the bridge: its container was started before, but it may still be on its way.
-func connect(place string, patience time.Duration) (*net.UnixConn, error) {
+// connect waits for the bridge: its container was started before, but it may still be on its way. A pod that is ended
+// meanwhile need not wait for one that will not come.
+func connect(place string, patience time.Duration, signals <-chan os.Signal) (*net.UnixConn, error) {
 	giveUp := time.Now().Add(patience)
 	for {
 		connection, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: place, Net: "unixpacket"})
 		if err == nil || time.Now().After(giveUp) {
 			return connection, err
 		}
-		time.Sleep(2 * time.Millisecond)
+		select {
+		case received := <-signals:
+			if received == syscall.SIGTERM || received == syscall.SIGINT {
+				return nil, fmt.Errorf("told to end (%v) before it was there: %w", received, err)
+			}
+		case <-time.After(2 * time.Millisecond):
+		}
 	}
 }
 

@@ -30,10 +30,18 @@ PASSED = frozenset({"success", "skipped", "removed", "deferred", "up_for_resched
 """The final states that are no failure."""
 
 
-def run_attempt(config: BridgeConfig, host: Host, stored: Callable[[], StoredLog | None] | None = None) -> Outcome:
+def run_attempt(
+    config: BridgeConfig,
+    host: Host,
+    stored: Callable[[], StoredLog | None] | None = None,
+    told_before: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Run the attempt that `config` describes, on `host`; always returns.
 
     The log goes to standard error, to the configured file, and to what `stored` opens, which the caller finishes.
+
+    Args:
+        told_before: tells whether a signal to end had come before this was called.
     """
     from polypod_coordinators.supervisor.listeners import Listeners
 
@@ -42,6 +50,9 @@ def run_attempt(config: BridgeConfig, host: Host, stored: Callable[[], StoredLog
     for number in (signal.SIGTERM, signal.SIGINT):
         # until the shell takes over: told to end so early, there must be an outcome all the same
         signal.signal(number, lambda number, frame: caught.append(number))
+    # from here on it is caught; what came before must not be forgotten
+    if told_before() and not caught:
+        caught.append(signal.SIGTERM)
     listeners = Listeners()
     process: Process | None = None
     failure: UserError | None = None

@@ -457,3 +457,18 @@ def test_a_bundle_without_its_executable_bit_is_verified_with_a_warning(tmp_path
     assert (done.returncode, done.stdout) == (0, f"{copy}: ok, executable bundle\n")
     assert "not executable" in done.stderr
     assert polypod("bundle", "verify", bundle).stderr == ""
+
+
+def test_logback_beside_the_sdk_does_not_take_the_logs_over(tmp_path: Path) -> None:
+    # first on the class path, as SLF4J takes the first provider that it finds
+    roots = [str(JAVA_ROOT.with_name("logback")), str(JAVA_ROOT)]
+    kwargs = {"jars_root": roots, "task_startup_timeout": 60}
+    where = routing(tmp_path, coordinators={"jvm": {"classpath": JAVA_CLASSPATH, "kwargs": kwargs}},
+                    queue_to_coordinator={"jvm": "jvm"})  # fmt: skip
+    manifest = write(tmp_path, task_run("success", "jvm"))
+    done = polypod("run", "-f", manifest, "--routing", where, "--log-format", "json")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    logged = {record["event"]: (record["logger"], record["level"]) for record in records}
+    assert logged["an error line"] == ("task", "error")
+    assert not any(record["logger"] == "task.stderr" and "SLF4J" in record["event"] for record in records)

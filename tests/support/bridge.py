@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -136,8 +137,8 @@ class Bridge:
         assert self.process is not None
         try:
             if self.launcher is not None:
+                self._end_launcher(timeout)
                 # as the kubelet does: when the language container has ended, the sidecar is told to
-                self.launcher.wait(timeout)
                 self.process.terminate()
             self.process.wait(timeout)
         finally:
@@ -148,6 +149,18 @@ class Bridge:
         outcome = json.loads(self.outcome_file.read_text()) if self.outcome_file.exists() else {}
         stderr = self.stderr_file.read_text() if self.stderr_file.exists() else ""
         return Result(self.process.returncode, outcome, self.read_log(), stderr)
+
+    def _end_launcher(self, timeout: float) -> None:
+        """Wait for the launcher; it is told to end if the bridge has ended before it came, as a pod's is."""
+        assert self.launcher is not None
+        assert self.process is not None
+        give_up = time.monotonic() + timeout
+        while self.launcher.poll() is None:
+            if time.monotonic() > give_up:
+                raise subprocess.TimeoutExpired("launcher", timeout)
+            if self.process.poll() is not None and not (self.folder / "bridge.sock").exists():
+                self.launcher.terminate()
+            time.sleep(0.02)
 
     def read_log(self) -> list[dict[str, Any]]:
         if not self.log_file.exists() or not self.log_file.is_file():

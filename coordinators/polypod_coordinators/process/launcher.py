@@ -182,10 +182,13 @@ class LauncherHost:
             pass
 
     def close(self) -> None:
-        """Let the launcher go: it ends what is left and exits as the runtime did."""
+        """Let the launcher go: it ends what is left and exits as the runtime did. One that has not come finds nobody."""
         if self._connection is not None:
             self.tell(op="done")
             self._connection.close()
+        elif self._listener.fileno() >= 0:
+            self._listener.close()
+            os.unlink(self._path)
 
     def _send(self, request: dict[str, Any]) -> None:
         if self._connection is None:
