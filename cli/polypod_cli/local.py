@@ -20,10 +20,11 @@ from typing import Any
 import msgspec
 from polypod_coordinators.routing import Routing
 from polypod_crds.dependencies import Graph, Key, Node, ended, node_of
+from polypod_crds.identity import pod_name
 from polypod_crds.taskrun import TaskRun, TaskRunStatus
 from polypod_operator.decision import Action, CreatePod, Decision, DeletePod, VerifyPod, World
 from polypod_operator.objects import ATTEMPT_LABEL, TRY_LABEL, TaskRunObject
-from polypod_operator.pod import Route, pod_name
+from polypod_operator.pod import Route
 from polypod_operator.queues import Queues, rank
 from polypod_operator.reconcile import reconcile
 

@@ -255,7 +255,8 @@ def _supervise(
         log.event("error", "the bridge failed", error=f"{type(error).__name__}: {error}")
         raise
     verdict = finish.verdict
-    message = masker.text(verdict.message)
+    # a terminal message of Airflow's has no room for why the task failed: its log has
+    message = masker.text(verdict.message or ("" if verdict.state in PASSED else shell.last_error))
     level = "info" if verdict.state in PASSED else "error"
     why = {"message": message} if message else {}
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)

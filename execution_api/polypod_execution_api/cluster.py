@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from polypod_crds.identity import task_instance_id
+from polypod_crds.identity import pod_name, task_instance_id
 from polypod_crds.pod_tokens import DISCOVERY, KEYS, ClusterKeys, PodClaims, UnknownKey
 from polypod_crds.taskrun import TaskRunSpec
 from pydantic import ValidationError
@@ -140,6 +140,9 @@ class ClusterAccess:
             number, try_number = int(labels["polypod.dev/attempt"]), int(labels["polypod.dev/try"])
         except (ValidationError, KeyError, ValueError) as error:
             raise NotATask(f"pod {claims.name!r} is not one that the operator has made: {error}") from None
+        if claims.name != pod_name(owner["name"], owner["uid"], number):
+            # somebody of the same namespace has given a pod of theirs the TaskRun as its owner
+            raise NotATask(f"pod {claims.name!r} is not that of attempt {number} of TaskRun {owner['name']!r}")
         return _Attempt(
             run=run_of(spec, claims.namespace),
             task=task_of(spec),

@@ -81,6 +81,7 @@ class Controller:
         self._closing = False
         metrics.work_depth.set_function(lambda: len(self.queue))
         metrics.active = self._active
+        metrics.queues = lambda: self.routing.current.queue_to_coordinator if self.routing.current is not None else ()
 
     def _active(self) -> Iterator[tuple[str, str, str]]:
         for run in self.store.runs():
@@ -129,6 +130,8 @@ class Controller:
         """Tell whether nothing is left to do for a TaskRun, without reading all of it: there may be very many."""
         return (
             (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+            # an edit after the end is looked at once more, so that it shows as seen
+            and raw["status"].get("observedGeneration") == raw["metadata"].get("generation", 1)
             and "ttlSecondsAfterFinished" not in raw["spec"]
             and not self.store.has_pods(raw["metadata"]["namespace"], raw["metadata"]["uid"])
         )
@@ -153,7 +156,8 @@ class Controller:
         key = self.store.put_pod(pod)
         if key is not None:
             self.queue.add(key)
-        elif pod.over:
+        if pod.over:
+            # also of one whose TaskRun is here again for a moment, by news that is older than its deletion
             self._wake(self.places.forget(_orphan(pod)))
 
     def _put_run(self, run: TaskRunObject, raw: objects.Raw) -> None:
@@ -256,8 +260,13 @@ class Controller:
         await self.saw_routing(raw, f"{namespace}/{name}")
         for watch in self.watches:
             await watch.list()
-        # of TaskRuns that were deleted while nobody looked. Later there are none: a TaskRun is known before its pod is,
-        # and what somebody has made up must not take a place
+        self.seat_orphans()
+
+    def seat_orphans(self) -> None:
+        """Have pods hold their places whose TaskRuns were deleted while nobody looked.
+
+        At the start only: later a TaskRun is known before its pod is, and what somebody has made up takes no place.
+        """
         for pod in self.store.orphans():
             self._keep_place(pod)
 
@@ -397,7 +406,7 @@ class Controller:
         if waited and decision.place == "holds":
             ended = run.status.attempts[-1].finish_time if run.status.attempts else None
             waited_s = (now - (ended or run.created)).total_seconds()
-            self.metrics.queue_wait.labels(run.spec.queue).observe(max(0.0, waited_s))
+            self.metrics.queue_wait.labels(self.metrics.queue(run.spec.queue)).observe(max(0.0, waited_s))
         return decision
 
     async def _find_out(self, run: TaskRunObject, decision: Decision, now: datetime) -> bool:
@@ -492,7 +501,7 @@ class Controller:
             if attempt.number not in known and attempt.state not in ("queued", "running"):
                 log.info("attempt ended", extra=about(run, attempt))
                 coordinator = attempt.coordinator or ""
-                self.metrics.attempts.labels(attempt.state, attempt.reason, coordinator).inc()
+                self.metrics.ended(attempt.state, attempt.reason, coordinator)
                 begun, started, ended = attempt.create_time, attempt.start_time, attempt.finish_time
                 if begun is not None and started is not None:
                     self.metrics.start_wait.labels(coordinator).observe(_seconds(begun, started))
@@ -507,7 +516,9 @@ class Controller:
         status, queue = decision.status, run.spec.queue if run.spec is not None else ""
         if status.phase != run.status.phase and status.phase in ("Succeeded", "Failed"):
             ended = status.finish_time or self.clock()
-            self.metrics.whole_time.labels(queue, status.phase).observe(_seconds(run.created, ended))
+            self.metrics.whole_time.labels(self.metrics.queue(queue), status.phase).observe(
+                _seconds(run.created, ended)
+            )
 
     async def _not_written(self, run: TaskRunObject, error: ApiError) -> None:
         if error.status == 404:
@@ -531,7 +542,9 @@ class Controller:
             case CreatePod(manifest):
                 if await self._create(run, manifest, now):
                     if not run.status.attempts and run.spec is not None:
-                        self.metrics.pod_wait.labels(run.spec.queue).observe(_seconds(run.created, self.clock()))
+                        self.metrics.pod_wait.labels(self.metrics.queue(run.spec.queue)).observe(
+                            _seconds(run.created, self.clock())
+                        )
                     # the watch tells the rest; should it have nothing to tell, we do
                     self.queue.add_after(run.key, LOOK_AFTER.total_seconds())
                 else:

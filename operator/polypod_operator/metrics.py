@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter as Counting
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from aiohttp import web
+from polypod_coordinators.supervisor.reasons import Reason as BridgeReason
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -21,12 +22,20 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from polypod_operator.queues import Queues
+from polypod_operator.reasons import Reason
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 _SIZES = tuple(float(1 << power) for power in range(23, 36))
 _RESOURCE = re.compile(r"^/apis?/(?:v1|[^/]+/[^/]+)(?:/namespaces/[^/]+)?/([a-z]+)(?:/[^/]+(/status)?)?")
 _VERBS = {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete", "GET": "get"}
+
+
+OTHER = "other"
+_STATES = frozenset(
+    {"success", "failed", "skipped", "removed", "up_for_retry", "up_for_reschedule", "upstream_failed", "deferred"}
+)
+_REASONS = frozenset({*BridgeReason, *Reason})
 
 
 class Metrics:
@@ -38,7 +47,7 @@ class Metrics:
         self.places = Queues()
         self.registry = own = CollectorRegistry()
         ProcessCollector(registry=own)
-        self.registry.register(_Places(self.places))
+        self.registry.register(_Places(self))
         self.attempts = Counter(
             "polypod_attempts", "Attempts that have ended.", ["state", "reason", "coordinator"], registry=own
         )
@@ -100,6 +109,8 @@ class Metrics:
             "polypod_taskrun_seconds", "From a TaskRun's creation to its end, retries included.", ["queue", "phase"],
             buckets=_SLOW, registry=own,
         )  # fmt: skip
+        self.queues: Callable[[], Collection[str]] = lambda: ()
+        """Returns the queues that the routing names: those of others would be series without end."""
         self.active: Callable[[], Iterable[tuple[str, str, str]]] = lambda: ()
         """Yields phase, queue and coordinator of each TaskRun that has not finished."""
         self.registry.register(_Active(self))
@@ -107,6 +118,16 @@ class Metrics:
         self.outcomes = Counter(
             "polypod_outcomes_received", "Outcomes that bridges have sent.", ["result"], registry=own
         )
+
+    def queue(self, name: str) -> str:
+        """Return a queue's label: its name if the routing has it, else `other`."""
+        return name if name in self.queues() else OTHER
+
+    def ended(self, state: str, reason: str, coordinator: str) -> None:
+        """Count an attempt; a word that nobody knows, as a tampered outcome may hold, is `other`."""
+        self.attempts.labels(
+            state if state in _STATES else OTHER, reason if reason in _REASONS else OTHER, coordinator
+        ).inc()
 
     def called(self, method: str, path: str, code: int) -> None:
         """Count a call to the Kubernetes API; the code is 0 if there was no answer."""
@@ -136,7 +157,9 @@ class _Active(Collector):
         found = GaugeMetricFamily(
             "polypod_taskruns_active", "TaskRuns that have not finished.", labels=["phase", "queue", "coordinator"]
         )
-        for labels, number in Counting(self._metrics.active()).items():
+        queue = self._metrics.queue
+        active = ((phase, queue(name), coordinator) for phase, name, coordinator in self._metrics.active())
+        for labels, number in Counting(active).items():
             found.add_metric(labels, number)
         yield found
 
@@ -144,14 +167,19 @@ class _Active(Collector):
 class _Places(Collector):
     """The places of the queues, as they are when they are asked for."""
 
-    def __init__(self, queues: Queues) -> None:
-        self._queues = queues
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         running = GaugeMetricFamily("polypod_queue_running", "Attempts that hold a place in a queue.", labels=["queue"])
         waiting = GaugeMetricFamily("polypod_queue_waiting", "TaskRuns that wait for a place.", labels=["queue"])
-        for name, (holding, waits) in self._queues.depths().items():
-            running.add_metric([name], holding)
-            waiting.add_metric([name], waits)
+        held: Counting[str] = Counting()
+        waits: Counting[str] = Counting()
+        for name, (holding, waiting_there) in self._metrics.places.depths().items():
+            held[self._metrics.queue(name)] += holding
+            waits[self._metrics.queue(name)] += waiting_there
+        for name in held:
+            running.add_metric([name], held[name])
+            waiting.add_metric([name], waits[name])
         yield running
         yield waiting

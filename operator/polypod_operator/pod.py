@@ -6,7 +6,6 @@ container `task`, the language image as it is, whose command is the launcher.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import uuid
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, PodCon
 from polypod_coordinators.config import Timeouts as BridgeTimeouts
 from polypod_coordinators.routing import ArtifactSource, CoordinatorSpec
 from polypod_crds.durations import seconds
-from polypod_crds.identity import task_instance_id
+from polypod_crds.identity import pod_name, task_instance_id
 from polypod_crds.pod_tokens import AUDIENCE
 from polypod_crds.taskrun import API_VERSION, KIND, TaskRunSpec
 
@@ -116,14 +115,6 @@ class Route:
     spec: CoordinatorSpec
     templates: list[dict[str, Any]]
     dag_bundles: Mapping[str, str] = field(default_factory=dict)
-
-
-def pod_name(name: str, uid: str, attempt: int) -> str:
-    """Return the name of an attempt's pod: always the same, so that creating it twice is no second run."""
-    mark = hashlib.sha256(uid.encode()).hexdigest()[:5]
-    tail = f"-{mark}-{attempt}"
-    # a pod's name is also its host name, which may not begin or end with a dot or dash
-    return name.replace(".", "-")[: 63 - len(tail)].rstrip("-") + tail
 
 
 def build(run: TaskRunObject, number: int, try_number: int, route: Route, settings: Settings) -> dict[str, Any]:

@@ -36,10 +36,12 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     UNREADABLE = "Unreadable"
     INVALID_POD_TEMPLATE = "InvalidPodTemplate"
+    INVALID_POD = "InvalidPod"
     FORBIDDEN_POD_TEMPLATE = "ForbiddenPodTemplate"
     NO_IMAGE = "NoImage"
     # the pod ended otherwise than by the bridge's word
     OUT_OF_MEMORY = "OOMKilled"
+    STORAGE_LIMIT = "StorageLimitExceeded"
     EVICTED = "Evicted"
     POD_DELETED = "PodDeleted"
     POD_LOST = "PodLost"
@@ -80,16 +82,18 @@ TEXTS: dict[Reason, str] = {
     Reason.INVALID_SPEC: "The TaskRun's spec is not valid.",
     Reason.UNREADABLE: "The operator cannot read the object, and leaves it out (an Event only).",
     Reason.INVALID_POD_TEMPLATE: "The merged pod template is no valid pod.",
+    Reason.INVALID_POD: "The API server says that the pod is not valid, and no pod template has changed it.",
     Reason.FORBIDDEN_POD_TEMPLATE: "The pod template weakens the pod's security, and the routing does not allow it.",
     Reason.NO_IMAGE: "Neither the coordinator nor the queue nor the pod template names an image.",
     Reason.OUT_OF_MEMORY: "The language container was killed because it reached its memory limit.",
-    Reason.EVICTED: "The kubelet or an eviction removed the pod.",
+    Reason.STORAGE_LIMIT: "The pod wrote more to its local storage than a limit of its own allows.",
+    Reason.EVICTED: "The kubelet or an eviction removed the pod: its node was short of something.",
     Reason.POD_DELETED: "Somebody deleted the pod while the task ran.",
     Reason.POD_LOST: "The pod is gone and nobody saw how it ended: its node, or the pod itself, was removed.",
     Reason.NODE_LOST: "The pod was to end and its node did not answer; it was removed without the kubelet's word.",
     Reason.ARTIFACT_COPY_FAILED: "The artifacts could not be copied from their image.",
     Reason.INIT_FAILED: "An init container of the pod template, or one that a webhook has added, failed.",
-    Reason.DEADLINE_EXCEEDED: "The pod outlived every timeout of its task and was ended by the kubelet.",
+    Reason.DEADLINE_EXCEEDED: "The kubelet ended the pod at its activeDeadlineSeconds.",
     Reason.NO_OUTCOME: "The pod ended and the bridge left no outcome.",
     Reason.OPERATOR_FAILED: "The operator failed at this TaskRun, or its status could not be written; it tries again.",
     Reason.ROUTING_INVALID: "The routing ConfigMap was edited to something invalid; the last good one stays in use.",

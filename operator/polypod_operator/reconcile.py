@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.routing import Routing
 from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.durations import seconds
+from polypod_crds.identity import pod_name
 from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Attempt, TaskRunSpec
 
@@ -36,7 +38,7 @@ from polypod_operator.decision import (
 )
 from polypod_operator.errors import PodError
 from polypod_operator.objects import PodObject, TaskRunObject
-from polypod_operator.pod import PodMaker, Route, pod_name
+from polypod_operator.pod import PodMaker, Route
 from polypod_operator.reasons import Reason
 from polypod_operator.status import Ended, Started, Waiting, lost, observe
 
@@ -125,8 +127,10 @@ class _Step:
     # The end.
 
     def _after_the_end(self) -> None:
-        # what is kept of a finished TaskRun was seen before; only the clock matters now
-        self.status.observed_generation = self.run.status.observed_generation
+        # an edit changes nothing any more, and yet it was seen: tools wait for that (kstatus)
+        edited = self.run.status.observed_generation not in (None, self.run.generation)
+        if edited and self.run.spec is not None and self.run.spec.cancel:
+            self.actions.append(Tell(False, Reason.CANCELLED, "it had ended before it was cancelled; nothing changes"))
         ttl = self.run.spec.ttl_seconds_after_finished if self.run.spec is not None else None
         if ttl is not None and self.status.finish_time is not None:
             due = self.status.finish_time + timedelta(seconds=ttl)
@@ -317,7 +321,9 @@ class _Step:
             self._phase("Pending", "queued", attempt.reason, attempt.message)
             self._condition("Started", "False", attempt.reason, attempt.message)
             if refusal.for_good:
-                self._close(attempt, Ended("failed", Reason.INVALID_POD_TEMPLATE, refusal.message), spec)
+                given = bool(spec.pod_template or (self.routing is not None and self._templates(spec)))
+                reason = Reason.INVALID_POD_TEMPLATE if given else Reason.INVALID_POD
+                self._close(attempt, Ended("failed", reason, refusal.message), spec)
                 return
             again = refusal.when + RETRY_REFUSED
             if self.now < again:
@@ -522,6 +528,10 @@ class _Step:
         unseen = self.run.status.model_copy(update={"observed_generation": self.run.generation})
         # what there is to say is said when the pod is there
         self.write = self.write and self.status != unseen
+
+    def _templates(self, spec: TaskRunSpec) -> list[dict[str, Any]]:
+        route = self._route(spec)
+        return route.templates if route is not None else []
 
     def _route(self, spec: TaskRunSpec) -> Route | None:
         if self.routing is None:

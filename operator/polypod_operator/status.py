@@ -6,6 +6,7 @@ ended as a whole or is gone. Containers that are not ours (a mesh's, for one) ha
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -175,6 +176,11 @@ INFRASTRUCTURE: frozenset[str] = _INTERRUPTED | {Reason.EVICTED, Reason.POD_DELE
 """Losses of what the task ran on."""
 
 
+_OWN_LIMIT = re.compile(r"\bexceed(s|ed)\b")
+"""In the kubelet's message of an eviction: the pod was over a limit of its own (a container's or the pod's
+ephemeral-storage, an emptyDir's sizeLimit). Of a node that is short of something it says that the node was low."""
+
+
 def _in_doubt(outcome: Outcome) -> bool:
     """Tell whether the bridge itself does not know why the task ended, so that the kubelet is to be asked."""
     return outcome.state not in PASSED and outcome.reason in _INTERRUPTED | {
@@ -198,6 +204,8 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
             f"the {which} reached its memory limit and was killed; raise resources.limits.memory, or lower what the "
             "task uses"
         )
+    if pod.reason == "Evicted" and _OWN_LIMIT.search(pod.message):
+        return Reason.STORAGE_LIMIT, pod.message
     if pod.reason == "Evicted" or pod.disruption:
         return Reason.EVICTED, pod.message or pod.disruption
     if pod.reason == "DeadlineExceeded":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.cli import run_json, task_run
 
 
@@ -50,3 +51,15 @@ def test_half_a_character_in_a_java_log_line_costs_nothing_else(tmp_path: Path) 
     assert any(
         line.split("|")[-1].strip().startswith("at conformance.Main$HalfCharacters") for line in log.splitlines()
     )
+
+
+@pytest.mark.parametrize(
+    ("queue", "said"), [("golang", "this task fails"), ("jvm", "this task fails"), ("typescript", "this task fails")]
+)
+def test_a_task_that_failed_says_why_in_its_status(tmp_path: Path, queue: str, said: str) -> None:
+    code, items, log = run_json(tmp_path, task_run("fail", queue))
+    status = items[0]["status"]
+    assert (code, status["reason"]) == (1, "TaskFailed"), log
+    assert said in status["message"]
+    assert status["message"] == attempt(items)["message"]
+    assert "\n" not in status["message"]

@@ -23,6 +23,7 @@ from polypod_operator.pod import Settings
 from polypod_operator.routing import RoutingState
 from polypod_operator.store import Store
 from polypod_operator.workqueue import WorkQueue
+from prometheus_client import generate_latest
 from support.objects import EXECUTABLE, NOW, pod, task_run
 from support.paths import ROOT
 
@@ -292,6 +293,23 @@ def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
     assert controller.places.depths() == {"q": (1, 1)}, "its pod runs still"
     controller.saw_pod(pod_of("Succeeded"), False)
     assert controller.places.depths() == {"q": (0, 1)}
+
+
+def test_invented_names_make_no_series() -> None:
+    metrics = Metrics()
+    metrics.queues = lambda: {"q"}
+    metrics.active = lambda: [("Pending", f"invented-{number}", "c") for number in range(50)] + [("Running", "q", "c")]
+    for number in range(50):
+        metrics.queue_wait.labels(metrics.queue(f"invented-{number}")).observe(1)
+        metrics.ended(f"state-{number}", f"Reason{number}", "c")
+        metrics.places.put(("ns", f"run-{number}"), f"invented-{number}", (0.0, ("ns", "run")), "holds")
+    metrics.ended("success", "TaskSucceeded", "c")
+    text = generate_latest(metrics.registry).decode()
+    assert "invented" not in text
+    assert "Reason4" not in text
+    assert 'polypod_queue_running{queue="other"} 50.0' in text
+    assert 'polypod_taskruns_active{coordinator="c",phase="Pending",queue="other"} 50.0' in text
+    assert 'reason="TaskSucceeded",state="success"' in text
 
 
 def test_every_metric_of_the_docs_exists_and_the_other_way_round() -> None:

@@ -12,12 +12,13 @@ import pytest
 from polypod_coordinators.config import BridgeConfig, Refusal
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.routing import parse_routing
+from polypod_crds.identity import pod_name
 from polypod_operator import security
 from polypod_operator.errors import PodError
 from polypod_operator.log_storage import LogSettings
 from polypod_operator.merge import merge
 from polypod_operator.objects import pod as parse_pod
-from polypod_operator.pod import Route, Settings, build, pod_name
+from polypod_operator.pod import Route, Settings, build
 from support.objects import EXECUTABLE, NOW, SETTINGS, routing, task_run
 
 

@@ -41,6 +41,16 @@ CASES: list[tuple[str, dict[str, Any], str, str, bool]] = [
     ("startup failed for want of memory", {"phase": "Failed", "bridge_message": STARTUP, "task_reason": "OOMKilled"},
      "failed", "OOMKilled", True),
     ("evicted", {"phase": "Failed", "reason": "Evicted", "message": "low on memory"}, "failed", "Evicted", True),
+    ("evicted, as its node was low", {"phase": "Failed", "reason": "Evicted", "message":
+        "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 900Mi."},
+     "failed", "Evicted", True),
+    ("over its volume's limit", {"phase": "Failed", "reason": "Evicted", "message":
+        'Usage of EmptyDir volume "tmp" exceeds the limit "1Mi". '}, "failed", "StorageLimitExceeded", True),
+    ("over its container's limit", {"phase": "Failed", "reason": "Evicted", "message":
+        'Container task exceeded its local ephemeral storage limit "1Gi". '}, "failed", "StorageLimitExceeded", True),
+    ("over the pod's limit", {"phase": "Failed", "reason": "Evicted", "message":
+        "Pod ephemeral local storage usage exceeds the total limit of containers 2Gi. "},
+     "failed", "StorageLimitExceeded", True),
     ("preempted", {"phase": "Failed", "disruption": "PreemptionByScheduler: x", "bridge_message": TOLD},
      "up_for_retry", "Evicted", True),
     ("deleted by hand", {"phase": "Running", "deleting": True, "gone": True, "bridge_message": TOLD},
@@ -73,7 +83,7 @@ def test_the_table(seen: dict[str, Any], state: str, reason: str, lost: bool) ->
     assert isinstance(found, Ended)
     assert (found.state, found.reason, found.lost) == (state, reason, lost)
     # what is lost with what it ran on is none of the user's failures
-    users = ("OOMKilled", "DeadlineExceeded", "ArtifactCopyFailed", "InitContainerFailed")
+    users = ("OOMKilled", "StorageLimitExceeded", "DeadlineExceeded", "ArtifactCopyFailed", "InitContainerFailed")
     assert found.infrastructure == (lost and reason not in users)
 
 
@@ -120,3 +130,12 @@ def test_what_was_written_by_a_bridge_before_its_restart_counts() -> None:
     found = observe(parse({"metadata": metadata, "spec": {"containers": []}, "status": status}))
     assert isinstance(found, Ended)
     assert found.state == "success"
+
+
+def test_what_a_pod_did_to_itself_is_no_loss_of_infrastructure() -> None:
+    said = 'Usage of EmptyDir volume "tmp" exceeds the limit "1Mi". '
+    own = observe(pod(phase="Failed", reason="Evicted", message=said))
+    node = observe(pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory."))
+    assert isinstance(own, Ended)
+    assert isinstance(node, Ended)
+    assert (own.infrastructure, node.infrastructure) == (False, True)

@@ -358,7 +358,7 @@ def test_a_refused_pod_waits_and_is_tried_again_until_the_pending_timeout() -> N
 def test_a_pod_that_is_not_valid_fails_at_once() -> None:
     world = refused("quantities must match", True, retries={"limit": 3})
     world.step()
-    assert (world.status.phase, world.status.reason) == ("Failed", "InvalidPodTemplate")
+    assert (world.status.phase, world.status.reason) == ("Failed", "InvalidPod")
 
 
 def test_without_a_routing_it_waits() -> None:
@@ -656,3 +656,19 @@ def test_airflow_is_told_of_what_cannot_be_routed_by_a_pod_that_only_refuses() -
     world = World(queue="nowhere")
     assert not any(isinstance(action, d.CreatePod) for action in world.step())
     assert (world.run.status.phase, world.run.status.reason) == ("Failed", "InvalidRouting")
+
+
+def test_an_edit_after_the_end_is_seen_and_changes_nothing_else() -> None:
+    done = TaskRunStatus(phase="Succeeded", state="success", observed_generation=1, finish_time=NOW)
+    edited = replace(task_run(status=done, cancel=True), generation=2)
+    decision = r.reconcile(edited, d.World(), ROUTING, SETTINGS, NOW)
+    assert decision.status == done.model_copy(update={"observed_generation": 2})
+    [told] = decision.actions
+    assert isinstance(told, d.Tell)
+    assert "had ended before" in told.message
+
+
+def test_a_pod_that_is_not_valid_is_the_templates_fault_only_if_there_is_one() -> None:
+    world = refused("quantities must match", True, podTemplate={"spec": {"priorityClassName": "x"}})
+    world.step()
+    assert world.status.reason == "InvalidPodTemplate"

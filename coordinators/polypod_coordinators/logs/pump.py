@@ -14,6 +14,7 @@ from polypod_coordinators.logs.masking import Masker
 from polypod_coordinators.logs.pipeline import PARSERS, LineSplitter, TaskLog
 
 _READ_SIZE = 256 << 10
+_LONGEST_ERROR = 500
 
 
 class LogPump:
@@ -36,6 +37,8 @@ class LogPump:
         self._posted: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._stopping = False
         self.last_read = time.monotonic()
+        self.last_error = ""
+        """The first line of the last error that the runtime has logged: what failed, if it says no more."""
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         self._thread.start()
         log.route(self.post)
@@ -128,7 +131,15 @@ class LogPump:
             events: list[dict[str, Any]] = [parse(line) for line in lines if keep_empty or line.strip()]
             if events:
                 self._log.write(events)
+            if name == "logs":
+                self._note_errors(events)
         except Exception as error:
             # this thread must go on: a runtime whose pipes nobody reads stops
             problem = f"{type(error).__name__}: {error}"
             self._log.event("error", "lines of the log could not be written", lines=len(lines), error=problem)
+
+    def _note_errors(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            if event["level"] in ("error", "critical"):
+                text = str(event.get("error") or event["event"]).strip()
+                self.last_error = text.splitlines()[0][:_LONGEST_ERROR] if text else self.last_error

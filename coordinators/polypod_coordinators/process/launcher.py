@@ -182,11 +182,12 @@ class LauncherHost:
             pass
 
     def close(self) -> None:
-        """Let the launcher go: it ends what is left and exits as the runtime did. One that has not come finds nobody."""
+        """Let the launcher go: it ends what is left and exits as the runtime did."""
         if self._connection is not None:
             self.tell(op="done")
             self._connection.close()
         elif self._listener.fileno() >= 0:
+            # one that comes now is to find nobody, and no socket that nobody accepts from
             self._listener.close()
             os.unlink(self._path)
 

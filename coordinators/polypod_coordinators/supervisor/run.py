@@ -291,6 +291,11 @@ class Shell:
                 case Finish():
                     self._finish = action
 
+    @property
+    def last_error(self) -> str:
+        """The first line of the last error that the runtime has logged, empty if it has logged none."""
+        return self._pump.last_error
+
     # Other threads report here.
 
     def _post(self, event: Callable[[float], list[Action]]) -> None:
