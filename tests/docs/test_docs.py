@@ -14,6 +14,7 @@ import yaml
 from polypod_cli import manifests
 from polypod_coordinators.artifacts import metadata
 from polypod_coordinators.routing import parse_routing
+from polypod_operator import security
 from support.paths import CONFORMANCE, JAVA_ROOT, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -115,6 +116,12 @@ def test_the_taskruns_reference_is_what_the_crd_says() -> None:
     from generate_reference import rendered
 
     assert (ROOT / "docs/taskrun.md").read_text() == rendered(), "run `make generated`"
+
+
+def test_what_a_coordinator_may_allow_is_told() -> None:
+    page = (ROOT / "docs/cluster.md").read_text()
+    volumes = set(security.OTHER_VOLUMES)
+    assert [name for name in security.ALLOWANCES if f"`{name}`" not in page and name not in volumes] == []
 
 
 def test_the_schema_of_the_messages_is_that_of_the_code() -> None:
