@@ -48,10 +48,15 @@ def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "variables"}, "data": data})
     variables = [{"configMapRef": {"name": "variables"}}]
     names = [f"run-{number:02d}" for number in range(20)]
-    namespace.apply(*(task_run(name, "slow", params={"seconds": 20}, variablesFrom=variables) for name in names))
-    namespace.wait(
-        lambda: sum(raw.get("status", {}).get("phase") == "Running" for raw in namespace.taskruns().values()) == 20
-    )
+    # longer than it takes to start twenty pods and to upgrade, also on a busy machine
+    namespace.apply(*(task_run(name, "slow", params={"seconds": 120}, variablesFrom=variables) for name in names))
+
+    def all_have_started() -> bool:
+        phases = [str(raw.get("status", {}).get("phase")) for raw in namespace.taskruns().values()]
+        assert phases.count("Succeeded") + phases.count("Failed") == 3, "the first ended before the last had started"
+        return phases.count("Running") == 20
+
+    namespace.wait(all_have_started)
     before = pods_of_ours(fresh)
     fresh.helm.install({**routed, "extraAnnotations": {"example.com/upgraded": "yes"}})
     assert not before & pods_of_ours(fresh), "nothing was started anew"
