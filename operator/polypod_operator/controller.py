@@ -373,12 +373,16 @@ class Controller:
             # the API server's trouble, and no TaskRun's
             return
         await self._tell_about(events.about_run(run), True, Reason.OPERATOR_FAILED, message)
+        if run.status.phase in ("Succeeded", "Failed"):
+            # a final status says how the task ended, and stays
+            return
         status = run.status.model_copy(deep=True)
         status.reason, status.message = Reason.OPERATOR_FAILED, conditions.shorten(message)
         try:
             raw = await self.api.patch_status(run.namespace, run.name, run.resource_version, _dump(status))
             self.store.put_run(objects.written(run, status, raw))
-        except ApiError as unwritten:
+        except Exception as unwritten:
+            # whatever it is, the worker goes on with other TaskRuns
             log.warning("TaskRun %s/%s: its status cannot be written: %s", run.namespace, run.name, unwritten)
 
     async def _look_at(self, key: Key) -> None:

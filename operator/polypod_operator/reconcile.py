@@ -321,7 +321,7 @@ class _Step:
             self._phase("Pending", "queued", attempt.reason, attempt.message)
             self._condition("Started", "False", attempt.reason, attempt.message)
             if refusal.for_good:
-                given = bool(spec.pod_template or (self.routing is not None and self._templates(spec)))
+                given = bool(spec.pod_template or self._templates(spec))
                 reason = Reason.INVALID_POD_TEMPLATE if given else Reason.INVALID_POD
                 self._close(attempt, Ended("failed", reason, refusal.message), spec)
                 return
@@ -530,7 +530,11 @@ class _Step:
         self.write = self.write and self.status != unseen
 
     def _templates(self, spec: TaskRunSpec) -> list[dict[str, Any]]:
-        route = self._route(spec)
+        """Return the routing's pod templates for this TaskRun; none if its queue is not in the routing any more."""
+        try:
+            route = self._route(spec)
+        except UserError:
+            return []
         return route.templates if route is not None else []
 
     def _route(self, spec: TaskRunSpec) -> Route | None:

@@ -84,13 +84,18 @@ def controller() -> Controller:
 
 
 class Told:
-    """Of the API, what takes Events."""
+    """Of the API, what takes Events and statuses."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
+        self.statuses: list[Any] = []
 
     async def post_event(self, event: Any) -> None:
         self.events.append(event)
+
+    async def patch_status(self, namespace: str, name: str, version: str, status: Any) -> Any:
+        self.statuses.append(status)
+        return {"metadata": {"resourceVersion": str(10 + len(self.statuses))}}
 
 
 HOSTILE = [
@@ -170,3 +175,30 @@ def test_an_imitated_pod_is_nobodys(imitation: dict[str, Any], first: bool) -> N
 def test_an_odd_number_in_a_label_is_no_attempt(number: str) -> None:
     found = objects.pod(pod("x", owner=OWNER, **{objects.ATTEMPT_LABEL: number}))
     assert found.attempt == 0
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Succeeded"])
+def test_a_taskrun_at_which_the_operator_fails_says_so_unless_it_has_ended(phase: str) -> None:
+    async def scenario() -> None:
+        ours = controller()
+        status = json.dumps({"phase": phase, "reason": "Before", "finishTime": "2026-11-21T00:00:00Z"})
+        raw = task_run("odd").replace(b'"spec"', b'"status":' + status.encode() + b',"spec"', 1)
+        raw = raw.replace(b'"queue":"q"', b'"queue":"q","ttlSecondsAfterFinished":5')
+        ours.saw_run(reading.decode(raw), False)
+
+        async def fails(key: Any) -> None:
+            raise ValueError("a defect")
+
+        ours._look_at = fails  # type: ignore[method-assign]
+        told = cast(Told, ours.api)
+        for _ in range(4):
+            await ours.turn(("ns", "odd"))
+        assert [event["reason"] for event in told.events] == ["OperatorFailed"]
+        if phase == "Succeeded":
+            assert told.statuses == []
+        else:
+            [written] = told.statuses
+            assert (written["phase"], written["reason"]) == ("Pending", "OperatorFailed")
+            assert "a defect" in written["message"]
+
+    asyncio.run(scenario())

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from polypod_coordinators.routing import parse_routing
 from polypod_coordinators.termination import decode
 from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.taskrun import TaskRunStatus
@@ -672,3 +673,13 @@ def test_a_pod_that_is_not_valid_is_the_templates_fault_only_if_there_is_one() -
     world = refused("quantities must match", True, podTemplate={"spec": {"priorityClassName": "x"}})
     world.step()
     assert world.status.reason == "InvalidPodTemplate"
+
+
+def test_a_routing_that_leads_nowhere_by_now_does_not_hide_why_a_pod_was_refused() -> None:
+    world = refused("exceeded quota", False)
+    world.step()
+    [attempt] = world.status.attempts
+    world.extra = {"refused": {attempt.pod_name: d.Refusal("quantities must match", True, NOW)}}
+    world.routing = parse_routing({"coordinators": {}, "queue_to_coordinator": {}}, "test")
+    world.step()
+    assert (world.status.phase, world.status.reason) == ("Failed", "InvalidPod")
