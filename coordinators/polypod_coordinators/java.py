@@ -22,8 +22,9 @@ PROPERTIES = {
 }
 """Class on the class path → the properties that it needs, so that a Logback beside the SDK does not take the logs over.
 
-SLF4J takes the first provider that it finds, unless it is told (SLF4J 2.0.9). Spring Boot insists on a Logback that it
-finds, unless it is told to leave logging alone. `jvm_args` come later, so they win.
+Without `slf4j.provider` (SLF4J 2.0.9 and later), SLF4J uses the first provider on the class path. If Logback is on the
+class path, Spring Boot fails to start with any other provider, unless its own logging setup is turned off. `jvm_args`
+come later on the command line, so they override these.
 """
 
 

@@ -87,7 +87,7 @@ TEXTS: dict[Reason, str] = {
     Reason.NO_IMAGE: "Neither the coordinator nor the queue nor the pod template names an image.",
     Reason.OUT_OF_MEMORY: "The language container was killed because it reached its memory limit.",
     Reason.STORAGE_LIMIT: "The pod wrote more to its local storage than a limit of its own allows.",
-    Reason.EVICTED: "The kubelet or an eviction removed the pod: its node was short of something.",
+    Reason.EVICTED: "The pod was evicted: its node ran low on a resource, or the cluster needed the node.",
     Reason.POD_DELETED: "Somebody deleted the pod while the task ran.",
     Reason.POD_LOST: "The pod is gone and nobody saw how it ended: its node, or the pod itself, was removed.",
     Reason.NODE_LOST: "The pod was to end and its node did not answer; it was removed without the kubelet's word.",

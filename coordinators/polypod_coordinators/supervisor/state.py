@@ -44,8 +44,7 @@ LONGEST_DELAY = 10 * 365 * 86400.0
 
 CHANNELS = ("comm", "logs")
 SECOND_SIGNAL = 0.6
-"""The part of a grace period after which a runtime that exits when told twice is told again: its exit takes time, too.
-"""
+"""When the second SIGTERM is sent, as a fraction of the grace period. The rest is for the runtime's shutdown hooks."""
 KILL_WAIT = 10.0
 """Seconds to wait for a process that got SIGKILL, before it counts as gone."""
 DRAIN_QUIET = 5.0
