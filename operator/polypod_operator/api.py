@@ -41,11 +41,13 @@ class ApiError(Exception):
         status: the HTTP status; 0 if there was no answer at all.
         reason: the word of the Status object, such as AlreadyExists.
         message: its sentence.
+        retry_after: seconds that it asks to wait before the next try.
     """
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, retry_after: float = 0.0) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status, self.reason, self.message = status, reason, message
+        self.retry_after = retry_after
 
 
 class KubernetesApi:
@@ -73,21 +75,46 @@ class KubernetesApi:
             else None
         )
         self._session: aiohttp.ClientSession | None = None
+        self._urgent: aiohttp.ClientSession | None = None
         self._streams: aiohttp.ClientSession | None = None
+        self._allowed = asyncio.Event()
+        self._allowed.set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         if self._session is not None:
             return
-        connector = aiohttp.TCPConnector(limit=_CALLS, ssl=self._ssl)
-        self._session = aiohttp.ClientSession(connector=connector, auth=self._basic)
+        self._session, self._urgent = self._new_session(_CALLS), self._new_session(1)
         # a watch keeps its connection, and there may be two for each namespace
         connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl)
         self._streams = aiohttp.ClientSession(connector=connector, auth=self._basic, read_bufsize=_BUFFER)
 
+    def _new_session(self, connections: int) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=connections, ssl=self._ssl)
+        return aiohttp.ClientSession(connector=connector, auth=self._basic)
+
     async def close(self) -> None:
-        for session in (self._session, self._streams):
+        for session in (self._session, self._urgent, self._streams):
             if session is not None:
                 await session.close()
+        await asyncio.gather(*self._ending)
+
+    @property
+    def paused(self) -> bool:
+        return not self._allowed.is_set()
+
+    def pause(self) -> None:
+        """Break off the calls that are under way, and let none begin, but for `once`, until `resume`; watches go on."""
+        self._allowed.clear()
+        before, self._session = self._session, self._new_session(_CALLS)
+        if before is not None:
+            ending = asyncio.create_task(before.close())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+    def resume(self) -> None:
+        """Begin the calls that have waited."""
+        self._allowed.set()
 
     async def call(
         self,
@@ -109,10 +136,13 @@ class KubernetesApi:
     async def once(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """Send one call, once, and return the object of the answer: for what is late as soon as it waits.
 
+        It has a connection of its own and is not held back by `pause`.
+
         Raises:
             ApiError: the answer was an error, or there was none.
         """
-        return _object(await self.send(method, path, body, attempts=1, timeout=_SHORT))
+        data = None if body is None else msgspec.json.encode(body)
+        return _object(await self._attempt(self._urgent, method, path, data, timeout=_SHORT))
 
     async def send(
         self,
@@ -122,8 +152,6 @@ class KubernetesApi:
         *,
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
-        attempts: int = _ATTEMPTS,
-        timeout: aiohttp.ClientTimeout = _TIMEOUT,
     ) -> bytes:
         """Send one call and return the answer, unread.
 
@@ -132,39 +160,52 @@ class KubernetesApi:
         """
         data = None if body is None else msgspec.json.encode(body)
         last = ApiError(0, "Unreachable", "")
-        for attempt in range(attempts):
+        for attempt in range(_ATTEMPTS):
             if attempt:
-                await asyncio.sleep(min(8.0, 0.2 * 2**attempt) * random.uniform(1.0, 1.5))  # noqa: S311 - jitter
+                backoff = min(8.0, 0.2 * 2**attempt) * random.uniform(1.0, 1.5)  # noqa: S311 - jitter
+                await asyncio.sleep(last.retry_after + backoff)
+            await self._allowed.wait()
             try:
-                async with self._request(method, path, data, params, content_type, timeout) as answer:
-                    raw = await answer.read()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                self._counted(method, path, 0)
-                last = ApiError(0, "Unreachable", str(error) or type(error).__name__)
-                continue
-            self._counted(method, path, answer.status)
-            if answer.status < 400:
-                return raw
-            last = _error(answer.status, raw)
-            if answer.status == 401:
-                self._token_read = 0.0
-            elif answer.status not in (429, 500, 502, 503, 504):
-                raise last
-            if attempt + 1 < attempts:
-                await asyncio.sleep(_retry_after(answer.headers))
+                return await self._attempt(self._session, method, path, data, params, content_type)
+            except ApiError as error:
+                if error.status not in (0, 401, 429, 500, 502, 503, 504):
+                    raise
+                last = error
         raise last
+
+    async def _attempt(
+        self,
+        session: aiohttp.ClientSession | None,
+        method: str,
+        path: str,
+        data: bytes | None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        timeout: aiohttp.ClientTimeout = _TIMEOUT,
+    ) -> bytes:
+        try:
+            async with self._request(session, method, path, data, params, content_type, timeout) as answer:
+                raw = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._counted(method, path, 0)
+            raise ApiError(0, "Unreachable", str(error) or type(error).__name__) from None
+        self._counted(method, path, answer.status)
+        if answer.status < 400:
+            return raw
+        if answer.status == 401:
+            self._token_read = 0.0
+        raise _error(answer.status, raw, answer.headers)
 
     def _request(
         self,
+        session: aiohttp.ClientSession | None,
         method: str,
         path: str,
         data: bytes | None,
         params: Mapping[str, str] | None,
         content_type: str,
-        timeout: aiohttp.ClientTimeout = _TIMEOUT,
-        stream: bool = False,
+        timeout: aiohttp.ClientTimeout,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        session = self._streams if stream else self._session
         assert session is not None, "the session is not open"
         # the cluster's keys have a type of their own
         headers = {"Accept": "application/json, application/jwk-set+json"}
@@ -209,12 +250,12 @@ class KubernetesApi:
             ApiError: the API server refuses it; how long it asks to wait is waited first.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
-        async with self._request("GET", path, None, params, "", timeout, stream=True) as answer:
+        async with self._request(self._streams, "GET", path, None, params, "", timeout) as answer:
             if answer.status >= 400:
-                error = _error(answer.status, await answer.read())
+                error = _error(answer.status, await answer.read(), answer.headers)
                 if answer.status == 401:
                     self._token_read = 0.0
-                await asyncio.sleep(_retry_after(answer.headers))
+                await asyncio.sleep(error.retry_after)
                 raise error
             yield _lines(answer.content)
 
@@ -307,12 +348,12 @@ def task_run_path(namespace: str, name: str) -> str:
     return f"/apis/polypod.dev/v1alpha1/namespaces/{namespace}/taskruns/{name}"
 
 
-def _error(status: int, raw: bytes) -> ApiError:
+def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> ApiError:
     try:
         answer = msgspec.json.decode(raw)
-        return ApiError(status, answer.get("reason", ""), answer.get("message", ""))
+        return ApiError(status, answer.get("reason", ""), answer.get("message", ""), _retry_after(headers))
     except (msgspec.MsgspecError, AttributeError):
-        return ApiError(status, "", raw[:300].decode("utf-8", "replace"))
+        return ApiError(status, "", raw[:300].decode("utf-8", "replace"), _retry_after(headers))
 
 
 def _context(connection: kopf.ConnectionInfo) -> ssl.SSLContext | bool:

@@ -1,7 +1,8 @@
 """Which of several operators leads: a Lease (coordination.k8s.io/v1), as the other controllers of Kubernetes do it.
 
-Who leads renews it; who has not managed to for a while ends itself, before anybody else may take over. Clocks of
-different nodes are never compared: a standby counts from when it saw the last renewal.
+Who leads renews it; who has not managed to for a while pauses, before anybody else may take over, and goes on if nobody
+has when the API server answers again. Clocks of different nodes are never compared: a standby counts from when it saw
+the last renewal.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ DURATION = 10
 """Seconds after its last renewal in which a lease is another's."""
 RENEW = 2.0
 GIVE_UP = 7.0
-"""Seconds without a renewal after which a leader ends itself."""
+"""Seconds without a renewal after which a leader pauses."""
 RETRY = 1.0
 
 
@@ -62,9 +63,10 @@ class Leader:
         """Prepare.
 
         Args:
+            api: paused while it is not known whether we still lead.
             lease: its namespace and name; it is there already.
             identity: who we are: no other process has the same at the same time.
-            lost: called when we lead no more; it must end what we do at once.
+            lost: called when another one leads; it must end what we do at once.
         """
         self._api, self._namespace, self._name = api, *lease
         self.identity = identity
@@ -118,30 +120,37 @@ class Leader:
             if error.status != 409:
                 log.warning("the lease cannot be written: %s", error)
             return False
+        self._held = see(self._raw, self._held, asyncio.get_running_loop().time())
         return True
 
     async def keep(self) -> None:
-        """Renew for as long as that is possible; call `lost` when it no longer is."""
+        """Renew for ever; pause what we do while that is not possible, and call `lost` when another one leads."""
         loop = asyncio.get_running_loop()
         renewed = loop.time()
-        while loop.time() - renewed < GIVE_UP:
+        while True:
             await asyncio.sleep(RENEW)
             began = loop.time()
-            if began - renewed > DURATION:
-                # the process was stopped for so long that somebody else may lead
-                break
-            try:
-                async with asyncio.timeout(GIVE_UP - min(GIVE_UP - 0.1, began - renewed)):
-                    done = await self._write(self._raw, self.identity) or await self._still_ours()
-            except TimeoutError:
-                break
-            if done:
+            if await self._renewed_within(GIVE_UP - (began - renewed)):
                 renewed = began
+                if self._api.paused:
+                    log.warning("the lease is renewed, and nobody else has led in between: going on")
+                    self._api.resume()
             elif self._held is not None and self._held.holder != self.identity:
                 break
+            elif loop.time() - renewed >= GIVE_UP and not self._api.paused:
+                log.error("the lease could not be renewed for %.0f s: pausing, as another operator may lead", GIVE_UP)
+                self._api.pause()
         self.leading = False
-        log.error("the lease could not be renewed: ending, so that another operator may lead")
+        log.error("another operator leads: ending", extra={"leader": self._held.holder})
         self._lost()
+
+    async def _renewed_within(self, seconds: float) -> bool:
+        """Try to renew; when we have paused already, or have to, there is no hurry."""
+        try:
+            async with asyncio.timeout(seconds if seconds > 0 else None):
+                return await self._write(self._raw, self.identity) or await self._still_ours()
+        except TimeoutError:
+            return False
 
     async def _still_ours(self) -> bool:
         """Renew after somebody has written to the lease, or our own write's answer was lost."""

@@ -146,6 +146,7 @@ def test_outages_around_running_tasks_are_sat_out(
     namespace.apply(*(record.task_run(name, 60.0) for name in names))
     namespace.wait(lambda: record.begun() == {*names})
     started = time.monotonic()
+    restarts = operator_restarts(lab)
     namespace.apply(record.task_run("ends-unseen", 6.0))
     namespace.wait(lambda: "ends-unseen" in record.begun())
     node.services.stop("kubelet")
@@ -175,6 +176,13 @@ def test_outages_around_running_tasks_are_sat_out(
     assert len(record.lines()) == 2 * 5, "a task ran twice"
     # what is applied now runs as ever
     assert namespace.finish(namespace.run("after", "success"))["tries"] == 1
+    assert operator_restarts(lab) == restarts, "the operator sits an outage out, too"
+
+
+def operator_restarts(lab: Lab) -> int:
+    pod = lab.get("-n", "polypod-system", "pod", str(lab.operator_pod()))
+    restarts: int = pod["status"]["containerStatuses"][0]["restartCount"]
+    return restarts
 
 
 def active_task_runs(lab: Lab) -> float:

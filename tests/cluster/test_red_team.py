@@ -113,9 +113,17 @@ def hostile() -> list[tuple[Raw, set[str]]]:
 def test_two_hundred_hostile_taskruns_of_one_namespace_hurt_nobody_in_another(
     lab: Lab, namespace: Namespace, other: Namespace
 ) -> None:
+    last_states: list[str] = []
+
     def operator() -> tuple[str, int]:
         pod = lab.get("-n", polypod.NAMESPACE, "pod", str(lab.operator_pod()))
-        return pod["metadata"]["name"], pod["status"]["containerStatuses"][0]["restartCount"]
+        container = pod["status"]["containerStatuses"][0]
+        last_states.append(json.dumps(container["lastState"]))
+        return pod["metadata"]["name"], container["restartCount"]
+
+    def why() -> str:
+        log = lab.kubectl("-n", polypod.NAMESPACE, "logs", str(lab.operator_pod()), "--previous", check=False).stdout
+        return f"the operator was started again: {last_states[-1]}\n{log[-3000:]}"
 
     before, memory = operator(), lab.metrics()["process_resident_memory_bytes"]
     path = f"/apis/polypod.dev/v1alpha1/namespaces/{other.name}/taskruns"
@@ -154,7 +162,7 @@ def test_two_hundred_hostile_taskruns_of_one_namespace_hurt_nobody_in_another(
     other.wait(all_have_ended)
     assert {name: ended[name] for name, reasons in wanted.items() if ended[name][0] not in reasons} == {}
     assert all(ended[name][1] not in ("", "<none>") for name in wanted), "a status says what is wrong"
-    assert operator() == before, "the operator was not started again"
+    assert operator() == before, why()
     assert lab.metrics()["process_resident_memory_bytes"] < memory + (150 << 20)
 
 

@@ -77,29 +77,89 @@ def test_it_hands_over_although_its_last_renewal_was_not_heard_of(api: Api, leas
     play(api, scenario)
 
 
-def test_a_leader_that_is_silent_is_replaced_and_ends_before_that(api: Api, lease: tuple[str, str]) -> None:
+def test_a_leader_that_is_silent_is_replaced_and_pauses_before_that(api: Api, lease: tuple[str, str]) -> None:
     async def scenario(session: KubernetesApi) -> None:
         loop = asyncio.get_running_loop()
-        lost: list[float] = []
+        lost = asyncio.Event()
         broken = KubernetesApi(api.connection())
         await broken.open()
-        first = Leader(broken, lease, "first", lambda: lost.append(loop.time()))
+        first = Leader(broken, lease, "first", lost.set)
         second = Leader(session, lease, "second", lambda: None)
         await first.acquire()
         keeping = asyncio.create_task(first.keep())
         waiting = asyncio.create_task(second.acquire())
         await asyncio.sleep(3)
         # cut off from the API server
-        broken._server = "https://127.0.0.1:1"
+        server, broken._server = broken._server, "https://127.0.0.1:1"
         cut = loop.time()
+        await until(lambda: broken.paused or second.leading)
+        assert broken.paused, "it went on when another one led"
+        call = asyncio.create_task(broken.call("GET", "/version"))
         await asyncio.wait_for(waiting, 60)
-        taken = loop.time()
-        assert lost, "it went on when another one led"
-        assert lost[0] < taken
-        assert taken - cut < 15
+        assert loop.time() - cut < 15
+        # what it wanted to do is not done when the API server is back, as another one leads
+        broken._server = server
+        await asyncio.wait_for(lost.wait(), 10)
+        await keeping
+        assert broken.paused
+        assert not call.done()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await broken.close()
+
+    play(api, scenario)
+
+
+def test_a_leader_goes_on_after_an_outage_in_which_nobody_else_has_led(api: Api, lease: tuple[str, str]) -> None:
+    async def scenario(session: KubernetesApi) -> None:
+        loop = asyncio.get_running_loop()
+        lost: list[bool] = []
+        leader = Leader(session, lease, "first", lambda: lost.append(True))
+        await leader.acquire()
+        keeping = asyncio.create_task(leader.keep())
+        server, session._server = session._server, "https://127.0.0.1:1"
+        await until(lambda: session.paused)
+        assert leader.leading, "nobody else leads"
+        began = loop.time()
+        await asyncio.sleep(leader_module.DURATION)
+        waiting = asyncio.create_task(session.call("GET", "/version"))
+        session._server = server
+        await asyncio.wait_for(waiting, 30)
+        assert not session.paused
+        assert loop.time() - began > leader_module.DURATION
+        await asyncio.sleep(leader_module.GIVE_UP + 1)
+        assert not session.paused, "it renews as before"
+        assert lost == []
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
-        await broken.close()
+
+    play(api, scenario)
+
+
+def test_a_pause_breaks_off_what_is_under_way(api: Api) -> None:
+    async def scenario(session: KubernetesApi) -> None:
+        done: list[int] = []
+
+        async def slow(request: web.Request) -> web.Response:
+            done.append(1)
+            await asyncio.sleep(1.0 if len(done) == 1 else 0.0)
+            return web.json_response({"number": len(done)})
+
+        application = web.Application()
+        application.router.add_get("/slow", slow)
+        server = await serve(application, "127.0.0.1:0")
+        real, session._server = session._server, f"http://127.0.0.1:{server.addresses[0][1]}"
+        call = asyncio.create_task(session.call("GET", "/slow"))
+        await until(lambda: done)
+        session.pause()
+        assert (await session.once("GET", "/slow")) == {"number": 2}
+        await asyncio.sleep(2.0)
+        assert not call.done()
+        assert len(done) == 2, "nothing goes out during a pause but what is urgent"
+        session.resume()
+        assert await asyncio.wait_for(call, 10) == {"number": 3}
+        session._server = real
+        await server.cleanup()
 
     play(api, scenario)
 
