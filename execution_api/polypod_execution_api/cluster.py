@@ -21,7 +21,7 @@ from polypod_crds.taskrun import TaskRunSpec
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from polypod_execution_api import registry
+from polypod_execution_api import forgetting, registry
 from polypod_execution_api.models import TaskInstance
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -45,6 +45,7 @@ class _Attempt:
     run: registry.RunSpec
     task: registry.TaskSpec
     spec: registry.AttemptSpec
+    namespace_uid: str
 
 
 class ClusterAccess:
@@ -85,6 +86,7 @@ class ClusterAccess:
                 attempt = None
         if attempt is None:
             attempt = self._look_up(claims)
+            forgetting.enter_namespace(db, claims.namespace, attempt.namespace_uid)
             with self._lock:
                 self._attempts[claims.uid] = attempt
                 if len(self._attempts) > _REMEMBERED:
@@ -144,6 +146,7 @@ class ClusterAccess:
             # somebody of the same namespace has given a pod of theirs the TaskRun as its owner
             raise NotATask(f"pod {claims.name!r} is not that of attempt {number} of TaskRun {owner['name']!r}")
         return _Attempt(
+            namespace_uid=self.namespace_uid(claims.namespace),
             run=run_of(spec, claims.namespace),
             task=task_of(spec),
             spec=registry.AttemptSpec(
@@ -155,6 +158,27 @@ class ClusterAccess:
                 pod_uid=claims.uid,
             ),
         )
+
+    def namespace_uid(self, name: str) -> str:
+        """Return which namespace of that name there is.
+
+        Raises:
+            NotATask: there is none.
+            ClusterUnavailable: the API server does not answer.
+        """
+        return str(self._get(f"/api/v1/namespaces/{name}")["metadata"]["uid"])
+
+    def has_namespace(self, name: str) -> bool:
+        """Tell whether there is a namespace of that name.
+
+        Raises:
+            ClusterUnavailable: the API server does not answer.
+        """
+        try:
+            self.namespace_uid(name)
+        except NotATask:
+            return False
+        return True
 
     def _get(self, path: str) -> Any:
         try:

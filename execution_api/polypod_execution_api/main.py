@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -57,6 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 default="",
                 help="with --pods: NAMESPACE/NAME of the operator's service account, which may ask how tasks ended",
             )
+            command.add_argument(
+                "--retention-days",
+                type=float,
+                default=30.0,
+                help="days that a run is kept after its last news; 0: for ever (default: 30)",
+            )
             command.add_argument("--tls-cert", help="certificate chain, PEM")
             command.add_argument("--tls-key", help="its private key, PEM")
     options = parser.parse_args(arguments)
@@ -98,9 +105,14 @@ def _serve(options: argparse.Namespace, signer: TokenSigner, engine: Engine) -> 
 
     from polypod_execution_api.app import create_app
     from polypod_execution_api.cluster import ClusterAccess
+    from polypod_execution_api.forgetting import keep_forgetting
 
+    cluster = ClusterAccess() if options.pods else None
+    retention = timedelta(days=options.retention_days) if options.retention_days > 0 else None
+    exists = cluster.has_namespace if cluster is not None else lambda name: True
+    threading.Thread(target=keep_forgetting, args=(engine, retention, exists), name="forgetting", daemon=True).start()
     config = uvicorn.Config(
-        create_app(engine, signer, ClusterAccess() if options.pods else None, options.operator_account),
+        create_app(engine, signer, cluster, options.operator_account),
         host=options.host,
         port=options.port,
         ssl_certfile=options.tls_cert,

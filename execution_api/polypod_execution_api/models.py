@@ -40,6 +40,15 @@ class Namespaced:
     namespace: Mapped[str] = mapped_column(String(63), primary_key=True, default="", sort_order=-1)
 
 
+class KnownNamespace(Base):
+    """A Kubernetes namespace whose rows are here, and which of that name it is: one that is made again is another."""
+
+    __tablename__ = "namespace"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    uid: Mapped[str] = mapped_column(String(64))
+
+
 class DagRun(Namespaced, Base):
     """One run of a Dag."""
 

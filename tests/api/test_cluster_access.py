@@ -53,7 +53,11 @@ def key() -> rsa.RSAPrivateKey:
 @pytest.fixture
 def server(key: rsa.RSAPrivateKey) -> Iterator[HTTPServer]:
     page = {**jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "k"}
-    pages = {"/.well-known/openid-configuration": {"issuer": ISSUER}, "/openid/v1/jwks": {"keys": [page]}}
+    pages = {
+        "/.well-known/openid-configuration": {"issuer": ISSUER},
+        "/openid/v1/jwks": {"keys": [page]},
+        "/api/v1/namespaces/n": {"metadata": {"uid": "the-first"}},
+    }
     made = HTTPServer(("127.0.0.1", 0), type("Pages", (Keys,), {"pages": pages}))
     threading.Thread(target=made.serve_forever, daemon=True).start()
     yield made
@@ -146,6 +150,9 @@ def test_the_operator_and_nobody_else_learns_how_tasks_have_ended(
         for claims, status in (({"account": "default"}, 403), ({"account": "operator", "aud": ["other"]}, 403)):
             with pytest.raises(HistoryUnavailable, match=str(status)):
                 ask(api.url, **claims)
+        # made again, under the same name: nothing has ended there
+        server.RequestHandlerClass.pages["/api/v1/namespaces/n"] = {"metadata": {"uid": "the-second"}}  # type: ignore[attr-defined]
+        assert ask(api.url, account="operator") == {}
     with pytest.raises(HistoryUnavailable, match="Connect"):
         ask(url, account="operator")
     engine.dispose()

@@ -37,4 +37,7 @@ rules:
   - apiGroups: [polypod.dev]
     resources: [taskruns]
     verbs: [get]
+  - apiGroups: [""]
+    resources: [namespaces]
+    verbs: [get]       # whether it is the one whose rows are here, or another of its name
 {{- end }}

@@ -7,8 +7,9 @@ from polypod_crds import pod_tokens
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
+from polypod_execution_api import forgetting
 from polypod_execution_api.access import Db, bearer, fail
-from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable
+from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable, NotATask
 from polypod_execution_api.models import TaskInstance
 
 router = APIRouter(prefix="/operator", tags=["Operator"])
@@ -49,11 +50,20 @@ class EndedTasks(BaseModel):
 
 
 @router.post("/ended-tasks", dependencies=[Depends(require_operator)])
-def ended_tasks(query: EndedQuery, db: Db) -> EndedTasks:
+def ended_tasks(query: EndedQuery, request: Request, db: Db) -> EndedTasks:
     """Return how tasks have ended; one that is not known, or has not ended, is left out.
+
+    What another namespace of the same name has left is not known any more.
 
     Of a mapped task the worst of its instances' states is returned, and only if all have ended.
     """
+    cluster: ClusterAccess = request.app.state.cluster
+    try:
+        forgetting.enter_namespace(db, query.namespace, cluster.namespace_uid(query.namespace))
+    except NotATask:
+        return EndedTasks(states={})
+    except ClusterUnavailable as error:
+        fail(503, "cluster_unavailable", str(error))
     statement = select(TaskInstance.task_id, TaskInstance.state).where(
         TaskInstance.namespace == query.namespace,
         TaskInstance.dag_id == query.dag_id,
