@@ -269,9 +269,9 @@ def claim(name: str, volume: str, mode: str) -> Raw:
 class Namespace:
     """A namespace of one test, which enforces the `restricted` Pod Security standard."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, name: str = "") -> None:
         self.lab = lab
-        self.name = f"test-{secrets.token_hex(4)}"
+        self.name = name or f"test-{secrets.token_hex(4)}"
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         lab.kubectl("create", "-f", "-", stdin=json.dumps(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name, "labels": labels}}))  # fmt: skip

@@ -93,6 +93,35 @@ def test_a_namespace_reaches_nothing_of_another(lab: Lab, namespace: Namespace) 
         other.delete()
 
 
+def test_a_namespace_that_is_made_again_reads_nothing_of_its_predecessor(lab: Lab, namespace: Namespace) -> None:
+    first = Namespace(lab)
+    paths = ["xcoms/conformance/nightly/success/return_value", "dag-runs/conformance/nightly"]
+
+    def asked(who: Namespace) -> list[int]:
+        who.run("asks", "wait", runId="nightly")
+        pod = who.running("asks")
+        done = who.kubectl("exec", "-i", pod, "-c", "bridge", "--", "python3", "-", URL, *paths, stdin=ASK)
+        who.patch("asks", cancel=True)
+        who.finish("asks")
+        return list(json.loads(done.stdout).values())
+
+    for who in (first, namespace):
+        who.run("success", "success", runId="nightly")
+        assert who.finish("success")["state"] == "success"
+    assert asked(first) == [200, 200]
+    lab.kubectl("delete", "namespace", first.name, "--timeout=240s")
+    second = Namespace(lab, first.name)
+    try:
+        # what waits for the task of the first is not told that it had succeeded
+        second.run("waits", "never-run", runId="nightly", dependsOn=[{"taskId": "success"}])
+        second.until("waits", reason="WaitingForUpstream")
+        assert asked(second) == [404, 200]
+        assert second.status("waits")["phase"] == "Pending"
+    finally:
+        second.delete()
+    assert asked(namespace) == [200, 200], "another namespace has lost nothing"
+
+
 def _config(namespace: Namespace, pod: str) -> Any:
     raw = namespace.lab.get("-n", namespace.name, "pod", pod)
     [bridge] = raw["spec"]["initContainers"]
