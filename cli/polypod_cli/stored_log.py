@@ -6,10 +6,11 @@ So whoever may make pods in the namespace can read it, and nobody needs the stor
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from polypod_coordinators.errors import UserError
+from polypod_coordinators.logs.storage import PRINTED
 from polypod_coordinators.supervisor.reasons import Reason
 from polypod_crds.taskrun import API_VERSION, KIND
 
@@ -23,6 +24,8 @@ STARTS_WITHIN = 120.0
 _USER = 65532
 _OPTIONS, _VOLUME = "/var/run/polypod/log", "/var/log/polypod"
 _OURS = b"polypod-bridge: "
+_TRIES = 3
+"""How many pods in a row may end without a word of the log."""
 
 
 def read(cluster: Cluster, run: Raw, attempt: Raw) -> Iterator[bytes]:
@@ -31,27 +34,62 @@ def read(cluster: Cluster, run: Raw, attempt: Raw) -> Iterator[bytes]:
     Raises:
         UserError: it cannot be read; the message says why.
     """
-    where = f"the stored log of attempt {attempt['number']}, {attempt['log']['url']}"
-    pod = cluster.create_pod(manifest(run, attempt))
+    done, more, silent = 0, True, 0
+    while more:
+        lines, more = yield from _part(cluster, run, attempt, done)
+        done += lines
+        silent = silent + 1 if more and not lines else 0
+        if silent == _TRIES:
+            raise UserError(Reason.INVALID_CONFIG, f"{_name(attempt)}: the pods that were to read it said nothing")
+
+
+def _part(cluster: Cluster, run: Raw, attempt: Raw, done: int) -> Generator[bytes, None, tuple[int, bool]]:
+    """Yield as many lines as one pod prints, after the first `done`; return how many, and whether more may follow.
+
+    The kubelet gives a container's log to the end only if it is not rotated meanwhile: so a pod prints no more than
+    fits, and says how many lines that were.
+    """
+    where, lines = _name(attempt), 0
+    pod = cluster.create_pod(manifest(run, attempt, done))
     name = pod["metadata"]["name"]
     try:
         _wait_for_start(cluster, name, where)
-        problem = ""
+        said = ""
         for line in cluster.log(name, CONTAINER, follow=True):
             if line.startswith(_OURS):
-                problem = line.removeprefix(_OURS).decode("utf-8", "replace")
+                said = line.removeprefix(_OURS).decode("utf-8", "replace")
             else:
+                lines += 1
                 yield line
-        if problem:
-            raise UserError(Reason.INVALID_CONFIG, f"{where}: {problem}")
     finally:
         cluster.delete_pod(name)
+    ended = PRINTED.fullmatch(said)
+    if said and ended is None:
+        raise UserError(Reason.INVALID_CONFIG, f"{where}: {said}")
+    if ended is not None and int(ended["lines"]) != lines:
+        raise UserError(
+            Reason.INVALID_CONFIG,
+            f"{where}: of {ended['lines']} lines after line {done} the kubelet gave {lines}; "
+            "its containerLogMaxSize must be 10Mi or more",
+        )
+    # one that was cut off is read on from there
+    return lines, ended is None or ended["rest"] == "more follow"
 
 
-def manifest(run: Raw, attempt: Raw) -> dict[str, Any]:
-    """Return the pod that prints an attempt's stored log. It ends with its TaskRun, if nobody else ends it. Pure."""
+def _name(attempt: Raw) -> str:
+    return f"the stored log of attempt {attempt['number']}, {attempt['log']['url']}"
+
+
+def manifest(run: Raw, attempt: Raw, skip: int = 0) -> dict[str, Any]:
+    """Return the pod that prints an attempt's stored log. It ends with its TaskRun, if nobody else ends it. Pure.
+
+    Args:
+        skip: the lines that are not printed again.
+    """
     log, metadata = attempt["log"], run["metadata"]
     arguments = ["--stored-log", log["url"], "--pod", attempt["podName"]]
+    if skip:
+        arguments += ["--skip-lines", str(skip)]
     volumes: list[dict[str, Any]] = []
     mounts: list[dict[str, Any]] = []
     if log.get("secretName"):

@@ -22,15 +22,16 @@ from polypod_coordinators.termination import Outcome, encode
 EXIT_PASSED, EXIT_FAILED, EXIT_USER_ERROR = 0, 1, 2
 
 _OPTIONS = {"config", "workload", "execution-api-url", "routing", "log-file", "log-format", "stored-log", "pod",
-            "options-dir"}  # fmt: skip
+            "skip-lines", "options-dir"}  # fmt: skip
 USAGE = """usage: polypod-bridge --config FILE
        polypod-bridge            in a pod: the configuration is in $POLYPOD_CONFIG
-       polypod-bridge --stored-log URL --pod NAME [--options-dir FOLDER]
+       polypod-bridge --stored-log URL --pod NAME [--skip-lines N] [--options-dir FOLDER]
        polypod-bridge --workload FILE --execution-api-url URL --routing FILE [--log-file FILE] [--log-format FORMAT]
 
   --config FILE             the attempt to run, as JSON (see BridgeConfig); "-" reads standard input
-  --stored-log URL          print what a pod has written to a log that is kept, as JSON lines
+  --stored-log URL          print what a pod has written to a log that is kept, as JSON lines, up to 8 MiB at once
   --pod NAME                that pod
+  --skip-lines N            lines that were printed before
   --options-dir FOLDER      the storage's options, a file each
   --workload FILE           one of Airflow's ExecuteTask workloads, as JSON
   --execution-api-url URL   Airflow's Execution API, such as http://airflow:8080/execution/
@@ -100,11 +101,15 @@ def write_outcome(path: str | None, outcome: Outcome) -> None:
 
 
 def _print_stored_log(options: dict[str, str]) -> int:
-    from polypod_coordinators.logs.storage import StorageError, of_pod, read, read_options
+    from polypod_coordinators.logs.storage import PART, StorageError, of_pod, part, read, read_options
 
+    skip = options.get("skip-lines", "0")
+    if not (skip.isascii() and skip.isdecimal()):
+        raise UserError(Reason.INVALID_CONFIG, f"--skip-lines: {skip!r} is not a number of lines")
     try:
         lines = read(options["stored-log"], read_options(options.get("options-dir", "")))
-        for line in of_pod(lines, options.get("pod", "")):
+        mine = of_pod(lines, options.get("pod", ""))
+        for line in part(mine, int(skip), PART):
             sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
     except StorageError as error:

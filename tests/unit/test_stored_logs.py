@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polypod_cli import stored_log
+from polypod_coordinators.errors import UserError
 from polypod_coordinators.logs.masking import Masker
 from polypod_coordinators.logs.pipeline import Output, TaskLog
 from polypod_coordinators.logs.render import json_line
@@ -26,6 +28,7 @@ from polypod_coordinators.logs.storage import (
     object_name,
     of_pod,
     open_storage,
+    part,
     read,
     read_options,
 )
@@ -323,3 +326,61 @@ def test_an_error_holds_no_secret() -> None:
         list(read("az://container/x.log", options))
     assert "very-secret-signature" not in str(failure.value)
     assert "Connection refused" in str(failure.value)
+
+
+class Kubelet:
+    """Gives what a pod prints, and cuts it off where it is told: as a log does that is rotated under its reader."""
+
+    def __init__(self, lines: list[bytes], most: int, cuts: list[int | None]) -> None:
+        self.lines, self.most, self.cuts = lines, most, cuts
+        self.skip = 0
+        self.made = 0
+
+    def create_pod(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        arguments = manifest["spec"]["containers"][0]["args"]
+        self.skip = int(arguments[arguments.index("--skip-lines") + 1]) if "--skip-lines" in arguments else 0
+        self.made += 1
+        return {"metadata": {"name": "reader"}}
+
+    def pod(self, name: str) -> dict[str, Any]:
+        return {"status": {"phase": "Succeeded"}}
+
+    def delete_pod(self, name: str) -> None:
+        pass
+
+    def log(self, name: str, container: str, *, follow: bool) -> Iterator[bytes]:
+        printed = list(part(self.lines, self.skip, self.most))
+        yield from printed[: self.cuts.pop(0) if self.cuts else None]
+
+
+@given(
+    lines=st.lists(st.binary(max_size=20).map(lambda data: b"{" + data.replace(b"\n", b"") + b"}"), max_size=30),
+    most=st.integers(0, 500),
+    cuts=st.lists(st.one_of(st.none(), st.integers(1, 5)), max_size=5),
+)
+def test_a_stored_log_is_read_whole_in_parts_wherever_the_kubelet_cuts_them_off(
+    lines: list[bytes], most: int, cuts: list[int | None]
+) -> None:
+    kubelet = Kubelet(lines, most, cuts)
+    attempt = {"number": 1, "podName": "p", "log": {"url": "file:///x", "readerImage": "i"}}
+    run = {"metadata": {"name": "r", "uid": "u"}}
+    assert list(stored_log.read(cast(Any, kubelet), run, attempt)) == lines
+
+
+def test_a_stored_log_of_which_nothing_comes_is_an_error_and_not_an_empty_log() -> None:
+    kubelet = Kubelet([b"{}"], 100, [0] * 10)
+    attempt = {"number": 1, "podName": "p", "log": {"url": "file:///x", "readerImage": "i"}}
+    with pytest.raises(UserError, match="said nothing"):
+        list(stored_log.read(cast(Any, kubelet), {"metadata": {"name": "r", "uid": "u"}}, attempt))
+
+
+def test_lines_that_are_lost_in_the_middle_are_an_error() -> None:
+    class Loses(Kubelet):
+        def log(self, name: str, container: str, *, follow: bool) -> Iterator[bytes]:
+            first, _, *rest = super().log(name, container, follow=follow)
+            yield from (first, *rest)
+
+    attempt = {"number": 1, "podName": "p", "log": {"url": "file:///x", "readerImage": "i"}}
+    kubelet = Loses([b"{1}", b"{2}", b"{3}"], 1000, [])
+    with pytest.raises(UserError, match="of 3 lines after line 0 the kubelet gave 2; its containerLogMaxSize"):
+        list(stored_log.read(cast(Any, kubelet), {"metadata": {"name": "r", "uid": "u"}}, attempt))

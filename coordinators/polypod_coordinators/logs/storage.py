@@ -6,6 +6,7 @@ the first's: Airflow's log handlers read all of a prefix, in the order of their 
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,6 +23,13 @@ OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs
 
 BEGINS = "attempt begins"
 """The event that is the first line of each pod in its log: an object may hold the lines of several."""
+
+PART = 8 << 20
+"""Bytes that are printed at once: a kubelet rotates a container's log at 10 MiB (containerLogMaxSize)."""
+PRINTED = re.compile(r"(?P<lines>\d+) lines; (?P<rest>that is all|more follow)")
+"""What is said after the last line that is printed."""
+_STAMP = 64
+"""Bytes that a container runtime adds to a line, at most."""
 
 _UNSAFE = re.compile(r"[/?#%\x00-\x1f\x7f]")
 _QUERY = re.compile(r"\?[^\s)\"']+")
@@ -270,6 +278,25 @@ def _objects(url: str, options: Mapping[str, str]) -> Iterator[bytes]:
         raise StorageError(f"there is no log at {url}")
     for name in names:
         yield storage.get(name)
+
+
+def part(lines: Iterable[bytes], skip: int, most: int) -> Iterator[bytes]:
+    """Yield lines as far as they fit into a container's log, and then what has been printed (`PRINTED`).
+
+    Args:
+        skip: how many lines are left out at the beginning.
+        most: bytes, each line's stamp by the runtime included.
+    """
+    printed = size = 0
+    rest = "that is all"
+    for line in itertools.islice(lines, skip, None):
+        size += len(line) + _STAMP
+        if printed and size > most:
+            rest = "more follow"
+            break
+        printed += 1
+        yield line
+    yield f"polypod-bridge: {printed} lines; {rest}".encode()
 
 
 def of_pod(lines: Iterable[bytes], pod: str) -> Iterator[bytes]:
