@@ -85,13 +85,16 @@ class KubernetesApi:
         if self._session is not None:
             return
         self._session, self._urgent = self._new_session(_CALLS), self._new_session(1)
-        # a watch keeps its connection, and there may be two for each namespace
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl)
-        self._streams = aiohttp.ClientSession(connector=connector, auth=self._basic, read_bufsize=_BUFFER)
+        # a watch keeps its connection, and there may be one for each namespace
+        self._streams = self._new_session(0, read_bufsize=_BUFFER)
 
-    def _new_session(self, connections: int) -> aiohttp.ClientSession:
+    def _new_session(self, connections: int, **more: Any) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=connections, ssl=self._ssl)
-        return aiohttp.ClientSession(connector=connector, auth=self._basic)
+        return aiohttp.ClientSession(connector=connector, auth=self._basic, **more)
+
+    def session_of_another(self, middleware: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+        """Return a session for somebody else's calls, each of which passes the middleware."""
+        return self._new_session(0, read_bufsize=_BUFFER, middlewares=[middleware])
 
     async def close(self) -> None:
         for session in (self._session, self._urgent, self._streams):
@@ -192,9 +195,7 @@ class KubernetesApi:
         self._counted(method, path, answer.status)
         if answer.status < 400:
             return raw
-        if answer.status == 401:
-            self._token_read = 0.0
-        raise _error(answer.status, raw, answer.headers)
+        raise self.refused(answer.status, raw, answer.headers)
 
     def _request(
         self,
@@ -208,19 +209,23 @@ class KubernetesApi:
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         assert session is not None, "the session is not open"
         # the cluster's keys have a type of their own
-        headers = {"Accept": "application/json, application/jwk-set+json"}
+        headers = {"Accept": "application/json, application/jwk-set+json", **self.authorization()}
         if data is not None:
             headers["Content-Type"] = content_type
-        token = self._current_token()
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
         return session.request(method, self._server + path, data=data, params=params, headers=headers, timeout=timeout)
 
-    def _current_token(self) -> str:
+    def authorization(self) -> dict[str, str]:
+        """Return the header that says who we are."""
         # the kubelet renews a service account's token well before it ends
         if self._from_file and time.monotonic() - self._token_read > _TOKEN_AGE:
             self._token, self._token_read = TOKEN_FILE.read_text("ascii").strip(), time.monotonic()
-        return self._token
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    def refused(self, status: int, raw: bytes, headers: Mapping[str, str]) -> ApiError:
+        """Return what an answer with an error says; a token that was not taken is read anew for the next call."""
+        if status == 401:
+            self._token_read = 0.0
+        return _error(status, raw, headers)
 
     async def pages(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[Page]:
         """Yield a list page by page, its objects unread.
@@ -240,8 +245,8 @@ class KubernetesApi:
             more["continue"] = page.metadata.continue_
 
     @asynccontextmanager
-    async def stream(self, path: str, params: Mapping[str, str], silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a watch; what it yields are the lines of its answer.
+    async def stream(self, path: str, params: Mapping[str, str], silence: float) -> AsyncIterator[aiohttp.StreamReader]:
+        """Open a watch and yield what comes by it.
 
         Args:
             silence: seconds without a byte after which TimeoutError is raised.
@@ -252,12 +257,10 @@ class KubernetesApi:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
         async with self._request(self._streams, "GET", path, None, params, "", timeout) as answer:
             if answer.status >= 400:
-                error = _error(answer.status, await answer.read(), answer.headers)
-                if answer.status == 401:
-                    self._token_read = 0.0
+                error = self.refused(answer.status, await answer.read(), answer.headers)
                 await asyncio.sleep(error.retry_after)
                 raise error
-            yield _lines(answer.content)
+            yield answer.content
 
     # What the operator does.
 
@@ -321,14 +324,6 @@ class Page(msgspec.Struct):
 
     metadata: ListMeta
     items: list[msgspec.Raw] | None = None
-
-
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    rest = b""
-    async for chunk in content.iter_any():
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line
 
 
 def _object(answer: bytes) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Controller:
         self.store = Store()
         self.queue: WorkQueue[Key] = WorkQueue(WORKERS, monotonic)
         self.places = metrics.places
-        self.watches = self._make_watches()
+        self.pods, self.runs = self._make_watches()
         self._failures: dict[Key, int] = {}
         self._telling: set[asyncio.Future[None]] = set()
         self._closing = False
@@ -258,9 +258,14 @@ class Controller:
             if error.status != 404:
                 raise
         await self.saw_routing(raw, f"{namespace}/{name}")
+        # pods first: so it is known of a finished TaskRun whether it has left any
         for watch in self.watches:
             await watch.list()
         self.seat_orphans()
+
+    @property
+    def watches(self) -> list[Watch]:
+        return [*self.pods, *self.runs]
 
     def seat_orphans(self) -> None:
         """Have pods hold their places whose TaskRuns were deleted while nobody looked.
@@ -270,16 +275,16 @@ class Controller:
         for pod in self.store.orphans():
             self._keep_place(pod)
 
-    def _make_watches(self) -> list[Watch]:
+    def _make_watches(self) -> tuple[list[Watch], list[Watch]]:
+        """Return what is watched, by namespace: pods, and TaskRuns, whose news kopf brings."""
         pods = Sink(self.store.knows_pod, self.saw_pod, self._listed_pods)
         runs = Sink(self.store.knows_run, self.saw_run, self._listed_runs)
-        found: list[Watch] = []
-        # pods first: so it is known of a finished TaskRun whether it has left any
-        for namespace in self.namespaces or [""]:
-            told = self.metrics.watch_restarted
-            found.append(Watch(self.api, "/api/v1", "pods", pods, namespace, {"labelSelector": LABELLED}, told))
-            found.append(Watch(self.api, f"/apis/{API_VERSION}", PLURAL, runs, namespace, None, told))
-        return found
+        namespaces, told = self.namespaces or [""], self.metrics.watch_restarted
+        labelled = {"labelSelector": LABELLED}
+        return (
+            [Watch(self.api, "/api/v1", "pods", pods, name, labelled, told) for name in namespaces],
+            [Watch(self.api, f"/apis/{API_VERSION}", PLURAL, runs, name, None, told) for name in namespaces],
+        )
 
     async def _listed_pods(self, uids: set[str], namespace: str) -> None:
         """Look for the pods that were not in a list: it may be older than what we know."""

@@ -1,4 +1,4 @@
-"""The kopf handlers: start, end, and news of the routing. `on.event` only: no finalizer, no annotation."""
+"""The kopf handlers: start, end, and news of TaskRuns. `on.event` only: no finalizer, no annotation."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import logging
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import kopf
 from aiohttp import web
+from polypod_crds.taskrun import GROUP, PLURAL, VERSION
 
+from polypod_operator import kopf_session
 from polypod_operator.api import ApiError
 from polypod_operator.controller import WORKERS, Controller
 from polypod_operator.health import Health
 from polypod_operator.leader import Leader
+from polypod_operator.objects import Raw
 from polypod_operator.outcomes import Outcomes, serve
 from polypod_operator.tls import Tls, TlsSettings
+from polypod_operator.watch import SILENCE, Sink, Watch
 
 log = logging.getLogger("polypod.operator")
 RETRY_START = 3.0
 _REST = 5.0
 """Seconds that calls under way may take when we end."""
+_IDLE = 0.5
+"""Seconds for which kopf keeps a task for an object of which nothing more comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +65,13 @@ class Operator:
         # what is under way must not reach the API server any more: nothing is tidied up
         self.leader = Leader(controller.api, lease, identity, lost=lambda: os._exit(1)) if lease is not None else None
         self.tls = Tls(controller.api, tls, self.leads, controller.trust) if tls is not None else None
+        self._routing_news: asyncio.Queue[Raw | None] = asyncio.Queue()
+        self._routing_watch = self._watch_of_routing()
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[web.AppRunner] = []
 
     async def begin(self, addresses: Addresses) -> None:
-        """Open what others reach us by, and stand by."""
+        """Open what others reach us by, stand by until we lead, read everything, and begin to work."""
         await self.controller.api.open()
         for application, address in (
             (self.health.application(), addresses.health),
@@ -75,7 +83,56 @@ class Operator:
             self._keep("the certificates", self.tls.keep())
         if addresses.outcomes:
             self._tasks.append(asyncio.create_task(self._serve_outcomes(addresses.outcomes)))
-        self._keep("the operator's work", self._live())
+        await self._lead()
+        await self._read()
+        await self.outcomes.prepare()
+        self.outcomes.open = True
+        for _ in range(WORKERS):
+            self._keep("a worker", self.controller.work())
+        for watch in (*self.controller.pods, self._routing_watch):
+            self._keep(f"the watch of {watch.plural}", watch.run())
+        self._keep("the routing", self._follow_routing())
+        self.controller.metrics.leading.set(1)
+        self.health.ready = True
+
+    async def _lead(self) -> None:
+        if self.leader is not None:
+            # a standby is as ready as it can be
+            self.health.ready = True
+            await self.leader.acquire()
+            self.health.ready = False
+            self._keep("the lease", self.leader.keep())
+        if self.tls is not None:
+            # pods that are made without certificates could not trust anybody
+            await self.tls.ready.wait()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                await self.controller.start(self.routing)
+                break
+            except ApiError as error:
+                hint = "; apply crds/taskruns.yaml first" if error.status == 404 else ""
+                log.error("the objects cannot be read: %s%s", error, hint)
+                await asyncio.sleep(RETRY_START)
+
+    def _watch_of_routing(self) -> Watch:
+        async def listed(uids: set[str], namespace: str) -> None:
+            if not uids:
+                self._routing_news.put_nowait(None)
+
+        def saw(raw: Raw, deleted: bool) -> None:
+            self._routing_news.put_nowait(None if deleted else raw)
+
+        namespace, name = self.routing
+        sink = Sink(lambda meta: False, saw, listed)
+        selector = {"fieldSelector": f"metadata.name={name}"}
+        told = self.controller.metrics.watch_restarted
+        return Watch(self.controller.api, "/api/v1", "configmaps", sink, namespace, selector, told)
+
+    async def _follow_routing(self) -> None:
+        while True:
+            await self.controller.saw_routing(await self._routing_news.get(), "/".join(self.routing))
 
     async def _serve_outcomes(self, address: str) -> None:
         if self.tls is not None:
@@ -92,32 +149,6 @@ class Operator:
         self.health.watch_over(task)
         return task
 
-    async def _live(self) -> None:
-        if self.leader is not None:
-            # a standby is as ready as it can be
-            self.health.ready = True
-            await self.leader.acquire()
-            self.health.ready = False
-            self._keep("the lease", self.leader.keep())
-        if self.tls is not None:
-            # pods that are made without certificates could not trust anybody
-            await self.tls.ready.wait()
-        while True:
-            try:
-                await self.controller.start(self.routing)
-                break
-            except ApiError as error:
-                hint = "; apply crds/taskruns.yaml first" if error.status == 404 else ""
-                log.error("the objects cannot be read: %s%s", error, hint)
-                await asyncio.sleep(RETRY_START)
-        await self.outcomes.prepare()
-        self.outcomes.open = True
-        workers = [self._keep("a worker", self.controller.work()) for _ in range(WORKERS)]
-        watches = [self._keep(f"the watch of {watch.plural}", watch.run()) for watch in self.controller.watches]
-        self.controller.metrics.leading.set(1)
-        self.health.ready = True
-        await asyncio.gather(*workers, *watches)
-
     async def end(self) -> None:
         """Stop; another operator may lead as soon as nothing of ours is under way."""
         await self.controller.rest(_REST)
@@ -131,26 +162,40 @@ class Operator:
         await self.controller.api.close()
 
 
-def register(registry: kopf.OperatorRegistry, operator: Operator, addresses: Addresses) -> None:
-    """Register the handlers."""
+def register(registry: kopf.OperatorRegistry, operator: Operator, addresses: Addresses, server: str) -> None:
+    """Register the handlers.
+
+    Args:
+        server: the API server's URL.
+    """
 
     @kopf.on.startup(registry=registry)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
         # neither namespaces nor CRDs are looked for: so it needs no permission for that
         settings.scanning.disabled = True
-        settings.watching.field_selectors["configmaps"] = f"metadata.name={operator.routing[1]}"
-        settings.networking.enforce_retry_after = True
-        settings.networking.error_backoffs = (0.2, 0.5, 1, 2, 4, 8)
-        await operator.begin(addresses)
+        # what a watch begins with is read by ourselves (kopf_session.py)
+        settings.watching.initial_streaming = True
+        settings.watching.inactivity_timeout = SILENCE
+        settings.queueing.idle_timeout = _IDLE
+        try:
+            # kopf watches nothing before this is done: so a standby reads nothing, and pods are known before TaskRuns
+            await operator.begin(addresses)
+        except asyncio.CancelledError:
+            # kopf does not clean up after a start that was broken off
+            await operator.end()
+            raise
 
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:
         await operator.end()
 
-    @kopf.on.event("", "v1", "configmaps", registry=registry)
-    async def config_map(event: kopf.RawEvent, namespace: str | None, name: str | None, **_: Any) -> None:
-        if (namespace, name) == operator.routing and operator.leads():
-            # a standby reads it when it begins to lead
-            raw = None if event["type"] == "DELETED" else event["object"]
-            await operator.controller.saw_routing(raw, "/".join(operator.routing))
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        session = kopf_session.session(operator.controller.api, operator.controller.runs)
+        return kopf.AiohttpSession(server=server, aiohttp_session=session)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def task_run(event: kopf.RawEvent, **_: Any) -> None:
+        """Take over what has been created, resumed, changed or deleted."""
+        operator.controller.saw_run(cast(Raw, event["object"]), event["type"] == "DELETED")

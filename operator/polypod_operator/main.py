@@ -72,12 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # in a pod, what was there before us under this name has ended, and we may lead at once
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}_{secrets.token_hex(4)}"
     operator = Operator(controller, (options.routing_namespace, options.routing_name), options.lease, identity, tls)
-    register(registry, operator, addresses)
-
-    @kopf.on.login(registry=registry)
-    def login(**_: object) -> kopf.ConnectionInfo:
-        # asked for again when the API server no longer takes the token: by then the kubelet has renewed it
-        return connect()
+    register(registry, operator, addresses, connection.server)
 
     # what is here now stays; and thousands of TaskRuns must not be searched for cycles at each few hundred new objects
     gc.freeze()
@@ -86,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("USER", "polypod")
     kopf.run(
         registry=registry,
-        # the routing is all that kopf watches
-        namespaces=[options.routing_namespace],
+        clusterwide=not options.namespace,
+        namespaces=options.namespace,
         standalone=True,
     )
     return 0

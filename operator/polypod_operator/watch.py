@@ -1,7 +1,7 @@
-"""List and watch, for what comes by the thousand: TaskRuns and pods. What a break has hidden, a new list brings.
+"""List and watch, for what comes by the thousand. What a break has hidden, a new list brings.
 
-Not kopf's: it took half of the operator's CPU in a burst, does not tell of what was deleted during a break, and ends
-the operator at a watch's error other than 410 (docs/decisions/0010).
+Pods and the routing are watched here; TaskRuns are watched by kopf, and listed here (kopf_session.py,
+docs/decisions/0018).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -22,7 +22,7 @@ from polypod_operator.objects import Meta, Raw
 log = logging.getLogger("polypod.operator")
 RELIST = 600.0
 """Seconds after which everything is read anew: no watch is to be trusted for ever."""
-_SILENCE = 100.0
+SILENCE = 100.0
 """Seconds without a word after which a watch is taken for dead: the API server sends a bookmark every 60 s."""
 _PAUSE, _PAUSE_MAX = 0.2, 15.0
 
@@ -35,7 +35,9 @@ class Head(msgspec.Struct):
     message: str = ""
 
 
-class _Event(msgspec.Struct):
+class Event(msgspec.Struct):
+    """A line of a watch."""
+
     type: str
     object: msgspec.Raw
 
@@ -56,7 +58,12 @@ class Sink:
 
 
 class Watch:
-    """Keeps up with the objects of one kind, in one namespace or in all."""
+    """Keeps up with the objects of one kind, in one namespace or in all.
+
+    Attributes:
+        path: of the list, from the API server's root.
+        heard: when something was heard last, by the loop's clock; 0 before the first list.
+    """
 
     def __init__(
         self,
@@ -75,13 +82,14 @@ class Watch:
             restarted: told of every new beginning, and why: "closed", "expired", "silent" or "failed".
         """
         self.api, self.sink, self.namespace, self.plural = api, sink, namespace, plural
-        self._path = f"{group}/namespaces/{namespace}/{plural}" if namespace else f"{group}/{plural}"
+        self.path = f"{group}/namespaces/{namespace}/{plural}" if namespace else f"{group}/{plural}"
         self._params = dict(params or {})
         self._restarted = restarted
         self._version = ""
         self._listed_at = 0.0
+        self._failures = 0
+        self._ended = ""
         self.heard = 0.0
-        """When something was heard last, by the loop's clock; 0 before the first list."""
 
     async def list(self) -> None:
         """Read everything; the watch goes on from there.
@@ -90,7 +98,7 @@ class Watch:
             ApiError: it cannot be read.
         """
         seen: set[str] = set()
-        async for page in self.api.pages(self._path, self._params):
+        async for page in self.api.pages(self.path, self._params):
             for raw in page.items or ():
                 meta = reading.decode(raw, Head).metadata
                 seen.add(meta.uid)
@@ -103,60 +111,92 @@ class Watch:
         self._version = version
         self._listed_at = self.heard = asyncio.get_running_loop().time()
 
-    async def run(self) -> None:
-        """Watch for ever, after the first `list`."""
-        failures = 0
-        while True:
-            try:
-                if not self._version or asyncio.get_running_loop().time() - self._listed_at > RELIST:
-                    await self.list()
-                why = await self._watch()
-                failures = 0
-            except ApiError as error:
-                why = "expired" if error.status == 410 else "failed"
-                if error.status == 410:
-                    self._version = ""
-                else:
-                    failures += 1
-                    log.warning("the watch of %s is broken: %s", self.plural, error)
-            except Exception:
-                # nothing that comes by a watch ends it
-                why = "failed"
-                failures += 1
-                log.exception("the watch of %s failed and is begun anew", self.plural)
-            self._restarted(self.plural, why)
-            await asyncio.sleep(min(_PAUSE_MAX, _PAUSE * 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    async def params(self) -> dict[str, str]:
+        """Return what is asked for to watch from where we are; if that is not known, or long ago, we list first.
 
-    async def _watch(self) -> str:
-        """Watch once; return why it has ended."""
-        params = {
+        Raises:
+            ApiError: it cannot be read.
+        """
+        if not self._version or asyncio.get_running_loop().time() - self._listed_at > RELIST:
+            await self.list()
+        return {
             **self._params,
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
             "timeoutSeconds": str(random.randint(240, 480)),  # noqa: S311 - so that not all end at once
         }
-        opened = False
-        try:
-            async with self.api.stream(self._path, params, _SILENCE) as lines:
-                opened = True
-                async for line in lines:
-                    self.heard = asyncio.get_running_loop().time()
-                    self._take(reading.decode(line, _Event))
-        except TimeoutError:
-            return "silent"
-        except (aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
-            if not opened:
-                raise ApiError(0, "Unreachable", str(error)) from None
-        return "closed"
 
-    def _take(self, event: _Event) -> None:
+    def news(self, line: bytes) -> Event | None:
+        """Take a line over and return its event; None if there is nothing in it that we do not know already.
+
+        Raises:
+            ApiError: it is an error.
+            msgspec.DecodeError: it is no event.
+        """
+        self.heard = asyncio.get_running_loop().time()
+        event = reading.decode(line, Event)
         head = reading.decode(event.object, Head)
         if event.type == "ERROR":
             raise ApiError(head.code, "Watch", head.message)
-        if event.type == "DELETED" or (event.type != "BOOKMARK" and not self.sink.knows(head.metadata)):
-            self._show(head.metadata, event.object, event.type == "DELETED")
         self._version = head.metadata.resource_version
+        if event.type == "BOOKMARK" or (event.type != "DELETED" and self.sink.knows(head.metadata)):
+            return None
+        return event
+
+    def ended(self, why: str) -> None:
+        """Note why a watch has ended, in one word."""
+        self._ended = why
+        self._failures = self._failures + 1 if why == "failed" else 0
+        self._restarted(self.plural, why)
+
+    def broke(self, error: Exception) -> None:
+        """Note that a watch has ended by an error: nothing that comes by it ends the operator."""
+        if isinstance(error, ApiError) and error.status == 410:
+            self._version = ""
+            self.ended("expired")
+        elif isinstance(error, TimeoutError):
+            self.ended("silent")
+        elif isinstance(error, (ApiError, aiohttp.ClientError, OSError)):
+            log.warning("the watch of %s is broken: %s", self.plural, error)
+            self.ended("failed")
+        else:
+            # the same line must not come again for ever
+            self._version = ""
+            log.error("the watch of %s failed and is begun anew", self.plural, exc_info=error)
+            self.ended("failed")
+
+    async def pause(self) -> None:
+        """Wait before the next beginning: for longer, the more in a row have failed."""
+        if self._ended:
+            most = min(_PAUSE_MAX, _PAUSE * 2.0 ** min(self._failures, 10))
+            await asyncio.sleep(most * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    async def run(self) -> None:
+        """Watch for ever, after the first `list`."""
+        while True:
+            await self.pause()
+            try:
+                await self._watch()
+                self.ended("closed")
+            except Exception as error:
+                self.broke(error)
+
+    async def _watch(self) -> None:
+        """Watch once."""
+        opened = False
+        try:
+            async with self.api.stream(self.path, await self.params(), SILENCE) as content:
+                opened = True
+                async for line in lines(content):
+                    event = self.news(line)
+                    if event is not None:
+                        meta = reading.decode(event.object, Head).metadata
+                        self._show(meta, event.object, event.type == "DELETED")
+        except (aiohttp.ClientError, OSError) as error:
+            # one that was open and is closed, gracefully or not, is what watches come to
+            if not opened or isinstance(error, TimeoutError):
+                raise
 
     def _show(self, meta: Meta, raw: msgspec.Raw, deleted: bool) -> None:
         """Hand an object on. One that cannot be read, whoever made it, must not keep us from all others."""
@@ -164,3 +204,12 @@ class Watch:
             self.sink.saw(reading.decode(raw), deleted)
         except Exception:
             log.exception("%s %s/%s cannot be read and is left out", self.plural, meta.namespace, meta.name)
+
+
+async def lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield the lines of an answer, however long they are."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *complete, rest = (rest + chunk).split(b"\n")
+        for line in complete:
+            yield line

@@ -16,7 +16,7 @@ from polypod_operator.api import KubernetesApi
 from polypod_operator.controller import Controller
 from polypod_operator.metrics import Metrics
 from polypod_operator.pod import Settings
-from polypod_operator.watch import Head, Sink, Watch, _Event
+from polypod_operator.watch import Head, Sink, Watch
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 60), 1 << 60) | st.text(max_size=8),
@@ -115,7 +115,9 @@ def test_an_object_that_cannot_be_read_is_told_of_and_the_next_one_is_served(raw
         watch = Watch(cast(KubernetesApi, None), "/apis/polypod.dev/v1alpha1", "taskruns", sink)
         for item in (raw, task_run("honest")):
             line = b'{"type":"ADDED","object":' + item + b"}"
-            watch._take(reading.decode(line, _Event))
+            event = watch.news(line)
+            if event is not None:
+                watch._show(reading.decode(event.object, Head).metadata, event.object, False)
         await asyncio.sleep(0)
         honest = ours.store.run(("ns", "honest"))
         assert honest is not None
