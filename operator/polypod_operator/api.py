@@ -302,13 +302,11 @@ class KubernetesApi:
         path = f"{task_run_path(namespace, name)}/status"
         return await self.call("PATCH", path, body, content_type="application/merge-patch+json")
 
-    async def last_warning(self, namespace: str, pod_uid: str) -> str:
-        """Return the message of the latest warning about a pod, empty if there is none."""
-        selector = f"involvedObject.uid={pod_uid},type=Warning"
+    async def events(self, namespace: str, pod_uid: str) -> list[dict[str, Any]]:
+        """Return the Events about a pod."""
+        selector = f"involvedObject.uid={pod_uid}"
         pages = self.pages(f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": selector})
-        found: list[dict[str, Any]] = [reading.decode(item) async for page in pages for item in page.items or ()]
-        found.sort(key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
-        return f"{found[-1].get('reason')}: {found[-1].get('message', '')}" if found else ""
+        return [reading.decode(item) async for page in pages for item in page.items or ()]
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
         await self.call("POST", f"/api/v1/namespaces/{event['metadata']['namespace']}/events", event)

@@ -426,7 +426,7 @@ class Controller:
                 case VerifyPod(namespace, name):
                     await self._verify(run, namespace, name)
                 case LookAtEvents(namespace, _, uid):
-                    self.store.put_look(uid, now, await self.api.last_warning(namespace, uid))
+                    self.store.put_look(uid, now, objects.telling(await self.api.events(namespace, uid)))
                 case AskForEnded(task_ids):
                     await self._ask_for_ended(run, task_ids, now)
                 case _:

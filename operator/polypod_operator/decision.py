@@ -11,7 +11,7 @@ from polypod_coordinators.termination import Outcome
 from polypod_crds.dependencies import Verdict
 from polypod_crds.taskrun import TaskRunStatus
 
-from polypod_operator.objects import PodObject
+from polypod_operator.objects import PodEvent, PodObject
 from polypod_operator.reasons import Reason
 
 
@@ -116,7 +116,7 @@ class World:
         pods: its pods, by name; one that was deleted stays until its attempt is closed.
         absent: names of pods that the API server said are not there.
         refused: name of a pod → why the API server refused to make it.
-        warnings: uid of a pod → the last warning among its Events.
+        events: uid of a pod → the Event that says most of why it does not start.
         looked: uid of a pod → when its Events were looked at last.
         told: uid of a pod → the outcome that its bridge has sent us.
         turn: set if the queue has no place for another attempt.
@@ -128,7 +128,7 @@ class World:
     pods: Mapping[str, PodObject] = field(default_factory=dict)
     absent: frozenset[str] = frozenset()
     refused: Mapping[str, Refusal] = field(default_factory=dict)
-    warnings: Mapping[str, str] = field(default_factory=dict)
+    events: Mapping[str, PodEvent] = field(default_factory=dict)
     looked: Mapping[str, datetime] = field(default_factory=dict)
     told: Mapping[str, Outcome] = field(default_factory=dict)
     turn: Turn | None = None

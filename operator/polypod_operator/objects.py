@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -68,6 +68,7 @@ class Container:
         exit_code: set once it has ended, with `reason` and `message` (the termination message).
         last_message: the termination message of the start before this one, and `last_reason` its reason.
         init: True for an init container, native sidecars included.
+        sidecar: True for a native sidecar; the next container starts once it has `passed` its startup probe.
     """
 
     name: str
@@ -81,6 +82,8 @@ class Container:
     last_message: str = ""
     last_reason: str = ""
     init: bool = False
+    sidecar: bool = False
+    passed: bool = False
 
     @property
     def ended(self) -> bool:
@@ -95,7 +98,10 @@ class PodObject:
         owner: the uid of the TaskRun that controls it by an owner reference; empty if none does.
         phase: the pod's phase, as the kubelet says it.
         reason: of the pod as a whole, such as Evicted.
-        unschedulable: the scheduler's message, if no node takes the pod.
+        scheduler: which scheduler is to find a node for it.
+        unscheduled: what is said of why it has none: by a scheduler, or by the API server of a gate.
+        unschedulable: the same, if no node takes the pod.
+        gates: what holds it back from the scheduler.
         disruption: why the cluster ended it (condition DisruptionTarget), if it did.
         deletion_time: when it is to be gone, its grace period included.
         gone: the object was deleted; the rest is what was seen last.
@@ -115,7 +121,10 @@ class PodObject:
     reason: str = ""
     message: str = ""
     node: str | None = None
+    scheduler: str = ""
+    unscheduled: str = ""
     unschedulable: str = ""
+    gates: Sequence[str] = ()
     disruption: str = ""
     image: str | None = None
     coordinator: str | None = None
@@ -248,9 +257,14 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         reason=status.get("reason", ""),
         message=status.get("message", ""),
         node=spec.get("nodeName"),
+        scheduler=spec.get("schedulerName", ""),
+        unscheduled=f"{scheduled.get('reason')}: {scheduled.get('message', '')}"
+        if scheduled.get("status") == "False"
+        else "",
         unschedulable=scheduled.get("message", "")
         if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
         else "",
+        gates=[item["name"] for item in spec.get("schedulingGates") or ()],
         disruption=f"{disrupted.get('reason')}: {disrupted.get('message', '')}"
         if disrupted.get("status") == "True"
         else "",
@@ -258,8 +272,32 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         coordinator=annotations.get("polypod.dev/coordinator"),
         queue=annotations.get("polypod.dev/queue", ""),
         log=_stored_log(annotations.get(LOG_ANNOTATION)),
-        containers={item.name: item for item in _containers(status)},
+        containers={item.name: item for item in _containers(status, _sidecars(spec))},
     )
+
+
+def _sidecars(spec: Mapping[str, Any]) -> set[str]:
+    return {item["name"] for item in spec.get("initContainers") or () if item.get("restartPolicy") == "Always"}
+
+
+@dataclass(frozen=True, slots=True)
+class PodEvent:
+    """An Event about a pod."""
+
+    reason: str
+    message: str
+    warning: bool = True
+
+
+def telling(items: Iterable[Raw]) -> PodEvent | None:
+    """Return of a pod's Events the one that says most of why it does not start: the last warning, or what is pulled."""
+    in_time = sorted(items, key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
+    found = [PodEvent(item.get("reason") or "", item.get("message") or "", item.get("type") == "Warning")
+             for item in in_time]  # fmt: skip
+    for event in reversed(found):
+        if event.warning:
+            return event
+    return found[-1] if found and found[-1].reason == "Pulling" else None
 
 
 def _owner(metadata: Mapping[str, Any]) -> str:
@@ -287,7 +325,7 @@ def replace_gone(pod_seen: PodObject) -> PodObject:
     return replace(pod_seen, gone=True)
 
 
-def _containers(status: Raw) -> Iterator[Container]:
+def _containers(status: Raw, sidecars: set[str]) -> Iterator[Container]:
     inits, others = status.get("initContainerStatuses") or (), status.get("containerStatuses") or ()
     for item, init in (*((item, True) for item in inits), *((item, False) for item in others)):
         state = item.get("state") or {}
@@ -298,6 +336,8 @@ def _containers(status: Raw) -> Iterator[Container]:
             "last_message": last.get("message", ""),
             "last_reason": last.get("reason", ""),
             "init": init,
+            "sidecar": init and item["name"] in sidecars,
+            "passed": bool(item.get("started")),
         }
         if ended is not None:
             yield Container(

@@ -146,6 +146,10 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
             f"coordinator {route.name!r} has no image: set coordinators.{route.name}.image or "
             f"queue_to_image.{run.spec.queue} in the routing",
         )
+    for item in template["spec"]["initContainers"]:
+        if item["name"] != BRIDGE:
+            # the end of its log says why it failed
+            item.setdefault("terminationMessagePolicy", "FallbackToLogsOnError")
     template["metadata"] |= _identity(run, number, try_number, route, template["metadata"])
     template["metadata"]["annotations"].pop(LOG_ANNOTATION, None)
     if settings.log is not None:

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     CANCELLED = "Cancelled"
     # the pod does not start
     UNSCHEDULABLE = "Unschedulable"
+    SCHEDULING_GATED = "SchedulingGated"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_CONFIG = "ContainerConfigError"
     MOUNT_FAILED = "MountFailed"
@@ -70,6 +71,7 @@ TEXTS: dict[Reason, str] = {
     Reason.SUSPENDED: "spec.suspend is true: nothing is started, and what ran was ended; that attempt does not count.",
     Reason.CANCELLED: "spec.cancel is true.",
     Reason.UNSCHEDULABLE: "No node takes the pod; the message is the scheduler's.",
+    Reason.SCHEDULING_GATED: "Scheduling gates hold the pod until whoever has set them removes them.",
     Reason.IMAGE_PULL_FAILED: "An image cannot be pulled; the message names it.",
     Reason.CONTAINER_CONFIG: "A container cannot be made: a key that does not exist, or a user that is root.",
     Reason.MOUNT_FAILED: "A volume cannot be mounted: a Secret, ConfigMap or claim that does not exist.",

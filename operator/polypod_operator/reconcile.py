@@ -204,7 +204,7 @@ class _Step:
         if attempt.pod_uid not in (None, pod.uid):
             self._close(attempt, lost("the pod is gone; another one has its name now"), spec)
             return
-        observation = observe(pod, self.world.warnings.get(pod.uid, ""), self.world.told.get(pod.uid))
+        observation = observe(pod, self.world.events.get(pod.uid), self.world.told.get(pod.uid))
         self._note_pod(attempt, pod)
         match observation:
             case Ended():
@@ -245,6 +245,7 @@ class _Step:
         if not told and not waiting.problem and self.now < pod.created + LOOK_AFTER:
             # most pods start in a moment, and then this is not worth a write
             self.write = False
+            self._look_again(pod.created + LOOK_AFTER)
         due = pod.created + timedelta(seconds=seconds(spec.timeouts.pending))
         self._look_again(due)
         if due <= self.now and not pod.deleting:

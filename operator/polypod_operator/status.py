@@ -16,7 +16,7 @@ from polypod_coordinators.attempt import PASSED
 from polypod_coordinators.supervisor.reasons import Reason as BridgeReason
 from polypod_coordinators.termination import Outcome, decode
 
-from polypod_operator.objects import BRIDGE, COPY, Container, PodObject
+from polypod_operator.objects import BRIDGE, COPY, Container, PodEvent, PodObject
 from polypod_operator.reasons import Reason
 
 
@@ -81,12 +81,15 @@ _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunC
                      "PostStartHookError", "CrashLoopBackOff"})  # fmt: skip
 
 
-def observe(pod: PodObject, warning: str = "", told: Outcome | None = None) -> Observation:
+_MOUNT = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "VolumeResizeFailed"})
+
+
+def observe(pod: PodObject, event: PodEvent | None = None, told: Outcome | None = None) -> Observation:
     """Return what the pod's attempt has come to.
 
     Args:
-        warning: the last warning among the pod's Events, if they were looked at: only there the kubelet says that a
-            volume cannot be mounted.
+        event: what says most among the pod's Events, if they were looked at: only there the kubelet says that a volume
+            cannot be mounted.
         told: the outcome that the bridge has sent us, ahead of the kubelet. The same is in the termination message.
     """
     outcome = told or _outcome(pod)
@@ -97,7 +100,7 @@ def observe(pod: PodObject, warning: str = "", told: Outcome | None = None) -> O
         return _ended(pod, outcome)
     if pod.task.started is not None:
         return Started(pod.task.started)
-    return _waiting(pod, warning)
+    return _waiting(pod, event)
 
 
 def _outcome(pod: PodObject) -> Outcome | None:
@@ -111,18 +114,51 @@ def _outcome(pod: PodObject) -> Outcome | None:
     return None
 
 
-def _waiting(pod: PodObject, warning: str) -> Waiting:
+def _waiting(pod: PodObject, event: PodEvent | None) -> Waiting:
     if pod.unschedulable:
         return Waiting(Reason.UNSCHEDULABLE, pod.unschedulable, problem=True)
+    if pod.gates and pod.node is None:
+        names = ", ".join(pod.gates)
+        message = f"scheduling gates hold the pod: {names}; whoever has set them has to remove them"
+        return Waiting(Reason.SCHEDULING_GATED, message, problem=True)
     for container in pod.containers.values():
         if container.waiting in _PULL:
             return Waiting(Reason.IMAGE_PULL_FAILED, _said(container), problem=True)
         if container.waiting in _CONFIG:
             return Waiting(Reason.CONTAINER_CONFIG, _said(container), problem=True)
-    if warning:
-        reason = Reason.MOUNT_FAILED if "olume" in warning else Reason.POD_STARTING
-        return Waiting(reason, warning, problem=True)
-    return Waiting(Reason.POD_STARTING)
+    if event is not None and event.warning:
+        said = f"{event.reason}: {event.message}"
+        if event.reason in _MOUNT:
+            return Waiting(Reason.MOUNT_FAILED, said, problem=True)
+        return Waiting(Reason.POD_STARTING, "; ".join(filter(None, (_under_way(pod, None), said))), problem=True)
+    return Waiting(Reason.POD_STARTING, _under_way(pod, event))
+
+
+def _under_way(pod: PodObject, event: PodEvent | None) -> str:
+    """Return what a pod is waiting for that may be well."""
+    if pod.node is None:
+        unheard = f"scheduler {pod.scheduler!r} has not taken the pod up yet; is it running?"
+        return pod.unscheduled or unheard
+    if not pod.containers:
+        return f"node {pod.node!r} has not taken the pod up yet"
+    for container in pod.containers.values():
+        if container.sidecar and container.started is not None and not container.passed:
+            return f"sidecar {container.name!r} runs and has not passed its startup probe yet"
+        if container.init and not container.sidecar and container.started is not None and not container.ended:
+            return f"init container {container.name!r} runs; the task starts when it has ended"
+        if container.init and container.exit_code:
+            return f"init container {container.name!r} exited with code {container.exit_code}: {_last_line(container)}"
+    if event is not None:
+        return event.message
+    waiting = next((item for item in pod.containers.values() if item.waiting == "ContainerCreating"), None)
+    waiting = waiting or next((item for item in pod.containers.values() if item.waiting), None)
+    return f"container {waiting.name!r}: {waiting.waiting}" if waiting is not None else ""
+
+
+def _last_line(container: Container) -> str:
+    """Return the last line of what a container has left: of one that failed, the end of its log."""
+    lines = container.message.strip().splitlines()
+    return lines[-1] if lines else container.reason
 
 
 def _said(container: Container) -> str:
@@ -215,8 +251,8 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
         return Reason.ARTIFACT_COPY_FAILED, copy.message.strip() or f"the copy exited with code {copy.exit_code}"
     broken = next((item for item in pod.containers.values() if item.init and item.exit_code), None)
     if broken is not None and pod.task.started is None and broken.name != BRIDGE:
-        text = broken.message.strip() or broken.reason
-        return Reason.INIT_FAILED, f"init container {broken.name!r} exited with code {broken.exit_code}: {text}"
+        text = f"init container {broken.name!r} exited with code {broken.exit_code}: {_last_line(broken)}"
+        return Reason.INIT_FAILED, text
     if pod.reason:
         return Reason.POD_LOST, f"{pod.reason}: {pod.message}"
     if pod.deleting or (pod.gone and pod.phase in ("Pending", "Running")):

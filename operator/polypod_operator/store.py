@@ -11,7 +11,7 @@ from polypod_crds.dependencies import Graph, Key, Run
 from polypod_crds.pod_tokens import PodClaims
 
 from polypod_operator.decision import Earlier, Refusal, Turn, World
-from polypod_operator.objects import Meta, PodObject, TaskRunObject, version
+from polypod_operator.objects import Meta, PodEvent, PodObject, TaskRunObject, version
 
 Owner = tuple[str, str]
 """The namespace and uid of a TaskRun: a pod of another namespace is none of its, whatever its owner reference says."""
@@ -28,7 +28,7 @@ class Store:
         self._pods: dict[Owner, dict[str, PodObject]] = {}
         self._absent: dict[str, set[str]] = {}
         self._refused: dict[str, dict[str, Refusal]] = {}
-        self._warnings: dict[str, str] = {}
+        self._events: dict[str, PodEvent | None] = {}
         self._looked: dict[str, datetime] = {}
         self._told: dict[str, Outcome] = {}
         self._owner_of: dict[str, Owner] = {}
@@ -73,7 +73,7 @@ class Store:
         if len(self._let_go) > _LET_GO:
             self._let_go.popitem(last=False)
         for pod in self._pods.pop((run.namespace, run.uid), {}).values():
-            self._warnings.pop(pod.uid, None)
+            self._events.pop(pod.uid, None)
             self._looked.pop(pod.uid, None)
             self._told.pop(pod.uid, None)
             self._owner_of.pop(pod.uid, None)
@@ -160,10 +160,10 @@ class Store:
             self._earlier[node.run] = replace(known, ended=ended)
         return waiting
 
-    def put_look(self, uid: str, when: datetime, warning: str) -> None:
-        """Note that a pod's Events were looked at, and the last warning among them."""
+    def put_look(self, uid: str, when: datetime, event: PodEvent | None) -> None:
+        """Note that a pod's Events were looked at, and the one among them that says most."""
         self._looked[uid] = when
-        self._warnings[uid] = warning
+        self._events[uid] = event
 
     def put_told(self, claims: PodClaims, outcome: Outcome) -> Key | None:
         """Note the outcome that a pod's bridge has sent; return the key of its TaskRun, None if that is not here."""
@@ -184,7 +184,7 @@ class Store:
             pods=pods,
             absent=frozenset(self._absent.get(run.uid, ())),
             refused=self._refused.get(run.uid, {}),
-            warnings={uid: self._warnings[uid] for uid in uids if uid in self._warnings},
+            events={uid: event for uid in uids if (event := self._events.get(uid)) is not None},
             looked={uid: self._looked[uid] for uid in uids if uid in self._looked},
             told={uid: self._told[uid] for uid in uids if uid in self._told},
             turn=turn,

@@ -343,6 +343,10 @@ class Namespace:
         found: Raw = self.wait(matches)
         return found
 
+    def until_said(self, name: str, text: str) -> None:
+        """Wait until a TaskRun's status has a message with that text."""
+        self.wait(lambda: text in self.status(name).get("message", ""))
+
     def running(self, name: str) -> str:
         """Wait until a TaskRun's task says that it waits; return its pod's name."""
         pod: str = self.until(name, phase="Running")["attempts"][-1]["podName"]

@@ -312,6 +312,52 @@ def test_containers_of_others_neither_hang_a_run_nor_decide_it(lab: Lab, namespa
     namespace.wait(lambda: {item["metadata"]["labels"]["polypod.dev/taskrun"] for item in namespace.pods()} == kept)
 
 
+def test_whatever_a_pod_waits_for_the_status_says_it(lab: Lab, namespace: Namespace) -> None:
+    python = {"image": lab.images["rogue"], "command": ["/usr/bin/python3", "-c"]}
+    hangs = {"name": "hangs", **python, "args": ["import time; time.sleep(3600)"]}
+    probe = {"exec": {"command": ["/usr/bin/python3", "-c", "raise SystemExit(1)"]}, "failureThreshold": 1000}
+    unready = {**hangs, "name": "unready", "restartPolicy": "Always", "startupProbe": probe}
+    crashes = {"name": "crashes", **python, "args": ["print('reading', flush=True); raise SystemExit('no network')"]}
+    volume = {"name": "v", "secret": {"secretName": "nowhere"}}
+    mounting = {"name": "task", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    waiting: dict[str, tuple[dict[str, Any], str, str]] = {
+        "gated": (
+            {"schedulingGates": [{"name": "a.dev/held"}]},
+            "SchedulingGated",
+            "scheduling gates hold the pod: a.dev/held; whoever has set them has to remove them",
+        ),
+        "nobodys": (
+            {"schedulerName": "nobody"},
+            "PodStarting",
+            "scheduler 'nobody' has not taken the pod up yet; is it running?",
+        ),
+        "hanging": ({"initContainers": [hangs]}, "PodStarting", "init container 'hangs' runs"),
+        "unready": (
+            {"initContainers": [unready]},
+            "PodStarting",
+            "sidecar 'unready' runs and has not passed its startup",
+        ),
+        "unmounted": ({"volumes": [volume], "containers": [mounting]}, "MountFailed", 'secret "nowhere" not found'),
+    }
+    for name, (spec, _, _) in waiting.items():
+        namespace.run(name, "success", podTemplate={"spec": spec})
+    for name, (_, reason, said) in waiting.items():
+        status = namespace.until(name, reason=reason)
+        namespace.until_said(name, said)
+        started = next(item for item in status["conditions"] if item["type"] == "Started")
+        assert (started["status"], started["reason"]) == ("False", reason)
+    # the same in the Event of what needs somebody
+    said_in_events = {item["reason"]: item["message"] for item in namespace.events()}
+    assert said_in_events["SchedulingGated"] == waiting["gated"][2]
+    assert waiting["unmounted"][2] in said_in_events["MountFailed"]
+    namespace.run("crashing", "success", podTemplate={"spec": {"initContainers": [crashes]}})
+    status = namespace.finish("crashing")
+    assert (status["reason"], status["message"]) == (
+        "InitContainerFailed",
+        "init container 'crashes' exited with code 1: no network",
+    )
+
+
 def test_the_same_task_of_the_same_run_runs_once_at_a_time(lab: Lab, namespace: Namespace) -> None:
     same = {"runId": f"run-of-{namespace.name}"}
     namespace.run("first", "wait", **same)

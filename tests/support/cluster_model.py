@@ -230,9 +230,9 @@ class Api:
         self._end(fault)
         return copy.deepcopy(raw)
 
-    async def last_warning(self, namespace: str, pod_uid: str) -> str:
+    async def events(self, namespace: str, pod_uid: str) -> list[Raw]:
         await self._begin()
-        return ""
+        return []
 
     async def post_event(self, event: Mapping[str, Any]) -> None:
         await self._begin()

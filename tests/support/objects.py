@@ -78,6 +78,7 @@ def pod(
     unstarted: bool = False,
     waiting: tuple[str, str, str] | None = None,
     others: tuple[Container, ...] = (),
+    node: str | None = "node-1",
     **fields: Any,
 ) -> PodObject:
     """Return a pod of an attempt as the kubelet might show it."""
@@ -95,5 +96,5 @@ def pod(
         containers[which] = Container(which, waiting=reason, message=message)
     return PodObject(
         namespace="ns", name=name, uid=f"uid-of-{name}", owner="uid-1", attempt=attempt, created=created, phase=phase,
-        node="node-1", image="lang:1", coordinator="native", containers=containers, **fields,
+        node=node, image="lang:1", coordinator="native", containers=containers, **fields,
     )  # fmt: skip

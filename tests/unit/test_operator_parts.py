@@ -19,6 +19,7 @@ from polypod_operator import conditions, objects
 from polypod_operator.api import KubernetesApi
 from polypod_operator.controller import Controller
 from polypod_operator.metrics import Metrics
+from polypod_operator.objects import PodEvent
 from polypod_operator.pod import Settings
 from polypod_operator.routing import RoutingState
 from polypod_operator.store import Store
@@ -115,8 +116,9 @@ def test_the_store_lets_go_of_what_has_finished_and_of_what_belongs_to_it() -> N
     run = task_run()
     store.put_run(run)
     assert store.put_pod(pod()) == run.key
-    store.put_look("uid-of-run-1", NOW, "a warning")
-    assert store.world(run).warnings == {"uid-of-run-1": "a warning"}
+    event = PodEvent("FailedMount", "no such Secret")
+    store.put_look("uid-of-run-1", NOW, event)
+    assert store.world(run).events == {"uid-of-run-1": event}
     store.forget(run.key)
     # late news of a TaskRun that is let go
     assert store.put_pod(pod(phase="Running")) is None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from polypod_operator.objects import Container
+from polypod_operator.objects import Container, PodEvent, telling
 from polypod_operator.objects import pod as parse
 from polypod_operator.status import Ended, Started, Waiting, observe
 from support.objects import NOW, outcome_of, pod
@@ -90,6 +91,7 @@ def test_the_table(seen: dict[str, Any], state: str, reason: str, lost: bool) ->
 WAITING: list[tuple[str, dict[str, Any], str, bool]] = [
     ("new", {}, "PodStarting", False),
     ("unschedulable", {"unschedulable": "0/1 nodes"}, "Unschedulable", True),
+    ("gated", {"node": None, "gates": ["a.dev/x", "b.dev/y"]}, "SchedulingGated", True),
     ("pull", {"waiting": ("task", "ImagePullBackOff", "x")}, "ImagePullFailed", True),
     ("pull of the bridge", {"waiting": ("bridge", "ErrImagePull", "x")}, "ImagePullFailed", True),
     ("config", {"waiting": ("task", "CreateContainerConfigError", "x")}, "ContainerConfigError", True),
@@ -105,9 +107,57 @@ def test_what_keeps_it_from_starting(seen: dict[str, Any], reason: str, problem:
 
 
 def test_a_mount_is_told_by_the_events_alone() -> None:
-    found = observe(pod(), 'FailedMount: MountVolume.SetUp failed for volume "x": secret "x" not found')
+    found = observe(pod(), PodEvent("FailedMount", 'MountVolume.SetUp failed for volume "x": secret "x" not found'))
     assert isinstance(found, Waiting)
     assert (found.reason, found.problem) == ("MountFailed", True)
+
+
+RUNS: dict[str, Any] = {"started": NOW, "init": True}
+UNDER_WAY: list[tuple[dict[str, Any], PodEvent | None, str]] = [
+    ({"node": None, "scheduler": "mine"}, None, "scheduler 'mine' has not taken the pod up yet; is it running?"),
+    ({"node": None, "scheduler": "mine", "unscheduled": "SchedulerError: x"}, None, "SchedulerError: x"),
+    ({"others": (Container("init", **RUNS),)}, None, "init container 'init' runs; the task starts when it has ended"),
+    ({"others": (Container("mesh", sidecar=True, **RUNS),)}, None, "'mesh' runs and has not passed its startup probe"),
+    ({"others": (Container("mesh", sidecar=True, passed=True, **RUNS), Container("init", **RUNS))}, None, "'init' runs"),
+    ({"others": (Container("init", exit_code=3, message="a\nno network\n", init=True),)}, None,
+     "init container 'init' exited with code 3: no network"),
+    ({}, PodEvent("Pulling", "Pulling image x", False), "Pulling image x"),
+    ({"waiting": ("task", "ContainerCreating", "")}, None, "container 'task': ContainerCreating"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seen", "event", "said"), UNDER_WAY, ids=[case[2] for case in UNDER_WAY])
+def test_a_pod_that_has_no_problem_says_what_it_waits_for(
+    seen: dict[str, Any], event: PodEvent | None, said: str
+) -> None:
+    found = observe(pod(**seen), event)
+    assert isinstance(found, Waiting)
+    assert (found.reason, found.problem) == ("PodStarting", False)
+    assert said in found.message
+
+
+def test_a_warning_is_told_beside_what_it_is_about() -> None:
+    found = observe(pod(others=(Container("mesh", sidecar=True, **RUNS),)), PodEvent("Unhealthy", "probe failed"))
+    assert isinstance(found, Waiting)
+    assert found.message == "sidecar 'mesh' runs and has not passed its startup probe yet; Unhealthy: probe failed"
+    assert found.problem
+
+
+def test_a_node_that_has_not_answered_is_named() -> None:
+    found = observe(replace(pod(), containers={}))
+    assert isinstance(found, Waiting)
+    assert found.message == "node 'node-1' has not taken the pod up yet"
+
+
+def test_of_a_pods_events_the_last_warning_tells_most_and_else_what_is_pulled() -> None:
+    def event(reason: str, when: int, kind: str = "Normal") -> dict[str, Any]:
+        return {"reason": reason, "message": reason, "type": kind, "lastTimestamp": f"2026-11-21T12:00:{when:02}Z"}
+
+    mount, pulling, pulled = event("FailedMount", 3, "Warning"), event("Pulling", 5), event("Pulled", 6)
+    assert telling([]) is None
+    assert telling([pulling, mount]) == PodEvent("FailedMount", "FailedMount")
+    assert telling([pulling, event("Scheduled", 1)]) == PodEvent("Pulling", "Pulling", False)
+    assert telling([pulling, pulled]) is None
 
 
 def test_a_task_that_has_ended_waits_for_the_bridges_word() -> None:

@@ -13,7 +13,7 @@ from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator import decision as d
 from polypod_operator import reconcile as r
-from polypod_operator.objects import Container, PodObject, TaskRunObject
+from polypod_operator.objects import Container, PodEvent, PodObject, TaskRunObject
 from polypod_operator.reasons import Reason
 from support.objects import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
 
@@ -228,16 +228,17 @@ def test_the_pending_timeout_ends_with_the_real_reason() -> None:
     assert "did not start within 1m; " in world.status.message
 
 
-@pytest.mark.parametrize("warning", ["", "Unhealthy: of no known kind"])
-def test_a_pod_that_does_not_start_for_no_known_reason_has_reached_the_pending_timeout(warning: str) -> None:
+@pytest.mark.parametrize("event", [None, PodEvent("Unhealthy", "of no known kind"), PodEvent("Pulling", "x", False)])
+def test_a_pod_that_does_not_start_for_no_known_reason_has_reached_the_pending_timeout(event: PodEvent | None) -> None:
     world = World(timeouts={"pending": "1m"})
     world.step()
-    world.extra = {"warnings": {f"uid-of-{world.only}": warning}, "looked": {f"uid-of-{world.only}": NOW}}
+    events = {f"uid-of-{world.only}": event} if event is not None else {}
+    world.extra = {"events": events, "looked": {f"uid-of-{world.only}": NOW}}
     world.later(61)
     assert "DeletePod" in kinds(world.step())
     world.see(gone=True)
     assert (world.status.phase, world.status.reason) == ("Failed", "PendingTimeout")
-    assert warning in world.status.message
+    assert (event.message if event is not None else "") in world.status.message
 
 
 def test_what_recovers_is_forgotten() -> None:
@@ -262,7 +263,7 @@ def test_the_events_of_a_pod_that_does_not_start_are_looked_at_ever_more_seldom(
             world.extra = {"looked": {world.pods[world.only].uid: world.now}}
     assert looks[0] == 3
     assert len(looks) < 12
-    world.extra["warnings"] = {world.pods[world.only].uid: 'FailedMount: secret "x" not found for volume'}
+    world.extra["events"] = {world.pods[world.only].uid: PodEvent("FailedMount", 'secret "x" not found')}
     world.step()
     assert world.status.reason == "MountFailed"
 
