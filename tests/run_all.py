@@ -13,7 +13,17 @@ COMMAND = [sys.executable, "-m", "pytest"]
 CLUSTER = HERE / "cluster"
 ALONE = [
     CLUSTER / f"test_{name}.py"
-    for name in ("api_server", "lifecycle", "node", "other_operators", "policies", "standing_by", "stored_logs")
+    for name in (
+        "anything",
+        "api_server",
+        "kopf",
+        "lifecycle",
+        "node",
+        "other_operators",
+        "policies",
+        "standing_by",
+        "stored_logs",
+    )
 ]
 """Tests that make what they need themselves."""
 FAULTS = [CLUSTER / f"test_{name}.py" for name in ("faults", "postgresql", "replicas")]
