@@ -264,11 +264,13 @@ class KubernetesApi:
 
     # What the operator does.
 
-    async def create_pod(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def create_pod(self, manifest: Mapping[str, Any], dry_run: bool = False) -> dict[str, Any]:
+        """Make a pod; with `dry_run`, only have the API server say what it thinks of it."""
         namespace = manifest["metadata"]["namespace"]
         # a field that the API server does not know is a mistake: dropped, the task would run otherwise than meant
         path = f"/api/v1/namespaces/{namespace}/pods"
-        return await self.call("POST", path, manifest, params={"fieldValidation": "Strict"})
+        params = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        return await self.call("POST", path, manifest, params=params)
 
     async def get_pod(self, namespace: str, name: str) -> dict[str, Any]:
         return await self.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from polypod_coordinators.errors import UserError
 from polypod_coordinators.termination import Outcome
 from polypod_crds.dependencies import Key, Node
 from polypod_crds.pod_tokens import PodClaims
@@ -38,8 +39,9 @@ from polypod_operator.pod import Settings
 from polypod_operator.queues import rank
 from polypod_operator.reasons import Reason
 from polypod_operator.reconcile import LOOK_AFTER, reconcile
-from polypod_operator.routing import RoutingState
+from polypod_operator.routing import RoutingState, parse
 from polypod_operator.store import Store
+from polypod_operator.trial import INVALID, trials
 from polypod_operator.watch import Sink, Watch
 from polypod_operator.workqueue import WorkQueue
 
@@ -210,7 +212,7 @@ class Controller:
     async def saw_routing(self, raw: objects.Raw | None, where: str) -> None:
         """Take the routing ConfigMap over, and look at every TaskRun that may have waited for it."""
         good_before = self.routing.problem == ""
-        if not self.routing.load(raw, where):
+        if not self.routing.load(raw, where, await self._try_routing(raw, where)):
             return
         self.metrics.routing_reloads.labels("invalid" if self.routing.problem else "loaded").inc()
         self.metrics.routing_valid.set(not self.routing.problem)
@@ -235,6 +237,34 @@ class Controller:
         for key in self.store.without_attempt():
             if self.places.where(key) != "waits":
                 self.queue.add(key)
+
+    async def _try_routing(self, raw: objects.Raw | None, where: str) -> str:
+        """Return what the API server says of the pods that a routing makes, empty if it takes them, or cannot say."""
+        if raw is None:
+            return ""
+        try:
+            candidate, _ = parse(raw, where)
+        except UserError:
+            return ""
+        if candidate == self.routing.current:
+            return ""
+        namespace = self.namespaces[0] if self.namespaces else where.partition("/")[0]
+        problems = []
+        for name, tried in trials(candidate, namespace, self.settings):
+            problem = tried if isinstance(tried, str) else await self._refused(tried)
+            if problem:
+                problems.append(f"{name}: {problem}")
+        return "; ".join(problems)
+
+    async def _refused(self, manifest: dict[str, Any]) -> str:
+        try:
+            await self.api.create_pod(manifest, dry_run=True)
+        except ApiError as error:
+            if error.status in INVALID:
+                return error.message
+            # of this namespace, or of this moment: it says nothing of the template
+            log.debug("a pod of the routing could not be tried: %s", error)
+        return ""
 
     def _wake(self, keys: list[Key]) -> None:
         for key in keys:
@@ -446,7 +476,7 @@ class Controller:
                 # ours, and its answer was lost
                 await self._verify(run, run.namespace, name)
             elif error.status in (400, 403, 404, 413, 422):
-                for_good = error.status in (400, 413, 422)
+                for_good = error.status in INVALID
                 self.store.put_refusal(run, name, Refusal(error.message, for_good, now))
             else:
                 raise

@@ -30,20 +30,23 @@ class RoutingState:
     problem: str = ""
     flaw: str = ""
 
-    def load(self, config_map: Mapping[str, Any] | None, where: str) -> bool:
+    def load(self, config_map: Mapping[str, Any] | None, where: str, refused: str = "") -> bool:
         """Take a ConfigMap over if it is valid; return whether anything has changed.
 
         Args:
             config_map: the object, None if it was deleted.
             where: its name, for the message.
+            refused: what the API server says of the pods that it makes, empty if it takes them.
         """
         before = (self.current, self.problem, self.flaw)
         if config_map is None:
             self.problem = f"ConfigMap {where} does not exist"
         else:
             try:
-                self.current, self.flaw = parse(config_map, where)
-                self.problem = ""
+                found = parse(config_map, where)
+                if refused:
+                    raise UserError(Reason.INVALID_ROUTING, f"ConfigMap {where}: {refused}")
+                (self.current, self.flaw), self.problem = found, ""
             except UserError as error:
                 self.problem, self.flaw = error.message, ""
         return (self.current, self.problem, self.flaw) != before

@@ -60,6 +60,40 @@ def test_a_bad_edit_keeps_the_last_good_routing_and_says_why(
     lab.put_routing(lab.routing)
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ({"spec": {"containers": [{"name": "task", "env": [{"name": "A", "value": 5}]}]}}, "env"),
+        ({"spec": {"containers": [{"name": "task", "resources": {"limits": {"memory": "many"}}}]}}, "quantities must"),
+        ({"spec": {"nodeSelector": {"a b": "c"}}}, 'spec.nodeSelector: Invalid value: "a b"'),
+        ({"spec": {"tolerations": [{"operator": "Perhaps"}]}}, "spec.tolerations[0].operator"),
+        ({"spec": {"hostNetwork": True}}, "hostNetwork"),
+    ],
+    ids=str,
+)
+def test_a_template_that_makes_no_pod_is_refused_with_the_routing(
+    lab: Lab, namespace: Namespace, routing: dict[str, Any], template: dict[str, Any], said: str
+) -> None:
+    routing["queue_to_coordinator"]["eu"] = "golang"
+    routing["queue_overrides"] = {"eu": {"pod_template": template}}
+
+    def told() -> list[str]:
+        items = lab.get("-n", "polypod-system", "events")["items"]
+        return [item["message"] for item in items if item["reason"] == "RoutingInvalid"]
+
+    before = told()
+    lab.put_routing(routing)
+    [message] = namespace.wait(lambda: [message for message in told() if message not in before])
+    assert "queue 'eu': " in message
+    assert said in message
+    # the last good one stays in use
+    namespace.run("still", "success")
+    assert namespace.finish("still")["state"] == "success"
+    assert not [
+        item for item in lab.get("-n", "polypod-system", "pods")["items"] if "trial" in item["metadata"]["name"]
+    ]
+
+
 def test_per_queue_overrides_and_a_coordinator_of_ones_own(
     lab: Lab, namespace: Namespace, routing: dict[str, Any]
 ) -> None:

@@ -138,7 +138,9 @@ class Api:
         if fault == "answer lost":
             raise ApiError(0, "Unreachable", "the answer was lost")
 
-    async def create_pod(self, manifest: Mapping[str, Any]) -> Raw:
+    async def create_pod(self, manifest: Mapping[str, Any], dry_run: bool = False) -> Raw:
+        if dry_run:
+            return {}
         fault = await self._begin()
         cluster = self.cluster
         name = manifest["metadata"]["name"]
