@@ -155,6 +155,9 @@ bench-burst: setup ## measure 500 and 5,000 TaskRuns at once on a bare API serve
 bench-soak: setup ## measure the operator's memory over 2,000 TaskRuns
 	PYTHONPATH=tests:bench $(BIN)/python bench/soak.py
 
+bench-fairness: setup ## measure what one namespace's flood of requests does to another's
+	PYTHONPATH=tests:bench $(BIN)/python bench/fairness.py
+
 docs: setup ## build the documentation into build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -202,4 +205,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files
+.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak bench-fairness demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files

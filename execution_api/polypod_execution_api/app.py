@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from polypod_execution_api.cluster import ClusterAccess
 from polypod_execution_api.routes import airflow_only, dags, operator, secrets, store, task_instances, xcoms
 from polypod_execution_api.tokens import TokenSigner
+from polypod_execution_api.turns import TakeTurns
 
 PREFIX = "/execution"
 
@@ -32,6 +33,10 @@ def create_app(
     app.state.signer = signer
     app.state.cluster = cluster
     app.state.operator_account = operator_account
+    if cluster is not None:
+        # a database elsewhere is waited for, and meanwhile others can be served
+        places = 2 if engine.dialect.name == "sqlite" else 4
+        app.add_middleware(TakeTurns, cluster=cluster, places=places)
     for router in (
         task_instances.router,
         task_instances.reschedules,

@@ -12,8 +12,10 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import kopf
+import msgspec
 from polypod_coordinators.config import airflow_settings
 
 from polypod_operator.api import ApiError, KubernetesApi
@@ -22,7 +24,7 @@ from polypod_operator.handlers import Addresses, Operator, register
 from polypod_operator.history import ExecutionApiHistory, NoHistory
 from polypod_operator.log_storage import LogSettings
 from polypod_operator.metrics import Metrics
-from polypod_operator.pod import Settings
+from polypod_operator.pod import BRIDGE_RESOURCES, Settings
 from polypod_operator.tls import TlsSettings
 
 OLDEST = 29
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging_level=options.task_log_level,
         log_format=options.task_log_format,
         bridge_pull_policy=options.bridge_pull_policy,
+        bridge_resources=options.bridge_resources,
         outcome_url=options.outcome_url,
         log=_log(options),
         airflow=airflow_settings(os.environ),
@@ -93,6 +96,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--bridge-image", required=True, help="the image of the sidecar")
     add("--bridge-pull-policy", choices=["Always", "IfNotPresent", "Never"], help="when that image is pulled")
+    add("--bridge-resources", type=_resources, default=BRIDGE_RESOURCES, help="its requests and limits, as JSON")
     add("--execution-api-url", required=True, help="the Execution API that pods use by default")
     add(
         "--execution-api-token-file",
@@ -139,6 +143,13 @@ def _tls(options: argparse.Namespace) -> TlsSettings | None:
     if not options.tls_secret:
         return None
     return TlsSettings(options.routing_namespace, options.tls_secret, options.tls_authority, tuple(options.tls_name))
+
+
+def _resources(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, dict[str, str | int | float]])
+    except msgspec.MsgspecError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a container's resources as JSON: {error}") from None
 
 
 def _lease(text: str) -> tuple[str, str]:

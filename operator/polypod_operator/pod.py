@@ -49,6 +49,9 @@ _DEADLINE_MARGIN = 120.0
 """Seconds that a pod may outlive its task's timeouts before the kubelet ends it."""
 
 
+BRIDGE_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "512Mi"}}
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the operator knows and a TaskRun does not.
@@ -60,6 +63,7 @@ class Settings:
         logging_level: what runtimes are told to log.
         log_format: of the bridge's own log: json or console.
         bridge_pull_policy: when the sidecar's image is pulled, None for Kubernetes' own rule.
+        bridge_resources: the sidecar's requests and limits.
         outcome_url: where bridges send their outcomes to; empty if they are not to.
         authority: what the bridge trusts for both, PEM; empty for plain HTTP, or public authorities.
         log: where logs are kept; None if they end with their pods.
@@ -72,6 +76,7 @@ class Settings:
     logging_level: str = "INFO"
     log_format: str = "json"
     bridge_pull_policy: str | None = None
+    bridge_resources: Mapping[str, Any] = field(default_factory=lambda: BRIDGE_RESOURCES)
     outcome_url: str = ""
     authority: str = ""
     log: LogSettings | None = None
@@ -192,7 +197,7 @@ def _bridge(config: BridgeConfig, mounts: list[dict[str, Any]], settings: Settin
         "image": settings.bridge_image,
         # the kubelet would replace $(NAME); two dollars stand for one
         "env": [{"name": "POLYPOD_CONFIG", "value": msgspec.json.encode(config).decode().replace("$(", "$$(")}],
-        "resources": {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "512Mi"}},
+        "resources": {**settings.bridge_resources},
         "volumeMounts": mounts,
     }
     if settings.bridge_pull_policy:

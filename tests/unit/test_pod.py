@@ -13,7 +13,7 @@ from polypod_coordinators.config import BridgeConfig, Refusal
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.routing import parse_routing
 from polypod_crds.identity import pod_name
-from polypod_operator import security
+from polypod_operator import main, security
 from polypod_operator.errors import PodError
 from polypod_operator.log_storage import LogSettings
 from polypod_operator.merge import merge
@@ -514,3 +514,18 @@ def test_ports_are_known_by_number_and_protocol() -> None:
     assert [(item["containerPort"], item.get("protocol"), item.get("name")) for item in merge(base, over)["ports"]] == [
         (53, "TCP", "changed"), (53, "UDP", "dns-udp"), (80, None, None),
     ]  # fmt: skip
+
+
+def test_the_bridge_has_the_resources_that_the_operator_was_given() -> None:
+    given = ["--bridge-image=b", "--execution-api-url=http://a/", '--bridge-resources={"limits": {"cpu": 1}}']
+    options = main._parse(given)
+    pod = make(settings=replace(SETTINGS, bridge_resources=options.bridge_resources))
+    [bridge] = pod["spec"]["initContainers"]
+    assert bridge["resources"] == {"limits": {"cpu": 1}}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"limits": 5}', '{"limits": {"cpu": {}}}'])
+def test_resources_that_are_none_are_refused_at_the_start(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main._parse(["--bridge-image=b", "--execution-api-url=http://a/", f"--bridge-resources={text}"])
+    assert "is not a container's resources as JSON" in capsys.readouterr().err
