@@ -18,7 +18,7 @@ _OF_A_NAMESPACE = (*_OF_A_RUN, Variable, Connection)
 _BATCH = 200
 _PAUSE = 3600.0
 _VACUUM_FROM = 0.25
-"""The part of an SQLite file that is empty, from which on it is written anew, smaller."""
+"""Share of empty pages from which an SQLite file is vacuumed."""
 
 
 def enter_namespace(session: Session, name: str, uid: str) -> None:
@@ -107,7 +107,7 @@ def keep_forgetting(engine: Engine, retention: timedelta | None, exists: Callabl
 
 
 def namespaces(engine: Engine) -> list[str]:
-    """Return the namespaces of which there is anything."""
+    """Return the namespaces that have rows."""
     with Session(engine) as session:
         return list(session.scalars(select(KnownNamespace.name)))
 

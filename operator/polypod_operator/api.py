@@ -222,7 +222,7 @@ class KubernetesApi:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def refused(self, status: int, raw: bytes, headers: Mapping[str, str]) -> ApiError:
-        """Return what an answer with an error says; a token that was not taken is read anew for the next call."""
+        """Return the error of an answer; after a 401, the next call reads the token again."""
         if status == 401:
             self._token_read = 0.0
         return _error(status, raw, headers)

@@ -1,10 +1,10 @@
-"""The session that kopf watches TaskRuns by: what kopf leaves open is made good here, where its calls pass.
+"""The HTTP session that kopf watches TaskRuns with: it adds, in one middleware, what kopf's own watch lacks.
 
-kopf reads a line with the json module, which gives up at about 1,000 levels of nesting; it ends the operator at any
-error of a watch but 410; it does not tell what was deleted while a watch was broken; and it processes our own writes,
-which are most of what a watch shows. So each watch that kopf opens begins where we know everything (`Watch.list` reads
-it and compares it with the store), errors are sat out, and of its lines kopf is shown those that are news, cut to a
-depth that it can read.
+kopf decodes lines with the json module, which fails at about 1,000 levels of nesting. It stops the operator at every
+watch error except 410. It misses objects that were deleted while a watch was broken. It processes our own writes, which
+are most of what a watch shows. Here, every watch that kopf opens starts from a version where we know everything
+(`Watch.list` reads all and compares it with the store), errors are retried, and kopf sees only lines with news, cut to
+a depth that it can decode.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class Watch:
         else:
             # the same line must not come again for ever
             self._version = ""
-            log.error("the watch of %s failed and is begun anew", self.plural, exc_info=error)
+            log.error("the watch of %s failed; starting it again", self.plural, exc_info=error)
             self.ended("failed")
 
     async def pause(self) -> None:

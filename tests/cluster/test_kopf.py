@@ -1,4 +1,4 @@
-"""kopf's watch of TaskRuns: a real operator and a real API server, with a proxy between them that spoils what passes."""
+"""kopf's watch of TaskRuns: a real operator and a real API server, with a proxy between them that injects faults."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RUNS = "/apis/polypod.dev/v1alpha1/taskruns"
 
 
 class Proxy:
-    """Passes calls on to the API server; watches of TaskRuns are spoilt as it is told.
+    """Forwards calls to the API server and injects faults into watches of TaskRuns.
 
     Attributes:
         refuse: the statuses that the next watches are answered with.

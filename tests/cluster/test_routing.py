@@ -41,18 +41,24 @@ def test_an_unmapped_queue_fails_cleanly_and_a_mended_map_runs_at_once(
         assert time.monotonic() - edited < 60
 
 
+def refusal(lab: Lab, namespace: Namespace, routing: dict[str, Any]) -> str:
+    """Put a routing that is refused; return the message of its Event."""
+
+    def events() -> list[str]:
+        items = lab.get("-n", "polypod-system", "events")["items"]
+        return [item["message"] for item in items if item["reason"] == "RoutingInvalid"]
+
+    before = events()
+    lab.put_routing(routing)
+    [message] = namespace.wait(lambda: [message for message in events() if message not in before])
+    return str(message)
+
+
 def test_a_bad_edit_keeps_the_last_good_routing_and_says_why(
     lab: Lab, namespace: Namespace, routing: dict[str, Any]
 ) -> None:
     routing["coordinators"]["golang"]["kwargs"] = {"executable_root": ["/opt"]}
-
-    def told() -> list[str]:
-        items = lab.get("-n", "polypod-system", "events")["items"]
-        return [item["message"] for item in items if item["reason"] == "RoutingInvalid"]
-
-    before = told()
-    lab.put_routing(routing)
-    [message] = namespace.wait(lambda: [message for message in told() if message not in before])
+    message = refusal(lab, namespace, routing)
     assert "'executable_root'" in message
     assert "did you mean 'executables_root'" in message
     namespace.run("still", "success")
@@ -76,14 +82,7 @@ def test_a_template_that_makes_no_pod_is_refused_with_the_routing(
 ) -> None:
     routing["queue_to_coordinator"]["eu"] = "golang"
     routing["queue_overrides"] = {"eu": {"pod_template": template}}
-
-    def told() -> list[str]:
-        items = lab.get("-n", "polypod-system", "events")["items"]
-        return [item["message"] for item in items if item["reason"] == "RoutingInvalid"]
-
-    before = told()
-    lab.put_routing(routing)
-    [message] = namespace.wait(lambda: [message for message in told() if message not in before])
+    message = refusal(lab, namespace, routing)
     assert "queue 'eu': " in message
     assert said in message
     # the last good one stays in use
