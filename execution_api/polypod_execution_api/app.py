@@ -7,10 +7,10 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from polypod_execution_api.admission import Admission
 from polypod_execution_api.cluster import ClusterAccess
 from polypod_execution_api.routes import airflow_only, dags, operator, secrets, store, task_instances, xcoms
 from polypod_execution_api.tokens import TokenSigner
-from polypod_execution_api.turns import TakeTurns
 
 PREFIX = "/execution"
 
@@ -36,7 +36,7 @@ def create_app(
     if cluster is not None:
         # a database elsewhere is waited for, and meanwhile others can be served
         places = 2 if engine.dialect.name == "sqlite" else 4
-        app.add_middleware(TakeTurns, cluster=cluster, places=places)
+        app.add_middleware(Admission, cluster=cluster, places=places)
     for router in (
         task_instances.router,
         task_instances.reschedules,

@@ -7,13 +7,13 @@ import threading
 from types import TracebackType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 
 class ServerThread:
     """A running server on a free port of 127.0.0.1; ends with its `with` block."""
 
-    def __init__(self, app: FastAPI, port: int = 0) -> None:
+    def __init__(self, app: ASGIApp, port: int = 0) -> None:
         # the protocol is named so that asyncio sees a TCP socket and turns Nagle's algorithm off
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,8 +1,7 @@
-"""No namespace keeps the others waiting: requests are served a few at a time, and namespaces take turns.
+"""Whose request is served next: a few at a time, and namespaces take turns.
 
-One process serves one request at a time as fast as many: what more would run at once only waits inside, in no order.
-So a few run, the rest wait here, and while several namespaces have requests none of them has more than half of the
-places.
+One process serves one request at a time as fast as many: more of them at once only wait inside, in no order. So a few
+run, the rest wait here, and while several namespaces have requests none of them has more than half of the places.
 """
 
 from __future__ import annotations
@@ -11,16 +10,8 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
-from fastapi.concurrency import run_in_threadpool
-from polypod_crds.pod_tokens import InvalidToken
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable
-
 _LATELY = 1.0
 """Seconds for which a namespace counts as one that has requests, after its last."""
-_REMEMBERED = 10_000
 
 
 class Turns:
@@ -84,42 +75,3 @@ class Turns:
             waiting.remove(turn)
             if not waiting:
                 del self._waiting[who]
-
-
-class TakeTurns:
-    """The middleware: has requests wait for the turn of the namespace that they come from."""
-
-    def __init__(self, app: ASGIApp, cluster: ClusterAccess, places: int) -> None:
-        """Stand before an application."""
-        self._app, self._cluster, self._places = app, cluster, places
-        self._turns: Turns | None = None
-        self._namespaces: OrderedDict[str, str] = OrderedDict()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
-        if scope["type"] != "http" or scope["path"] == "/health":
-            await self._app(scope, receive, send)
-            return
-        if self._turns is None:
-            self._turns = Turns(self._places, asyncio.get_running_loop().time)
-        who = await self._namespace(Headers(scope=scope).get("authorization", ""))
-        await self._turns.enter(who)
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._turns.leave(who)
-
-    async def _namespace(self, authorization: str) -> str:
-        """Return the namespace whose pod has sent a request; "" for all whose token is not good, and for others."""
-        token = authorization.partition(" ")[2]
-        known = self._namespaces.get(token)
-        if known is not None:
-            return known
-        try:
-            claims = await run_in_threadpool(self._cluster.check, token)
-        except (InvalidToken, ClusterUnavailable):
-            return ""
-        self._namespaces[token] = claims.namespace
-        if len(self._namespaces) > _REMEMBERED:
-            self._namespaces.popitem(last=False)
-        return claims.namespace
