@@ -246,6 +246,9 @@ def _supervise(
     for item in command.passed_over:
         log.event("error", "an artifact has a mistake and was passed over", path=item.path, why=item.why)
     secrets = SecretStore(config.secrets_dirs, os.environ)
+    for key, right in secrets.misnamed():
+        log.event("warning", "a key of connectionsFrom or variablesFrom is not used: its name is not as Airflow's",
+                  key=key, expected=right)  # fmt: skip
     shell = Shell(supervision, process, listeners, client, secrets, log, masker, caught)
     try:
         finish = shell.run()

@@ -47,6 +47,19 @@ class SecretStore:
             return a.VariableResult(key=message.key, value=text) if text is not None else None
         return None
 
+    def misnamed(self) -> list[tuple[str, str]]:
+        """Return the keys that look like a connection or variable and are never found, each with the name to use."""
+        found = []
+        for folder in self._folders:
+            try:
+                names = os.listdir(folder)
+            except OSError:
+                continue
+            upper = [(name, name.upper().replace("-", "_")) for name in names]
+            found += [(name, right) for name, right in upper
+                      if name != right and right.startswith((CONN_PREFIX, VAR_PREFIX))]  # fmt: skip
+        return sorted(found)
+
     def _get(self, name: str) -> str | None:
         if "/" in name or "\0" in name:
             return None

@@ -60,7 +60,7 @@ class Operator:
             tls: how our services are reached; None for plain HTTP.
         """
         self.controller, self.routing = controller, routing
-        self.health = Health(controller.watches)
+        self.health = Health(controller.watches, lambda: controller.api.paused)
         self.outcomes = Outcomes(controller.api, controller.told)
         # what is under way must not reach the API server any more: nothing is tidied up
         self.leader = Leader(controller.api, lease, identity, lost=lambda: os._exit(1)) if lease is not None else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
 from polypod_operator.watch import Watch
 
 STALE = 300.0
-"""Seconds without a word after which a watch is not alive: it lists anew long before, if it can."""
+"""Seconds without a word or a try after which a watch is not alive: one that cannot be opened is tried for ever."""
 
 
 class Health:
@@ -20,8 +21,13 @@ class Health:
         problem: why it is not alive; empty if it is.
     """
 
-    def __init__(self, watches: list[Watch]) -> None:
-        self._watches = watches
+    def __init__(self, watches: list[Watch], paused: Callable[[], bool] = lambda: False) -> None:
+        """Begin.
+
+        Args:
+            paused: tells whether everything waits for the API server, which a restart of ours would not bring back.
+        """
+        self._watches, self._paused = watches, paused
         self._tasks: list[asyncio.Task[None]] = []
         self.ready = False
 
@@ -35,6 +41,8 @@ class Health:
         ended = [task.get_name() for task in self._tasks if task.done()]
         if ended:
             return f"{', '.join(ended)} ended"
+        if self._paused():
+            return ""
         silent = [watch.plural for watch in self._watches if watch.heard and now - watch.heard > STALE]
         return f"nothing was heard of {', '.join(silent)} for {STALE:.0f} s" if silent else ""
 

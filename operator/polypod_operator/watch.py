@@ -62,7 +62,7 @@ class Watch:
 
     Attributes:
         path: of the list, from the API server's root.
-        heard: when something was heard last, by the loop's clock; 0 before the first list.
+        heard: when something was heard last, or a break was noticed, by the loop's clock; 0 before the first list.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Watch:
 
     def ended(self, why: str) -> None:
         """Note why a watch has ended, in one word."""
-        self._ended = why
+        self._ended, self.heard = why, asyncio.get_running_loop().time()
         self._failures = self._failures + 1 if why == "failed" else 0
         self._restarted(self.plural, why)
 

@@ -120,3 +120,14 @@ def test_what_is_not_there_is_left_to_the_api_and_no_path_escapes(tmp_path: Path
         m.GetDag(dag_id="d"),
     ):
         assert store.answer(message) is None
+
+
+def test_a_key_that_is_never_found_for_its_name_is_told_with_the_right_one(tmp_path: Path) -> None:
+    for name in ("AIRFLOW_VAR_GOOD", "airflow_var_low", "AIRFLOW_VAR_Mixed", "airflow-conn-db", "tls.crt", "..data"):
+        (tmp_path / name).write_text("x")
+    store = SecretStore([str(tmp_path), str(tmp_path / "none")], {})
+    assert store.misnamed() == [
+        ("AIRFLOW_VAR_Mixed", "AIRFLOW_VAR_MIXED"),
+        ("airflow-conn-db", "AIRFLOW_CONN_DB"),
+        ("airflow_var_low", "AIRFLOW_VAR_LOW"),
+    ]
