@@ -10,6 +10,7 @@ from typing import TextIO
 import click
 from polypod_coordinators.errors import UserError
 from polypod_coordinators.routing import read_routing
+from polypod_coordinators.supervisor.reasons import Reason
 
 from polypod_cli import remote
 
@@ -120,17 +121,21 @@ def validate(
     files: tuple[Path, ...], routing: Path | None, server: bool, context: str | None, namespace: str | None
 ) -> None:
     """Check TaskRuns, and say what is wrong with file and line."""
-    from polypod_cli import manifests, order, plan
+    from polypod_cli import manifests, order, plan, pod_templates
 
     loaded = manifests.load(files, whole=not server)
+    queues = read_routing(str(routing)) if routing is not None else None
+    problems = list(pod_templates.problems(loaded, queues))
+    if problems:
+        raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
     for line in order.missing(loaded.ordered):
         click.echo(f"{line}; it must be on the cluster already, or be applied", err=True)
     if server:
         cluster = remote.connect(context, namespace)
         for document in loaded.documents:
             cluster.apply(document.value, dry_run=True)
-    if routing is not None:
-        for planned in plan.plan(loaded, read_routing(str(routing))):
+    if queues is not None:
+        for planned in plan.plan(loaded, queues):
             name = planned.item.task_run.metadata.name
             where = planned.item.document.where()
             click.echo(f"{where}: {name}: ok, {planned.coordinator_name} runs {planned.command.artifact}")

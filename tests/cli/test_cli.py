@@ -269,6 +269,41 @@ def test_validate_says_what_would_run() -> None:
     assert "taskruns.yaml:16: extract: ok, jdk-17 runs" in done.stdout, done.stdout
 
 
+@pytest.mark.parametrize(
+    ("template", "said", "needs_routing"),
+    [
+        (
+            {"spec": {"containers": [{"name": "task", "env": {"A": "b"}}]}},
+            "spec.containers[0].env is a mapping with 'A'; it must be a list of mappings",
+            False,
+        ),
+        ({"spec": {"containers": [{"name": "task", "command": ["sh"]}]}}, "sets command, args or lifecycle", False),
+        ({"kind": "Pod"}, "the pod template has kind", False),
+        ({"spec": {"hostNetwork": True}}, "hostNetwork", True),
+        ({"spec": {"nodeSelecter": {"a": "b"}}}, "nodeSelecter", True),
+    ],
+    ids=str,
+)
+def test_validate_says_what_the_operator_would_say_of_a_pod_template(
+    tmp_path: Path, template: dict[str, Any], said: str, needs_routing: bool
+) -> None:
+    document = yaml.safe_load((SALES / "taskruns.yaml").read_text().split("---")[-1])
+    document["spec"].pop("arguments", None)
+    document["spec"].pop("dependsOn", None)
+    document["spec"]["podTemplate"] = template
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    for given in ([], ["--routing", SALES / "routing.yaml"]):
+        done = polypod("validate", "-f", path, *given)
+        if given or not needs_routing:
+            assert done.returncode == 2, done.stdout
+            assert said in done.stderr
+            assert re.search(r"run\.yaml:\d+: ", done.stderr)
+        else:
+            # what a template may do is in the routing
+            assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("language", ["golang", "jvm"])
 def test_a_task_is_started_again_at_the_time_that_it_asks_for(tmp_path: Path, language: str) -> None:
     code, [item], _ = run_json(tmp_path, task_run("reschedule", language))
