@@ -293,7 +293,8 @@ def test_validate_says_what_the_operator_would_say_of_a_pod_template(
     document["spec"]["podTemplate"] = template
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False))
-    for given in ([], ["--routing", SALES / "routing.yaml"]):
+    options: list[list[str | Path]] = [[], ["--routing", SALES / "routing.yaml"]]
+    for given in options:
         done = polypod("validate", "-f", path, *given)
         if given or not needs_routing:
             assert done.returncode == 2, done.stdout
