@@ -139,6 +139,9 @@ class Watch:
         head = reading.decode(event.object, Head)
         if event.type == "ERROR":
             raise ApiError(head.code, "Watch", head.message)
+        if event.type != "BOOKMARK" and not head.metadata.name:
+            # kopf stops at an object without metadata
+            raise msgspec.DecodeError(f"{event.type} of an object without a name")
         self._version = head.metadata.resource_version
         if event.type == "BOOKMARK" or (event.type != "DELETED" and self.sink.knows(head.metadata)):
             return None

@@ -233,7 +233,10 @@ def test_an_error_event_of_any_code_does_not_end_the_operator(operator: Operator
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"type":"ADDED"}', b'{"type":"ADDED","object":{}}', b"\xff\xfe"])
 def test_a_line_that_is_no_event_does_not_end_the_operator(operator: Operator, line: bytes) -> None:
     operator.serves("before")
-    operator.proxy.put(line)
+    if line:
+        operator.reopens(line)
+    else:
+        operator.proxy.put(line)
     operator.serves("after")
 
 
