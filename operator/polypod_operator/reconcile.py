@@ -49,6 +49,8 @@ INFRASTRUCTURE_DELAY, INFRASTRUCTURE_DELAY_MAX = 1.0, 60.0
 """Seconds before the next attempt, doubled each time up to the second."""
 LOOK_AFTER = timedelta(seconds=3)
 """How long a pod may be starting before that is written down, and its Events are looked at for the cause."""
+SLOW = timedelta(seconds=15)
+"""How long it may be starting before what it waits for next is written down as well."""
 TEARDOWN = timedelta(seconds=90)
 """How long a pod may take to end after its attempt: more than its grace period."""
 HELD = timedelta(seconds=5)
@@ -246,6 +248,8 @@ class _Step:
             # most pods start in a moment, and then this is not worth a write
             self.write = False
             self._look_again(pod.created + LOOK_AFTER)
+        elif told and not waiting.problem and not self._news_is_due(pod):
+            self.write = False
         due = pod.created + timedelta(seconds=seconds(spec.timeouts.pending))
         self._look_again(due)
         if due <= self.now and not pod.deleting:
@@ -265,6 +269,14 @@ class _Step:
             if look <= self.now:
                 self.actions.append(LookAtEvents(pod.namespace, pod.name, pod.uid))
             self._look_again(max(look, self.now + LOOK_AFTER))
+
+    def _news_is_due(self, pod: PodObject) -> bool:
+        """Tell whether the next thing that a starting pod waits for is worth a write: each step would be one."""
+        looked = self.world.looked.get(pod.uid)
+        just_looked = looked is not None and self.now - looked < timedelta(seconds=1)
+        return (
+            just_looked and self.now >= pod.created + SLOW
+        ) or self.run.status.observed_generation != self.run.generation
 
     def _stop_if_asked(self, attempt: Attempt, pod: PodObject, spec: TaskRunSpec) -> None:
         if self.cancelled:

@@ -684,3 +684,17 @@ def test_a_routing_that_leads_nowhere_by_now_does_not_hide_why_a_pod_was_refused
     world.routing = parse_routing({"coordinators": {}, "queue_to_coordinator": {}}, "test")
     world.step()
     assert (world.status.phase, world.status.reason) == ("Failed", "InvalidPod")
+
+
+def test_the_steps_of_a_pod_that_starts_slowly_are_not_a_write_each() -> None:
+    world = World()
+    world.step()
+    world.later(4)
+    world.see(waiting=("task", "PodInitializing", ""))
+    assert world.status.message == "container 'task': PodInitializing"
+    world.see(waiting=("task", "ContainerCreating", ""))
+    assert world.status.message == "container 'task': PodInitializing", "it is written when the Events are looked at"
+    world.later(12)
+    world.extra = {"looked": {world.pods[world.only].uid: world.now}}
+    world.see(waiting=("task", "ContainerCreating", ""))
+    assert world.status.message == "container 'task': ContainerCreating"
