@@ -317,7 +317,11 @@ def test_whatever_a_pod_waits_for_the_status_says_it(lab: Lab, namespace: Namesp
     hangs = {"name": "hangs", **python, "args": ["import time; time.sleep(3600)"]}
     probe = {"exec": {"command": ["/usr/bin/python3", "-c", "raise SystemExit(1)"]}, "failureThreshold": 1000}
     unready = {**hangs, "name": "unready", "restartPolicy": "Always", "startupProbe": probe}
-    crashes = {"name": "crashes", **python, "args": ["print('reading', flush=True); raise SystemExit('no network')"]}
+    crashes = {
+        "name": "crashes",
+        **python,
+        "args": ["import sys; print('reading', file=sys.stderr); raise SystemExit('no network')"],
+    }
     volume = {"name": "v", "secret": {"secretName": "nowhere"}}
     mounting = {"name": "task", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}
     waiting: dict[str, tuple[dict[str, Any], str, str]] = {
