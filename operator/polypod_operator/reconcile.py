@@ -237,6 +237,7 @@ class _Step:
         self._condition("Routed", "True", Reason.ROUTED, f"queue {queue!r} leads to coordinator {coordinator!r}")
 
     def _wait(self, attempt: Attempt, pod: PodObject, waiting: Waiting, spec: TaskRunSpec) -> None:
+        same_reason = attempt.reason == waiting.reason
         if attempt.reason not in (*STOPPED, Reason.NODE_LOST) or not pod.deleting:
             if waiting.problem and attempt.reason != waiting.reason:
                 self.actions.append(Tell(True, waiting.reason, waiting.message))
@@ -248,7 +249,7 @@ class _Step:
             # most pods start in a moment, and then this is not worth a write
             self.write = False
             self._look_again(pod.created + LOOK_AFTER)
-        elif told and not waiting.problem and not self._news_is_due(pod):
+        elif told and same_reason and not waiting.problem and not self._news_is_due(pod):
             self.write = False
         due = pod.created + timedelta(seconds=seconds(spec.timeouts.pending))
         self._look_again(due)
@@ -301,6 +302,7 @@ class _Step:
         if attempt.reason not in (*STOPPED, Reason.NODE_LOST):
             attempt.reason = Reason.NODE_LOST
             attempt.message = f"node {pod.node or '?'} did not end the pod in {SILENCE.total_seconds():.0f} s"
+        self.write = True
         self.actions.append(DeletePod(pod.namespace, pod.name, pod.uid, force=True))
         self._look_again(self.now + SILENCE)
 
