@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from polypod_crds.server_certificate import ServerCertificate
 from sqlalchemy import Engine
 
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
@@ -75,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "serve":
             if options.secret_file is None and not options.pods:
                 parser.error("set --secret-file, or --pods")
+            if (options.tls_cert is None) != (options.tls_key is None):
+                parser.error("set both --tls-cert and --tls-key, or neither")
             secret = options.secret_file.read_bytes().strip() if options.secret_file else os.urandom(MIN_SECRET)
             _serve(options, TokenSigner(secret), engine)
     except (DatabaseUrlError, ValueError) as error:
@@ -111,37 +114,42 @@ def _serve(options: argparse.Namespace, signer: TokenSigner, engine: Engine) -> 
     retention = timedelta(days=options.retention_days) if options.retention_days > 0 else None
     exists = cluster.has_namespace if cluster is not None else lambda name: True
     threading.Thread(target=keep_forgetting, args=(engine, retention, exists), name="forgetting", daemon=True).start()
+    certificate = _certificate(options.tls_cert, options.tls_key) if options.tls_cert else None
     config = uvicorn.Config(
         create_app(engine, signer, cluster, options.operator_account),
         host=options.host,
         port=options.port,
-        ssl_certfile=options.tls_cert,
-        ssl_keyfile=options.tls_key,
+        ssl_context_factory=None if certificate is None else lambda config, default: certificate.context,
         lifespan="off",
         access_log=False,
     )
-    config.load()
-    if config.ssl is not None:
-        threading.Thread(
-            target=_follow, args=(config.ssl, options.tls_cert, options.tls_key), name="certificates", daemon=True
-        ).start()
     uvicorn.Server(config).run()
 
 
-def _follow(context: ssl.SSLContext, certificate: str, key: str) -> None:
+def _certificate(path: str, key: str) -> ServerCertificate:
+    certificate = ServerCertificate()
+    try:
+        certificate.load(path, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"--tls-cert {path} and --tls-key {key} cannot be used: {error}") from error
+    threading.Thread(target=_follow, args=(certificate, path, key), name="certificates", daemon=True).start()
+    return certificate
+
+
+def _follow(certificate: ServerCertificate, path: str, key: str) -> None:
     """Have new connections see a certificate that was renewed: the kubelet replaces the files below us."""
-    seen = _stamp(certificate, key)
+    seen = _stamp(path, key)
     while True:
         time.sleep(_CERTIFICATES_EVERY)
-        now = _stamp(certificate, key)
+        now = _stamp(path, key)
         if now == seen:
             continue
         try:
-            context.load_cert_chain(certificate, key)
+            certificate.load(path, key)
             seen = now
         except (OSError, ssl.SSLError) as error:
             # a moment between two files, or not a certificate: the last one stays in use
-            print(f"polypod-execution-api: {certificate} cannot be used: {error}", file=sys.stderr)
+            print(f"polypod-execution-api: {path} cannot be used: {error}", file=sys.stderr)
 
 
 def _stamp(*paths: str) -> list[float]:

@@ -137,7 +137,7 @@ class Operator:
     async def _serve_outcomes(self, address: str) -> None:
         if self.tls is not None:
             await self.tls.ready.wait()
-        context = self.tls.context if self.tls is not None else None
+        context = self.tls.certificate.context if self.tls is not None else None
         self._servers.append(await serve(self.outcomes.application(), address, context))
 
     def leads(self) -> bool:

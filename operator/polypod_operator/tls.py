@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from polypod_crds.server_certificate import ServerCertificate
+
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.certificates import Certificates, Pair, renewed, split
 
@@ -55,8 +57,7 @@ class Tls:
             trusted: told what bridges are to trust, PEM, when that changes.
         """
         self._api, self._settings, self._leads, self._trusted = api, settings, leads, trusted
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.certificate = ServerCertificate()
         self.ready = asyncio.Event()
         self._shown: tuple[str, str, str] | None = None
 
@@ -104,7 +105,7 @@ class Tls:
                 file = Path(folder) / "pair.pem"
                 file.touch(mode=0o600)
                 file.write_text(certificate + key)
-                self.context.load_cert_chain(file)
+                self.certificate.load(file)
         except (OSError, ssl.SSLError) as error:
             log.error("Secret %s/%s: tls.crt and tls.key cannot be used: %s", self._settings.namespace,
                       self._settings.secret, error)  # fmt: skip

@@ -204,7 +204,7 @@ def test_certificates_are_made_shared_and_taken_over_while_connections_come(api:
         assert len(trusted) == 1
 
         application = web.Application()
-        server = await serve(application, "127.0.0.1:0", stands_by.context)
+        server = await serve(application, "127.0.0.1:0", stands_by.certificate.context)
         port = server.addresses[0][1]
         client = ssl.create_default_context(cadata=seen[0])
         first = await shown(port, client, names[0])

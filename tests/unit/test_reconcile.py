@@ -451,6 +451,29 @@ def test_a_silent_kubelet_is_done_without_and_the_task_starts_elsewhere() -> Non
     assert "node-1 did not end the pod" in world.status.attempts[0].message
 
 
+def test_before_a_starting_pod_is_deleted_by_force_the_status_says_why() -> None:
+    world = World()
+    world.step()
+    world.later(4)
+    world.step()
+    due = world.now + timedelta(seconds=30)
+    world.see(deleting=True, deletion_time=due)
+    world.now = due + r.SILENCE
+    assert [action.force for action in world.step() if isinstance(action, d.DeletePod)] == [True]
+    assert [attempt.reason for attempt in world.status.attempts] == ["NodeLost"]
+
+
+def test_a_problem_that_is_over_leaves_the_status_at_once() -> None:
+    world = World()
+    world.step()
+    world.see(unschedulable="0/1 nodes are available")
+    assert world.status.reason == "Unschedulable"
+    world.later(1)
+    world.see()
+    assert world.status.reason == world.status.attempts[0].reason != "Unschedulable"
+    assert "nodes are available" not in (world.status.message or "")
+
+
 def test_a_pod_deleted_by_somebody_while_it_could_not_start_is_made_good() -> None:
     world = World(timeouts={"pending": "1m"})
     world.step()
