@@ -25,7 +25,8 @@ from polypod_operator import reading
 TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _TOKEN_AGE = 60.0
 _ATTEMPTS = 6
-_PAGE = 500
+_PAGE = 100
+"""Objects in a page of a list: each may have 1.5 MB."""
 _CALLS = 64
 """Connections for calls at once."""
 _BUFFER = 1 << 20

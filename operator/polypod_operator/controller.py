@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ log = logging.getLogger("polypod.operator")
 WORKERS = 32
 _ROUNDS = 5
 _BACKOFF_MAX = 300.0
+_READ_AGAIN = 5.0
 _TELL_AFTER = 3
 """Failures in a row, after which a TaskRun's owner is told."""
 
@@ -81,6 +83,8 @@ class Controller:
         self._failures: dict[Key, int] = {}
         self._telling: set[asyncio.Future[None]] = set()
         self._closing = False
+        # what is large is in memory as a whole one at a time
+        self.large = asyncio.Semaphore(1)
         metrics.work_depth.set_function(lambda: len(self.queue))
         metrics.active = self._active
         metrics.queues = lambda: self.routing.current.queue_to_coordinator if self.routing.current is not None else ()
@@ -99,6 +103,21 @@ class Controller:
             self._take_run(raw, deleted)
         except Exception as error:
             self._unreadable(raw, f"TaskRun cannot be read: {type(error).__name__}: {error}")
+
+    async def saw_large_run(self, raw: objects.Raw) -> None:
+        """Take a TaskRun over of which only the metadata is shown, as it is large."""
+        metadata = raw["metadata"]
+        while True:
+            try:
+                async with self.large:
+                    self.saw_run(await self.api.get_task_run(metadata["namespace"], metadata["name"]), False)
+                return
+            except ApiError as error:
+                if error.status == 404:
+                    # its deletion is shown as well
+                    return
+                log.warning("TaskRun %s/%s cannot be read: %s", metadata["namespace"], metadata["name"], error)
+            await asyncio.sleep(_READ_AGAIN)
 
     def _take_run(self, raw: objects.Raw, deleted: bool) -> None:
         metadata = raw["metadata"]
@@ -383,8 +402,11 @@ class Controller:
     async def turn(self, key: Key) -> None:
         """Look at one TaskRun; should that fail, it is looked at again later."""
         try:
+            run = self.store.run(key)
+            small = run is None or run.whole
             with self.metrics.reconcile.time():
-                await self._look_at(key)
+                async with contextlib.nullcontext() if small else self.large:
+                    await self._look_at(key)
             self._failures.pop(key, None)
         except Exception as error:
             self.metrics.reconcile_errors.inc()
@@ -423,6 +445,8 @@ class Controller:
     async def _look_at(self, key: Key) -> None:
         for _ in range(_ROUNDS):
             run = self.store.run(key)
+            if run is not None and not run.whole:
+                run = await self._whole(run)
             if run is None:
                 return
             now = self.clock()
@@ -432,6 +456,19 @@ class Controller:
                 await self._carry_out(run, decision, now)
                 return
         self.queue.add(key)
+
+    async def _whole(self, run: TaskRunObject) -> TaskRunObject | None:
+        """Return a TaskRun with all of its spec, as it is now; None if it is gone."""
+        try:
+            raw = await self.api.get_task_run(run.namespace, run.name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._lost(run)
+            return None
+        found = objects.task_run(raw)
+        self._put_run(found, raw)
+        return found
 
     def _decide(self, run: TaskRunObject, now: datetime) -> Decision:
         """Decide, and take a place in the queue in the same breath: nobody else can take it meanwhile."""

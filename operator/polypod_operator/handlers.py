@@ -198,4 +198,8 @@ def register(registry: kopf.OperatorRegistry, operator: Operator, addresses: Add
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def task_run(event: kopf.RawEvent, **_: Any) -> None:
         """Take over what has been created, resumed, changed or deleted."""
-        operator.controller.saw_run(cast(Raw, event["object"]), event["type"] == "DELETED")
+        raw, deleted = cast(Raw, event["object"]), event["type"] == "DELETED"
+        if "spec" in raw or deleted:
+            operator.controller.saw_run(raw, deleted)
+        else:
+            await operator.controller.saw_large_run(raw)

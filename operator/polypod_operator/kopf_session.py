@@ -14,10 +14,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import aiohttp
+import msgspec
+from polypod_crds.taskrun import API_VERSION, KIND
 
 from polypod_operator import reading
 from polypod_operator.api import KubernetesApi
-from polypod_operator.watch import Watch, lines
+from polypod_operator.watch import Event, Watch, lines
+
+LARGE = 64 << 10
+"""Bytes of an event, beyond which kopf is shown the object's metadata alone; the handler reads the rest."""
 
 
 def session(api: KubernetesApi, watches: Sequence[Watch]) -> aiohttp.ClientSession:
@@ -56,6 +61,17 @@ async def _open(
             watch.broke(error)
 
 
+class _Metadata(msgspec.Struct):
+    metadata: msgspec.Raw
+
+
+def _without_spec(event: Event) -> bytes:
+    """Return an event with the metadata of its object alone: kopf would hold all of many large ones at once."""
+    metadata = reading.decode(event.object, _Metadata).metadata
+    kind = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata}
+    return msgspec.json.encode({"type": event.type, "object": kind})
+
+
 class _News:
     """What comes by a watch, as kopf sees it; kopf asks for no more than `iter_chunked`, aiohttp for the rest."""
 
@@ -70,8 +86,9 @@ class _News:
         """Yield the lines that kopf is to see; they end when the watch does, for whatever reason."""
         try:
             async for line in lines(self._content):
-                if self._watch.news(line) is not None:
-                    yield reading.bounded(line) + b"\n"
+                event = self._watch.news(line)
+                if event is not None:
+                    yield reading.bounded(line if len(line) <= LARGE else _without_spec(event)) + b"\n"
         except asyncio.CancelledError:
             # kopf has waited for long enough
             self._watch.ended("silent")

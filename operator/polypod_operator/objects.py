@@ -22,6 +22,8 @@ LABELLED = UID_LABEL
 """Finds pods that may be ours; whose they are, their owner reference says."""
 LARGEST_SPEC = 1_000_000
 """Bytes of a TaskRun's spec, as JSON: etcd takes 1.5 MiB, and the status needs room."""
+KEPT = 16 << 10
+"""Bytes of a spec up to which all of it is kept in memory."""
 TASK, BRIDGE, COPY = "task", "bridge", "copy-artifacts"
 """The names of the containers that are ours."""
 
@@ -40,7 +42,13 @@ class Meta(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class TaskRunObject:
-    """A TaskRun. `problems` says what is wrong with its spec, which then is None."""
+    """A TaskRun.
+
+    Attributes:
+        problems: what is wrong with its spec, which then is None.
+        size: of its spec, in bytes of JSON.
+        whole: False if what takes room in its spec was left out: it is read again when it is looked at.
+    """
 
     namespace: str
     name: str
@@ -52,6 +60,8 @@ class TaskRunObject:
     spec: TaskRunSpec | None
     status: TaskRunStatus
     problems: str = ""
+    size: int = 0
+    whole: bool = True
 
     @property
     def key(self) -> tuple[str, str]:
@@ -168,11 +178,12 @@ def task_run(raw: Raw, known: TaskRunObject | None = None) -> TaskRunObject:
     """
     metadata = raw["metadata"]
     spec: TaskRunSpec | None = None
-    problems = ""
     if known is not None and (known.uid, known.generation) == (metadata["uid"], metadata.get("generation")):
-        spec, problems = known.spec, known.problems
+        spec, problems, size, whole = known.spec, known.problems, known.size, known.whole
     else:
-        spec, problems = _spec(raw.get("spec") or {})
+        given = raw.get("spec") or {}
+        size, whole = len(msgspec.json.encode(given)), True
+        spec, problems = _spec(given, size)
     return TaskRunObject(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -184,12 +195,25 @@ def task_run(raw: Raw, known: TaskRunObject | None = None) -> TaskRunObject:
         spec=spec,
         status=TaskRunStatus.model_validate(raw.get("status") or {}),
         problems=problems,
+        size=size,
+        whole=whole,
     )
 
 
-def _spec(given: Mapping[str, Any]) -> tuple[TaskRunSpec | None, str]:
+def slim(run: TaskRunObject) -> TaskRunObject:
+    """Return a TaskRun as it is kept: a large spec without what only its pod needs, as somebody may make very many."""
+    if not run.whole or run.size <= KEPT or run.spec is None:
+        return run
+    arguments = [
+        argument if argument.from_x_com is not None else argument.model_copy(update={"value": None})
+        for argument in run.spec.arguments
+    ]
+    left_out = {"params": {}, "pod_template": {}, "arguments": arguments}
+    return replace(run, spec=run.spec.model_copy(update=left_out), whole=False)
+
+
+def _spec(given: Mapping[str, Any], size: int) -> tuple[TaskRunSpec | None, str]:
     """Return what a spec was parsed to, or what is wrong with it."""
-    size = len(msgspec.json.encode(given))
     if size > LARGEST_SPEC:
         hint = "put large values into an XCom, a variable or an object store"
         return None, f"spec is {size} bytes, more than {LARGEST_SPEC}, which leaves no room for the status; {hint}"

@@ -11,7 +11,7 @@ from polypod_crds.dependencies import Graph, Key, Run
 from polypod_crds.pod_tokens import PodClaims
 
 from polypod_operator.decision import Earlier, Refusal, Turn, World
-from polypod_operator.objects import Meta, PodEvent, PodObject, TaskRunObject, version
+from polypod_operator.objects import Meta, PodEvent, PodObject, TaskRunObject, slim, version
 
 Owner = tuple[str, str]
 """The namespace and uid of a TaskRun: a pod of another namespace is none of its, whatever its owner reference says."""
@@ -60,7 +60,7 @@ class Store:
             self.forget(run.key)
         elif old is not None and version(old.resource_version) > version(run.resource_version):
             return
-        self._runs[run.key] = run
+        self._runs[run.key] = slim(run)
         self._key_of[run.uid] = run.key
 
     def forget(self, key: Key) -> None:

@@ -278,6 +278,33 @@ def test_what_is_nested_too_deep_harms_nobody_by_watch_or_by_list(operator: Oper
     operator.serves("at-last")
 
 
+def memory(operator: Operator) -> int:
+    """Return the largest resident set of the operator so far, in bytes."""
+    lines = Path(f"/proc/{operator.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+
+
+def test_a_hundred_large_ones_that_stay_take_no_room_and_each_keeps_its_values(operator: Operator) -> None:
+    api = operator.api
+    operator.serves("before")
+    before = memory(operator)
+    # a million bytes of JSON that are many times as much in memory
+    params = {"a": [{}] * 300_000}
+    for number in range(100):
+        text = json.dumps(task_run(f"large-{number}", "t", suspend=True, params=params), separators=(",", ":"))
+        create_raw(api, text)
+    for number in (0, 50, 99):
+        operator.ends(f"large-{number}", "Suspended")
+    operator.serves("after")
+    assert memory(operator) < before + (250 << 20)
+    # what is read by a list is bounded as well
+    operator.process.terminate()
+    operator.process.wait(60)
+    operator.start()
+    operator.serves("listed")
+    assert memory(operator) < before + (350 << 20)
+
+
 def test_an_operator_that_stands_by_reads_no_taskruns_and_ends_when_told(api: Api, tmp_path: Path) -> None:
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "kopf"}}
     assert api.create(lease).returncode == 0
