@@ -25,8 +25,10 @@ from polypod_operator import reading
 TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _TOKEN_AGE = 60.0
 _ATTEMPTS = 6
-_PAGE = 100
-"""Objects in a page of a list: each may have 1.5 MB."""
+_PAGE, _LARGEST_PAGE = 50, 500
+"""Objects in the first page of a list, of which each may have 1.5 MB, and in a page at most."""
+_PAGE_SIZE = 4 << 20
+"""Bytes that a page is to have."""
 _CALLS = 64
 """Connections for calls at once."""
 _BUFFER = 1 << 20
@@ -234,16 +236,21 @@ class KubernetesApi:
         Raises:
             ApiError: also 410, if the list was changed too much while it was read.
         """
-        more: dict[str, str] = {"limit": str(_PAGE), **(params or {})}
+        limit = _PAGE
+        more: dict[str, str] = dict(params or {})
         while True:
+            raw = await self.send("GET", path, params={"limit": str(limit), **more})
             try:
-                page = reading.decode(await self.send("GET", path, params=more), Page)
+                page = reading.decode(raw, Page)
             except msgspec.DecodeError as error:
                 raise ApiError(0, "Unreadable", f"{path}: {error}") from None
             yield page
             if not page.metadata.continue_:
                 return
             more["continue"] = page.metadata.continue_
+            limit = min(max(limit * _PAGE_SIZE // len(raw), 1), _LARGEST_PAGE)
+            # what was read does not stay in memory beside what is read next
+            del raw, page
 
     @asynccontextmanager
     async def stream(self, path: str, params: Mapping[str, str], silence: float) -> AsyncIterator[aiohttp.StreamReader]:

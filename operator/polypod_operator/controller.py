@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from polypod_operator.decision import (
     VerifyPod,
 )
 from polypod_operator.history import History, HistoryUnavailable, NoHistory
+from polypod_operator.large import LARGE, LargeTurns
 from polypod_operator.logged import about
 from polypod_operator.metrics import Metrics
 from polypod_operator.objects import LABELLED, PodObject, TaskRunObject
@@ -50,7 +50,6 @@ log = logging.getLogger("polypod.operator")
 WORKERS = 32
 _ROUNDS = 5
 _BACKOFF_MAX = 300.0
-_READ_AGAIN = 5.0
 _TELL_AFTER = 3
 """Failures in a row, after which a TaskRun's owner is told."""
 
@@ -83,8 +82,8 @@ class Controller:
         self._failures: dict[Key, int] = {}
         self._telling: set[asyncio.Future[None]] = set()
         self._closing = False
-        # what is large is in memory as a whole one at a time
-        self.large = asyncio.Semaphore(1)
+        self._large = LargeTurns()
+        self._unread: set[Key] = set()
         metrics.work_depth.set_function(lambda: len(self.queue))
         metrics.active = self._active
         metrics.queues = lambda: self.routing.current.queue_to_coordinator if self.routing.current is not None else ()
@@ -104,20 +103,11 @@ class Controller:
         except Exception as error:
             self._unreadable(raw, f"TaskRun cannot be read: {type(error).__name__}: {error}")
 
-    async def saw_large_run(self, raw: objects.Raw) -> None:
-        """Take a TaskRun over of which only the metadata is shown, as it is large."""
-        metadata = raw["metadata"]
-        while True:
-            try:
-                async with self.large:
-                    self.saw_run(await self.api.get_task_run(metadata["namespace"], metadata["name"]), False)
-                return
-            except ApiError as error:
-                if error.status == 404:
-                    # its deletion is shown as well
-                    return
-                log.warning("TaskRun %s/%s cannot be read: %s", metadata["namespace"], metadata["name"], error)
-            await asyncio.sleep(_READ_AGAIN)
+    def saw_large_run(self, raw: objects.Raw) -> None:
+        """Take note of a TaskRun of which only the metadata is shown, as it is large; it is read in its turn."""
+        key: Key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
+        self._unread.add(key)
+        self.queue.add(key)
 
     def _take_run(self, raw: objects.Raw, deleted: bool) -> None:
         metadata = raw["metadata"]
@@ -133,7 +123,8 @@ class Controller:
         else:
             run = objects.task_run(raw, known)
             self._put_run(run, raw)
-            self._seat(run)
+            if known is None or known.uid != run.uid:
+                self._seat(run)
             self.queue.add(key, first=not run.status.attempts and not self.store.has_pods(run.namespace, run.uid))
 
     def _seat(self, run: TaskRunObject) -> None:
@@ -142,7 +133,7 @@ class Controller:
             return
         attempts = run.status.attempts
         active = bool(attempts) and attempts[-1].state in ("queued", "running") and attempts[-1].pod_uid is not None
-        holds = active or self.store.has_pods(run.namespace, run.uid)
+        holds = active or self.store.has_live_pods(run.namespace, run.uid)
         if holds or not (run.spec.cancel or run.spec.suspend):
             mine = rank(run.spec.priority, run.created, run.key)
             self._wake(self.places.put(run.key, run.spec.queue, mine, "holds" if holds else "waits"))
@@ -374,6 +365,7 @@ class Controller:
         self.queue.forget(key)
         self._wake(self.places.forget(key))
         self._failures.pop(key, None)
+        self._leave_large(key)
 
     # What is done.
 
@@ -401,12 +393,12 @@ class Controller:
 
     async def turn(self, key: Key) -> None:
         """Look at one TaskRun; should that fail, it is looked at again later."""
+        if self._is_large(key) and not self._large.enter(key):
+            self.queue.done(key)
+            return
         try:
-            run = self.store.run(key)
-            small = run is None or run.whole
             with self.metrics.reconcile.time():
-                async with contextlib.nullcontext() if small else self.large:
-                    await self._look_at(key)
+                await self._look_at(key)
             self._failures.pop(key, None)
         except Exception as error:
             self.metrics.reconcile_errors.inc()
@@ -421,7 +413,17 @@ class Controller:
             if run is not None and failures == _TELL_AFTER:
                 await self._tell_failure(run, error)
         finally:
+            self._leave_large(key)
             self.queue.done(key)
+
+    def _is_large(self, key: Key) -> bool:
+        run = self.store.run(key)
+        return key in self._unread or (run is not None and run.size > LARGE)
+
+    def _leave_large(self, key: Key) -> None:
+        following = self._large.leave(key)
+        if following is not None:
+            self.queue.add(following)
 
     async def _tell_failure(self, run: TaskRunObject, error: Exception) -> None:
         """Say that the operator cannot go on with a TaskRun: in an Event and, if it can be written, the status."""
@@ -445,8 +447,8 @@ class Controller:
     async def _look_at(self, key: Key) -> None:
         for _ in range(_ROUNDS):
             run = self.store.run(key)
-            if run is not None and not run.whole:
-                run = await self._whole(run)
+            if key in self._unread or (run is not None and not run.whole):
+                run = await self._whole(key)
             if run is None:
                 return
             now = self.clock()
@@ -457,17 +459,32 @@ class Controller:
                 return
         self.queue.add(key)
 
-    async def _whole(self, run: TaskRunObject) -> TaskRunObject | None:
-        """Return a TaskRun with all of its spec, as it is now; None if it is gone."""
+    async def _whole(self, key: Key) -> TaskRunObject | None:
+        """Return a TaskRun with all of its spec, as it is now; None if there is nothing to do for it."""
+        known, unread = self.store.run(key), key in self._unread
+        # news that come while it is read have it read once more
+        self._unread.discard(key)
         try:
-            raw = await self.api.get_task_run(run.namespace, run.name)
+            raw = await self.api.get_task_run(*key)
         except ApiError as error:
             if error.status != 404:
+                if unread:
+                    self._unread.add(key)
                 raise
-            self._lost(run)
+            if known is not None:
+                self._lost(known)
             return None
-        found = objects.task_run(raw)
+        try:
+            if known is None and self._is_finished(raw):
+                self._put_node(objects.node(raw, None))
+                return None
+            found = objects.task_run(raw)
+        except Exception as error:
+            self._unreadable(raw, f"TaskRun cannot be read: {type(error).__name__}: {error}")
+            return None
         self._put_run(found, raw)
+        if known is None or known.uid != found.uid:
+            self._seat(found)
         return found
 
     def _decide(self, run: TaskRunObject, now: datetime) -> Decision:

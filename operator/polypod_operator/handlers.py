@@ -202,4 +202,4 @@ def register(registry: kopf.OperatorRegistry, operator: Operator, addresses: Add
         if "spec" in raw or deleted:
             operator.controller.saw_run(raw, deleted)
         else:
-            await operator.controller.saw_large_run(raw)
+            operator.controller.saw_large_run(raw)

@@ -19,10 +19,8 @@ from polypod_crds.taskrun import API_VERSION, KIND
 
 from polypod_operator import reading
 from polypod_operator.api import KubernetesApi
+from polypod_operator.large import LARGE
 from polypod_operator.watch import Event, Watch, lines
-
-LARGE = 64 << 10
-"""Bytes of an event, beyond which kopf is shown the object's metadata alone; the handler reads the rest."""
 
 
 def session(api: KubernetesApi, watches: Sequence[Watch]) -> aiohttp.ClientSession:
@@ -66,7 +64,7 @@ class _Metadata(msgspec.Struct):
 
 
 def _without_spec(event: Event) -> bytes:
-    """Return an event with the metadata of its object alone: kopf would hold all of many large ones at once."""
+    """Return an event with the metadata of its object alone: kopf would hold many large ones whole at once."""
     metadata = reading.decode(event.object, _Metadata).metadata
     kind = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata}
     return msgspec.json.encode({"type": event.type, "object": kind})

@@ -125,6 +125,9 @@ class Store:
     def has_pods(self, namespace: str, uid: str) -> bool:
         return (namespace, uid) in self._pods
 
+    def has_live_pods(self, namespace: str, uid: str) -> bool:
+        return any(not pod.over for pod in self._pods.get((namespace, uid), {}).values())
+
     def pods(self) -> list[PodObject]:
         return [pod for pods in self._pods.values() for pod in pods.values()]
 

@@ -76,14 +76,16 @@ class Proxy:
         if watched and self.refuse:
             status = self.refuse.pop(0)
             return web.json_response({"kind": "Status", "code": status, "message": "spoilt"}, status=status)
-        kept = {name: request.headers[name] for name in ("Accept", "Content-Type") if name in request.headers}
+        passed_on = ("Accept", "Accept-Encoding", "Content-Type")
+        kept = {name: request.headers[name] for name in passed_on if name in request.headers}
         headers = {"Authorization": f"Bearer {self._reached.token}", **kept}
         call = self._session.request(
             request.method, self._reached.server + request.path_qs, data=await request.read() or None, headers=headers,
-            timeout=aiohttp.ClientTimeout(total=None),
+            timeout=aiohttp.ClientTimeout(total=None), skip_auto_headers=["Accept-Encoding"],
         )  # fmt: skip
         async with call as answer:
-            passed = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
+            coded = {name: answer.headers[name] for name in ("Content-Encoding",) if name in answer.headers}
+            passed = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json", **coded})
             await passed.prepare(request)
             if not watched:
                 await passed.write(await answer.read())
@@ -284,25 +286,25 @@ def memory(operator: Operator) -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
-def test_a_hundred_large_ones_that_stay_take_no_room_and_each_keeps_its_values(operator: Operator) -> None:
+def test_forty_large_ones_that_stay_take_no_room(operator: Operator) -> None:
     api = operator.api
     operator.serves("before")
     before = memory(operator)
     # a million bytes of JSON that are many times as much in memory
-    params = {"a": [{}] * 300_000}
-    for number in range(100):
+    params: dict[str, Any] = {"a": [{}] * 300_000}
+    for number in range(40):
         text = json.dumps(task_run(f"large-{number}", "t", suspend=True, params=params), separators=(",", ":"))
         create_raw(api, text)
-    for number in (0, 50, 99):
+    for number in (0, 20, 39):
         operator.ends(f"large-{number}", "Suspended")
     operator.serves("after")
-    assert memory(operator) < before + (250 << 20)
+    assert memory(operator) < before + (150 << 20)
     # what is read by a list is bounded as well
     operator.process.terminate()
     operator.process.wait(60)
     operator.start()
     operator.serves("listed")
-    assert memory(operator) < before + (350 << 20)
+    assert memory(operator) < before + (250 << 20)
 
 
 def test_an_operator_that_stands_by_reads_no_taskruns_and_ends_when_told(api: Api, tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from polypod_crds.dependencies import Key
 from polypod_crds.pod_tokens import PodClaims
 from polypod_operator.api import KubernetesApi
 from polypod_operator.controller import Controller
+from polypod_operator.large import LARGE
 from polypod_operator.metrics import Metrics
-from polypod_operator.objects import BRIDGE, TASK
+from polypod_operator.objects import BRIDGE, KEPT, TASK
 from support.cluster_model import Api, Cluster, Fault, Killed, Raw, ended
 from support.objects import EXECUTABLE, NOW, SETTINGS, outcome_of
 
@@ -133,8 +134,12 @@ class History(RuleBasedStateMachine):
 
     def show(self, index: int) -> None:
         kind, event, raw = self.cluster.news[index]
-        sink = self.controller.saw_pod if kind == "pods" else self.controller.saw_run
-        sink(raw, event == "DELETED")
+        if kind == "pods":
+            self.controller.saw_pod(raw, event == "DELETED")
+        elif event == "DELETED" or len(str(raw["spec"].get("params"))) < LARGE:
+            self.controller.saw_run(raw, event == "DELETED")
+        else:
+            self.controller.saw_large_run({"metadata": raw["metadata"]})
 
     @rule(faults=FAULTS, most=st.integers(1, 8))
     def operator_works(self, faults: list[Fault], most: int) -> None:
@@ -279,11 +284,12 @@ class History(RuleBasedStateMachine):
     # The user.
 
     @precondition(lambda self: len(self.cluster.runs) < 6)
-    @rule(priority=st.integers(-1, 2), upstream=UPSTREAM)
-    def user_submits(self, priority: int, upstream: dict[int, str]) -> None:
+    @rule(priority=st.integers(-1, 2), upstream=UPSTREAM, size=st.sampled_from([0, 0, KEPT, LARGE]))
+    def user_submits(self, priority: int, upstream: dict[int, str], size: int = 0) -> None:
         """Apply a TaskRun; those that it depends on may be there, come later, or make a circle with it."""
         self.number += 1
         spec = {"priority": priority, "retries": {"limit": 2, "delay": "5s"}, "timeouts": {"pending": "1m"}}
+        spec["params"] = {"text": "x" * size}
         names = {f"run-{number}": when for number, when in upstream.items() if number != self.number}
         depends = [{"taskId": name, "when": when} for name, when in names.items()]
         self.cluster.add_run(f"run-{self.number}", {**spec, "dependsOn": depends})
