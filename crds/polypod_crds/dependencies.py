@@ -230,8 +230,8 @@ class Graph:
         return list(newest.values())
 
     def _cycle(self, node: Node) -> Cycle | None:
-        """Return the way from a task back to itself; there is none unless somebody waits for it."""
-        if not self._waiting_for(node):
+        """Return the way from a task back to itself; there is none once it has ended, or if nobody waits for it."""
+        if node.ended is not None or not self._waiting_for(node):
             return None
         came_from: dict[str, str] = {}
         ahead, steps = [node.task_id], 0

@@ -86,6 +86,13 @@ def test_a_circle_is_found_by_whom_it_goes_through() -> None:
     assert judge(node("x", "a"), node("a", "b"), node("b", "x", state="failed")) == Waits(("a",), ())
 
 
+def test_what_has_ended_is_in_no_circle_though_the_rest_of_its_mapped_task_is() -> None:
+    done = node("a1", "c", task="a", map_index=1, state="success")
+    others = node("a0", "c", task="a", map_index=0), node("c", "a")
+    assert judge(done, *others, name="a1") == Waits(("c",), ())
+    assert judge(done, *others, name="a0") == Cycle(("a", "c", "a"))
+
+
 def test_runs_do_not_meet() -> None:
     for run in (("other", "dag", "run"), ("ns", "other", "run"), ("ns", "dag", "other")):
         assert judge(node("x", "a"), node("a", state="success", run=run)) == Waits((), ("a",))
