@@ -205,8 +205,10 @@ class Graph:
                     missing.append(upstream.task_id)
                     continue
                 states = [earlier]
-            bad = next((other for other in current if other.ended is not None and other.ended not in PASSED), None)
-            if bad is not None and not upstream.any_end:
+            failed = [other for other in current if other.ended is not None and other.ended not in PASSED]
+            if failed and not upstream.any_end:
+                # always the same one, in whatever order they came
+                bad = min(failed, key=lambda other: (other.map_index, other.key))
                 said = f"task {upstream.task_id!r} (TaskRun {bad.key[1]!r}) ended in state {bad.ended}"
                 return Stops("upstream_failed", said)
             if None in states:

@@ -148,7 +148,7 @@ def _oracle(item: Node, nodes: list[Node]) -> Verdict | None:
     for up in item.upstream:
         bad = [other for other in of(up.task_id) if other.ended in ("failed", "upstream_failed")]
         if bad and not up.any_end:
-            found = min(bad, key=nodes.index)
+            found = min(bad, key=lambda other: (other.map_index, other.key))
             said = f"task {up.task_id!r} (TaskRun {found.key[1]!r}) ended in state {found.ended}"
             return Stops("upstream_failed", said)
     for up in item.upstream:
