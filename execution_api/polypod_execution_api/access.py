@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from polypod_execution_api import registry
 from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable, NotATask
 from polypod_execution_api.models import TaskInstance
+from polypod_execution_api.sizes import NamespaceFull, Sizes
 from polypod_execution_api.tokens import InvalidToken, TokenSigner, is_own
 
 
@@ -100,6 +101,23 @@ def _of_pod(cluster: ClusterAccess, token: str, db: Session) -> TaskInstance:
 
 
 Who = Annotated[Caller, Depends(caller)]
+
+
+def room(request: Request, who: Who) -> None:
+    """Refuse to keep what a request has brought if its namespace keeps too much already."""
+    sizes: Sizes | None = request.app.state.sizes
+    if sizes is None:
+        return
+    # a body that came in chunks has no length of its own; `Admission` has counted it
+    size = getattr(request.state, "size", None) or int(request.headers.get("content-length", 0))
+    try:
+        sizes.add(who.ti.namespace, size)
+    except NamespaceFull as error:
+        fail(413, "namespace_full", str(error))
+
+
+KEEPS = [Depends(room)]
+"""Of an operation that keeps a value."""
 
 
 def own_task_instance(task_instance_id: uuid.UUID, who: Who) -> TaskInstance:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict, defaultdict
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 
 from fastapi.concurrency import run_in_threadpool
 from polypod_crds.pod_tokens import InvalidToken
@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable
+from polypod_execution_api.metrics import Metrics
 from polypod_execution_api.turns import Turns
 
 LARGEST = 16 << 20
@@ -44,13 +45,17 @@ class Admission:
     So neither a body that arrives slowly nor an answer that is read slowly keeps a place from others.
     """
 
-    def __init__(self, app: ASGIApp, cluster: ClusterAccess, places: int, largest: int = LARGEST) -> None:
+    def __init__(
+        self, app: ASGIApp, cluster: ClusterAccess, places: int, largest: int = LARGEST, metrics: Metrics | None = None
+    ) -> None:
         """Stand before an application.
 
         Args:
             places: requests that are worked on at once.
             largest: bytes of a body.
+            metrics: where requests are counted.
         """
+        self._metrics = metrics
         self._app, self._cluster, self._places, self._largest = app, cluster, places, largest
         self._turns: Turns | None = None
         self._namespaces: OrderedDict[str, str] = OrderedDict()
@@ -62,11 +67,17 @@ class Admission:
         if scope["type"] != "http" or scope["path"] == "/health":
             await self._app(scope, receive, send)
             return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._metrics is not None:
+                self._metrics.answered(scope["method"], message["status"])
+            await send(message)
+
         try:
             async with AsyncExitStack() as held:
-                await self._serve(scope, receive, send, held)
+                await self._serve(scope, receive, counted, held)
         except _Refused as error:
-            await _answer(send, error)
+            await _answer(counted, error)
         except _Gone:
             return
 
@@ -75,10 +86,14 @@ class Admission:
         who = await self._namespace(headers.get("authorization", ""))
         large = _Once(held, self._large[who])
         body = await self._body(headers, receive, large)
+        scope.setdefault("state", {})["size"] = len(body)
+        clock = asyncio.get_running_loop().time
+        here = clock()
         parsing = _Once(held, self._parsing)
         if self._turns is None:
-            self._turns = Turns(self._places, asyncio.get_running_loop().time)
-        await self._turns.enter(who)
+            self._turns = Turns(self._places, clock)
+        with self._waiting():
+            await self._turns.enter(who)
         turns, working = self._turns, True
 
         def finished() -> None:
@@ -87,6 +102,8 @@ class Admission:
                 working = False
                 turns.leave(who)
                 parsing.give_back()
+                if self._metrics is not None:
+                    self._metrics.seconds.observe(clock() - here)
 
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -108,6 +125,9 @@ class Admission:
             await self._app(scope, replay, answer)
         finally:
             finished()
+
+    def _waiting(self) -> AbstractContextManager[None]:
+        return self._metrics.waiting.track_inprogress() if self._metrics is not None else nullcontext()
 
     async def _body(self, headers: Headers, receive: Receive, large: _Once) -> bytes:
         too_large = _Refused(

@@ -9,20 +9,29 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from polypod_execution_api.admission import Admission
 from polypod_execution_api.cluster import ClusterAccess
+from polypod_execution_api.metrics import Metrics
 from polypod_execution_api.routes import airflow_only, dags, operator, secrets, store, task_instances, xcoms
+from polypod_execution_api.sizes import Sizes
 from polypod_execution_api.tokens import TokenSigner
 
 PREFIX = "/execution"
 
 
 def create_app(
-    engine: Engine, signer: TokenSigner, cluster: ClusterAccess | None = None, operator_account: str = ""
+    engine: Engine,
+    signer: TokenSigner,
+    cluster: ClusterAccess | None = None,
+    operator_account: str = "",
+    sizes: Sizes | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """Return the API on a database that is up to date, with tokens by `signer`. Its page is at `/docs`.
 
     Args:
         cluster: if given, the pods of TaskRuns are known by their service account tokens, too.
         operator_account: NAMESPACE/NAME of the operator's service account, which may ask how tasks have ended.
+        sizes: what a namespace may keep; nothing: as much as it sends.
+        metrics: where the requests of pods are counted.
     """
     app = FastAPI(
         title="Polypod Execution API",
@@ -33,10 +42,11 @@ def create_app(
     app.state.signer = signer
     app.state.cluster = cluster
     app.state.operator_account = operator_account
+    app.state.sizes = sizes
     if cluster is not None:
         # a database elsewhere is waited for, and meanwhile others can be served
         places = 2 if engine.dialect.name == "sqlite" else 4
-        app.add_middleware(Admission, cluster=cluster, places=places)
+        app.add_middleware(Admission, cluster=cluster, places=places, metrics=metrics)
     for router in (
         task_instances.router,
         task_instances.reschedules,

@@ -11,12 +11,16 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from polypod_crds.server_certificate import ServerCertificate
 from sqlalchemy import Engine
 
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
 from polypod_execution_api.tokens import MIN_SECRET, TokenSigner
+
+if TYPE_CHECKING:
+    from polypod_execution_api.metrics import Metrics
 
 _CERTIFICATES_EVERY = 10.0
 """Seconds between two looks at the certificate's files."""
@@ -65,6 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 default=30.0,
                 help="days that a run is kept after its last news; 0: for ever (default: 30)",
             )
+            command.add_argument(
+                "--namespace-limit-mib",
+                type=int,
+                default=0,
+                help="MiB that a namespace may keep in XComs, variables and task states; 0: any number (default: 0)",
+            )
+            command.add_argument(
+                "--metrics-address", default="", metavar="HOST:PORT", help="serve metrics there (default: nowhere)"
+            )
             command.add_argument("--tls-cert", help="certificate chain, PEM")
             command.add_argument("--tls-key", help="its private key, PEM")
     options = parser.parse_args(arguments)
@@ -109,14 +122,21 @@ def _serve(options: argparse.Namespace, signer: TokenSigner, engine: Engine) -> 
     from polypod_execution_api.app import create_app
     from polypod_execution_api.cluster import ClusterAccess
     from polypod_execution_api.forgetting import keep_forgetting
+    from polypod_execution_api.metrics import Metrics
+    from polypod_execution_api.sizes import Sizes
 
     cluster = ClusterAccess() if options.pods else None
     retention = timedelta(days=options.retention_days) if options.retention_days > 0 else None
     exists = cluster.has_namespace if cluster is not None else lambda name: True
     threading.Thread(target=keep_forgetting, args=(engine, retention, exists), name="forgetting", daemon=True).start()
+    sizes = Sizes(engine, options.namespace_limit_mib << 20)
+    metrics = Metrics(sizes)
+    threading.Thread(target=sizes.keep_measuring, name="sizes", daemon=True).start()
+    if options.metrics_address:
+        _serve_metrics(options.metrics_address, metrics)
     certificate = _certificate(options.tls_cert, options.tls_key) if options.tls_cert else None
     config = uvicorn.Config(
-        create_app(engine, signer, cluster, options.operator_account),
+        create_app(engine, signer, cluster, options.operator_account, sizes, metrics),
         host=options.host,
         port=options.port,
         ssl_context_factory=None if certificate is None else lambda config, default: certificate.context,
@@ -124,6 +144,15 @@ def _serve(options: argparse.Namespace, signer: TokenSigner, engine: Engine) -> 
         access_log=False,
     )
     uvicorn.Server(config).run()
+
+
+def _serve_metrics(address: str, metrics: Metrics) -> None:
+    from prometheus_client import start_http_server
+
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"--metrics-address {address!r}: expected HOST:PORT, such as 0.0.0.0:8082")
+    start_http_server(int(port), host, metrics.registry)
 
 
 def _certificate(path: str, key: str) -> ServerCertificate:

@@ -13,8 +13,11 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from cluster.programs import CACHE
+from polypod_execution_api.metrics import Metrics as ApiMetrics
+from polypod_execution_api.sizes import Sizes
 from polypod_operator.metrics import Metrics
 from prometheus_client import generate_latest
+from sqlalchemy import create_engine
 from support.paths import ROOT
 
 CHART = ROOT / "charts" / "polypod"
@@ -209,6 +212,8 @@ def test_an_alert_is_raised_when_it_should_be_and_only_then(tmp_path: Path) -> N
         'polypod_api_requests_total{verb="create",resource="pods",code="201"}': "0+60x60",
         'polypod_watch_restarts_total{resource="pods",why="closed"}': "0+1x60",
         'polypod_attempts_total{state="success",reason="TaskSucceeded",coordinator="c"}': "0+600x60",
+        'polypod_execution_api_namespace_bytes{namespace="team-a"}': "70x60",
+        "polypod_execution_api_namespace_limit_bytes": "100x60",
     }  # fmt: skip
     cases = [
         case(fine, {}),
@@ -223,6 +228,15 @@ def test_an_alert_is_raised_when_it_should_be_and_only_then(tmp_path: Path) -> N
         case(
             {**fine, 'polypod_watch_restarts_total{resource="pods",why="failed"}': "0+10x60"},
             {"PolypodWatchesFail": {"resource": "pods"}},
+        ),
+        case(
+            {**fine, 'polypod_execution_api_namespace_bytes{namespace="team-b"}': "90x60"},
+            {"PolypodNamespaceNearlyFull": {"namespace": "team-b"}},
+        ),
+        case(
+            {**fine, 'polypod_execution_api_namespace_bytes{namespace="team-b"}': "90x60",
+             "polypod_execution_api_namespace_limit_bytes": "0x60"},
+            {},
         ),
         case(
             {**fine, 'polypod_attempts_total{state="up_for_retry",reason="NodeLost",coordinator="c"}': "0+10x60"},
@@ -259,10 +273,11 @@ def test_prometheus_can_read_every_query_of_the_dashboard(tmp_path: Path) -> Non
     assert len(places) == len(queries)
 
 
-def test_every_metric_that_a_page_or_an_alert_names_is_one_that_the_operator_has() -> None:
+def test_every_metric_that_a_page_or_an_alert_names_is_there() -> None:
     metrics = Metrics()
     metrics.places.put(("n", "a"), "q", (0.0, ("n", "a")), "holds")
-    scrape = generate_latest(metrics.registry).decode()
+    api = ApiMetrics(Sizes(create_engine("sqlite://")))
+    scrape = generate_latest(metrics.registry).decode() + generate_latest(api.registry).decode()
     known = set(re.findall(r"(?m)^# TYPE (\S+)", scrape))
     # a histogram's name, and those of its series
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
@@ -272,7 +287,7 @@ def test_every_metric_that_a_page_or_an_alert_names_is_one_that_the_operator_has
         assert len(found) > 5
         named |= found
     assert named <= known, named - known
-    # and nothing that the operator counts is left out of sight
+    # and nothing that is counted is left out of sight
     assert {
         name for name in known if name.startswith("polypod_") and not name.endswith(("_bucket", "_sum", "_count"))
     } <= {re.sub(r"_bucket$", "", name) for name in named}

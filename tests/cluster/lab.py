@@ -235,9 +235,9 @@ class Lab:
         names = [item["metadata"]["name"] for item in raw["items"] if "deletionTimestamp" not in item["metadata"]]
         return names[0] if names else None
 
-    def metrics(self) -> dict[str, float]:
-        """Return what the operator counts: the series, labels included, and its value."""
-        path = "/api/v1/namespaces/polypod-system/services/polypod-operator:metrics/proxy/metrics"
+    def metrics(self, component: str = "operator") -> dict[str, float]:
+        """Return what the operator or the api counts: the series, labels included, and its value."""
+        path = f"/api/v1/namespaces/polypod-system/services/polypod-{component}:metrics/proxy/metrics"
         lines = self.kubectl("get", "--raw", path).stdout.splitlines()
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 

@@ -51,6 +51,16 @@ def test_a_pods_token_reaches_its_own_task_instance_only(lab: Lab, namespace: Na
     namespace.finish_all(["mine", "theirs"])
 
 
+def test_the_execution_api_tells_what_it_serves_and_what_each_namespace_keeps(lab: Lab, namespace: Namespace) -> None:
+    namespace.finish(namespace.run("keeps", "success"))
+    kept = f'polypod_execution_api_namespace_bytes{{namespace="{namespace.name}"}}'
+    namespace.wait(lambda: lab.metrics("api").get(kept, 0) > 200)
+    found = lab.metrics("api")
+    assert found["polypod_execution_api_namespace_limit_bytes"] == 512 << 20
+    assert found['polypod_execution_api_requests_total{code="200",method="PATCH"}'] > 0
+    assert found["polypod_execution_api_request_seconds_count"] > 0
+
+
 ASK = """
 import json, os, ssl, sys, urllib.request, urllib.error
 authority = json.loads(os.environ["POLYPOD_CONFIG"])["execution_api"]["authority"]

@@ -15,6 +15,8 @@ from polypod_crds.dependencies import Key
 from polypod_crds.durations import seconds
 from polypod_crds.rules import Rule
 from polypod_crds.taskrun import TaskRunStatus
+from polypod_execution_api.metrics import Metrics as ApiMetrics
+from polypod_execution_api.sizes import Sizes
 from polypod_operator import conditions, objects
 from polypod_operator.api import KubernetesApi
 from polypod_operator.controller import Controller
@@ -25,6 +27,7 @@ from polypod_operator.routing import RoutingState
 from polypod_operator.store import Store
 from polypod_operator.workqueue import WorkQueue
 from prometheus_client import generate_latest
+from sqlalchemy import create_engine
 from support.objects import EXECUTABLE, NOW, pod, task_run
 from support.paths import ROOT
 
@@ -315,7 +318,9 @@ def test_invented_names_make_no_series() -> None:
 
 
 def test_every_metric_of_the_docs_exists_and_the_other_way_round() -> None:
-    found = {metric.name for metric in Metrics().registry.collect() if metric.name.startswith("polypod_")}
+    registries = Metrics().registry, ApiMetrics(Sizes(create_engine("sqlite://"))).registry
+    counted = (metric.name for registry in registries for metric in registry.collect())
+    found = {name for name in counted if name.startswith("polypod_")}
     page = (ROOT / "docs/cluster.md").read_text()
     told = {name.removesuffix("_total") for name in re.findall(r"`(polypod_[a-z_]+)`", page)}
     assert told == found

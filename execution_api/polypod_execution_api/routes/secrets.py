@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy import func, select
 
-from polypod_execution_api.access import Db, Who, fail
+from polypod_execution_api.access import KEEPS, Db, Who, fail
 from polypod_execution_api.models import Connection, Variable
 from polypod_execution_api.schemas import ConnectionOut, VariableBody, VariableKeysOut, VariableOut
 
@@ -48,7 +48,7 @@ def get_variable(key: str, db: Db, who: Who) -> VariableOut:
     return VariableOut(key=key, value=found.value)
 
 
-@variables.put("/{key:path}", status_code=201)
+@variables.put("/{key:path}", status_code=201, dependencies=KEEPS)
 def put_variable(key: str, body: VariableBody, db: Db, who: Who) -> dict[str, str]:
     db.merge(Variable(namespace=who.ti.namespace, key=key, value=body.val, description=body.description))
     return {"message": "Variable successfully set"}

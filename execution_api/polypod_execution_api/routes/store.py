@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter
 from sqlalchemy import delete
 
-from polypod_execution_api.access import Db, OwnTi, fail
+from polypod_execution_api.access import KEEPS, Db, OwnTi, fail
 from polypod_execution_api.exact import ExactRoute, dumps
 from polypod_execution_api.models import TaskInstance, TaskState
 from polypod_execution_api.schemas import StoreBody, StoreOut
@@ -28,7 +28,7 @@ def get(ti: OwnTi, key: str, db: Db) -> StoreOut:
     return StoreOut(value=json.loads(found.value))
 
 
-@router.put("/{key:path}", status_code=204)
+@router.put("/{key:path}", status_code=204, dependencies=KEEPS)
 def put(ti: OwnTi, key: str, body: StoreBody, db: Db) -> None:
     value = dumps(body.value)
     db.merge(

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import Select, and_, func, or_, select, update
 
 from polypod_execution_api import registry
-from polypod_execution_api.access import Caller, Db, LockedTi, OwnTi, Who, fail
+from polypod_execution_api.access import KEEPS, Caller, Db, LockedTi, OwnTi, Who, fail
 from polypod_execution_api.exact import ExactRoute
 from polypod_execution_api.models import DagRun, TaskInstance
 from polypod_execution_api.schemas import (
@@ -101,7 +101,7 @@ def heartbeat(ti: OwnTi, payload: Heartbeat) -> None:
     ti.last_heartbeat_at = datetime.now(UTC)
 
 
-@router.put("/{task_instance_id}/rtif", status_code=201)
+@router.put("/{task_instance_id}/rtif", status_code=201, dependencies=KEEPS)
 def put_rendered_fields(ti: OwnTi, payload: dict[str, Any]) -> dict[str, str]:
     """Keep the task's rendered fields."""
     ti.rendered_fields = payload

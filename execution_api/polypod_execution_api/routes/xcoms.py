@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import Select, and_, delete, func, select
 from sqlalchemy.orm import Session
 
-from polypod_execution_api.access import Caller, Db, Who, fail
+from polypod_execution_api.access import KEEPS, Caller, Db, Who, fail
 from polypod_execution_api.exact import ExactRoute, dumps
 from polypod_execution_api.models import DagRun, XCom
 
@@ -113,7 +113,7 @@ def get(
     return _json('{"key":' + json.dumps(key) + ',"value":' + found.value + "}")
 
 
-@router.post("/{key:path}", status_code=201)
+@router.post("/{key:path}", status_code=201, dependencies=KEEPS)
 def post(
     dag_id: str,
     run_id: str,
