@@ -16,7 +16,7 @@ from polypod_crds import crd
 
 from cluster.api import Api
 from cluster.lab import task_run
-from cluster.test_kopf import Operator
+from cluster.spoilt import Operator
 
 Raw = dict[str, Any]
 SPEC: Raw = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]

@@ -2,178 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import os
-import socket
-import ssl
 import subprocess
-import sys
-import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-import yaml
-from aiohttp import web
 
 from cluster.api import Api
-from cluster.control_plane import Reached
 from cluster.lab import task_run
-
-RUNS = "/apis/polypod.dev/v1alpha1/taskruns"
-
-
-class Proxy:
-    """Forwards calls to the API server and injects faults into watches of TaskRuns.
-
-    Attributes:
-        refuse: the statuses that the next watches are answered with.
-        swallow: types of events that are not passed on.
-        opened: how many watches have been passed on.
-    """
-
-    def __init__(self, reached: Reached) -> None:
-        self._reached = reached
-        self.refuse: list[int] = []
-        self.swallow: set[str] = set()
-        self.opened = 0
-        self._open: set[web.StreamResponse] = set()
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(60)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._end())
-
-    async def _serve(self) -> None:
-        trust = ssl.create_default_context(cafile=self._reached.authority)
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust, limit=0), auto_decompress=False)
-        application = web.Application(client_max_size=1 << 30)
-        application.router.add_route("*", "/{path:.*}", self._pass)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1, handler_cancellation=True)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.port: int = self._runner.addresses[0][1]
-        self._ready.set()
-
-    async def _end(self) -> None:
-        await self._session.close()
-        await self._runner.cleanup()
-
-    async def _pass(self, request: web.Request) -> web.StreamResponse:
-        watched = request.path == RUNS and "watch" in request.query
-        if watched and self.refuse:
-            status = self.refuse.pop(0)
-            return web.json_response({"kind": "Status", "code": status, "message": "spoilt"}, status=status)
-        passed_on = ("Accept", "Accept-Encoding", "Content-Type")
-        kept = {name: request.headers[name] for name in passed_on if name in request.headers}
-        headers = {"Authorization": f"Bearer {self._reached.token}", **kept}
-        call = self._session.request(
-            request.method, self._reached.server + request.path_qs, data=await request.read() or None, headers=headers,
-            timeout=aiohttp.ClientTimeout(total=None), skip_auto_headers=["Accept-Encoding"],
-        )  # fmt: skip
-        async with call as answer:
-            coded = {name: answer.headers[name] for name in ("Content-Encoding",) if name in answer.headers}
-            passed = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json", **coded})
-            await passed.prepare(request)
-            if not watched:
-                await passed.write(await answer.read())
-                return passed
-            self.opened += 1
-            self._open.add(passed)
-            rest = b""
-            try:
-                async for chunk in answer.content.iter_any():
-                    *complete, rest = (rest + chunk).split(b"\n")
-                    for line in complete:
-                        kind = line.split(b'"', 4)[3].decode()
-                        if kind not in self.swallow:
-                            await passed.write(line + b"\n")
-            finally:
-                self._open.discard(passed)
-            return passed
-
-    def put(self, line: bytes) -> None:
-        """Put a line into the watches that are open."""
-
-        async def write() -> None:
-            for passed in list(self._open):
-                # one that the operator has just closed is on its way out
-                with contextlib.suppress(aiohttp.ClientConnectionError):
-                    await passed.write(line + b"\n")
-
-        asyncio.run_coroutine_threadsafe(write(), self._loop).result(60)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
-
-
-class Operator:
-    """A real operator behind the proxy."""
-
-    def __init__(self, api: Api, folder: Path) -> None:
-        self.api = api
-        self.proxy = Proxy(Reached.by(api.plane.kubeconfig))
-        self.log = folder / "operator.log"
-        config = folder / "kubeconfig"
-        context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
-        cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.proxy.port}"}}
-        user = {"name": "u", "user": {}}
-        document = {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "x"}
-        config.write_text(yaml.safe_dump(document))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self._command = [
-            sys.executable, "-m", "polypod_operator.main", "--bridge-image=b", "--execution-api-url=http://a/",
-            f"--metrics-address=127.0.0.1:{self._port}",
-        ]  # fmt: skip
-        self._environ = {**os.environ, "KUBECONFIG": str(config)}
-        self.process: subprocess.Popen[bytes]
-
-    def start(self) -> None:
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(self._command, env=self._environ, stdout=output, stderr=output)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(60)
-        self.proxy.stop()
-
-    def active(self) -> float:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=30) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith("polypod_taskruns_active{"))
-
-    def reason(self, name: str) -> str:
-        done = self.api.kubectl("get", "taskrun", name, "-o", "jsonpath={.status.reason}")
-        return done.stdout
-
-    def ends(self, name: str, reason: str) -> None:
-        self.api.wait(lambda: self.reason(name) == reason)
-
-    def reopens(self, line: bytes) -> None:
-        """Show that a watch which brings such a line is begun anew."""
-        before = self.proxy.opened
-        self.proxy.put(line)
-        self.api.wait(lambda: self.proxy.opened > before)
-
-    def serves(self, name: str) -> None:
-        """Show that a new TaskRun is served, by the same process."""
-        assert self.api.create(task_run(name, "t")).returncode == 0
-        self.api.wait(lambda: self.reason(name) == "WaitingForRouting")
-        assert self.process.poll() is None, self.log.read_text()[-3000:]
+from cluster.spoilt import Operator
 
 
 @pytest.fixture
