@@ -23,6 +23,7 @@ ALONE = [
         "policies",
         "standing_by",
         "stored_logs",
+        "webhooks",
     )
 ]
 """Tests that make what they need themselves."""

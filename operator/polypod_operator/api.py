@@ -11,7 +11,7 @@ import ssl
 import tempfile
 import time
 from base64 import b64decode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,12 @@ _PAGE_SIZE = 4 << 20
 _CALLS = 64
 """Connections for calls at once."""
 _BUFFER = 1 << 20
-_TIMEOUT, _SHORT = aiohttp.ClientTimeout(total=30), aiohttp.ClientTimeout(total=3)
+_TIMEOUT, _SHORT = aiohttp.ClientTimeout(total=40), aiohttp.ClientTimeout(total=3)
+"""The longer one is more than an admission webhook may take (30 s)."""
+_AGAIN = frozenset({0, 401, 429, 500, 502, 503, 504})
+"""Answers after which a call is tried again; 0: none."""
+_NOT_BEGUN = frozenset({401, 429, 503})
+"""Those that say that nothing was done."""
 _LONGEST_WAIT = 30
 """Seconds that are waited at most when the API server asks for it (Retry-After)."""
 
@@ -51,6 +56,11 @@ class ApiError(Exception):
         super().__init__(f"{status} {reason}: {message}")
         self.status, self.reason, self.message = status, reason, message
         self.retry_after = retry_after
+
+    @property
+    def by_webhook(self) -> bool:
+        """True if an admission webhook could not be asked: the API server is well, and has done nothing."""
+        return self.status == 500 and "failed calling webhook" in self.message
 
 
 class KubernetesApi:
@@ -130,13 +140,14 @@ class KubernetesApi:
         *,
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
+        again: Collection[int] = _AGAIN,
     ) -> dict[str, Any]:
-        """Send one call and return the object of the answer.
+        """Send one call and return the object of the answer; the arguments are those of `send`.
 
         Raises:
             ApiError: the answer was an error, or there was none after all attempts.
         """
-        answer = await self.send(method, path, body, params=params, content_type=content_type)
+        answer = await self.send(method, path, body, params=params, content_type=content_type, again=again)
         return _object(answer)
 
     async def once(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -158,8 +169,12 @@ class KubernetesApi:
         *,
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
+        again: Collection[int] = _AGAIN,
     ) -> bytes:
         """Send one call and return the answer, unread.
+
+        Args:
+            again: the statuses after which it is tried again.
 
         Raises:
             ApiError: the answer was an error, or there was none after all attempts.
@@ -174,7 +189,7 @@ class KubernetesApi:
             try:
                 return await self._attempt(self._session, method, path, data, params, content_type)
             except ApiError as error:
-                if error.status not in (0, 401, 429, 500, 502, 503, 504):
+                if error.by_webhook or error.status not in again:
                     raise
                 last = error
         raise last
@@ -278,7 +293,8 @@ class KubernetesApi:
         # a field that the API server does not know is a mistake: dropped, the task would run otherwise than meant
         path = f"/api/v1/namespaces/{namespace}/pods"
         params = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
-        return await self.call("POST", path, manifest, params=params)
+        # whoever waits for it is to learn soon that there was no answer
+        return await self.call("POST", path, manifest, params=params, again=_NOT_BEGUN)
 
     async def get_pod(self, namespace: str, name: str) -> dict[str, Any]:
         return await self.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")

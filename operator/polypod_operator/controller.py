@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from polypod_coordinators.errors import UserError
@@ -18,6 +19,7 @@ from polypod_crds.taskrun import API_VERSION, PLURAL, TaskRunStatus
 
 from polypod_operator import conditions, events, objects
 from polypod_operator.api import ApiError, KubernetesApi
+from polypod_operator.creations import FEW, LATE, Creations
 from polypod_operator.decision import (
     Action,
     AskForEnded,
@@ -50,6 +52,10 @@ log = logging.getLogger("polypod.operator")
 WORKERS = 32
 _ROUNDS = 5
 _BACKOFF_MAX = 300.0
+LATE_MESSAGE = (
+    f"the API server has not created the pod within {LATE:.0f} s; an admission webhook for pods may not answer "
+    "(kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations)"
+)
 _TELL_AFTER = 3
 """Failures in a row, after which a TaskRun's owner is told."""
 
@@ -82,6 +88,8 @@ class Controller:
         self._failures: dict[Key, int] = {}
         self._telling: set[asyncio.Future[None]] = set()
         self._closing = False
+        self._creations = Creations()
+        self._late: dict[Key, asyncio.Future[bool]] = {}
         self._large = LargeTurns()
         self._unread: set[Key] = set()
         metrics.work_depth.set_function(lambda: len(self.queue))
@@ -388,11 +396,15 @@ class Controller:
         """
         self._closing = True
         give_up = asyncio.get_running_loop().time() + limit
-        while self.queue.busy and asyncio.get_running_loop().time() < give_up:
+        while (self.queue.busy or self._late) and asyncio.get_running_loop().time() < give_up:
             await asyncio.sleep(0.02)
 
     async def turn(self, key: Key) -> None:
         """Look at one TaskRun; should that fail, it is looked at again later."""
+        if key in self._late:
+            # whether its pod is there decides about everything else
+            self.queue.done(key)
+            return
         if self._is_large(key) and not self._large.enter(key):
             self.queue.done(key)
             return
@@ -519,22 +531,71 @@ class Controller:
         return found
 
     async def _create(self, run: TaskRunObject, manifest: dict[str, Any], now: datetime) -> bool:
-        """Make a pod; return False if it was there already, or was refused."""
+        """Make a pod; return False if it was there already, was refused, or is late."""
+        if not self._creations.may_begin(run.namespace):
+            message = f"pods of namespace {run.namespace!r} are created {FEW} at once: {LATE_MESSAGE}"
+            refusal = Refusal(message, False, now, Reason.CREATING_POD)
+            self.store.put_refusal(run, manifest["metadata"]["name"], refusal)
+            return False
+        posting = asyncio.ensure_future(self._post(run, manifest, now))
+        await asyncio.wait({posting}, timeout=LATE)
+        if posting.done():
+            return posting.result()
+        self._creations.late(run.namespace)
+        self._late[run.key] = posting
+        posting.add_done_callback(partial(self._is_no_longer_late, run.key))
+        await self._tell_late(run)
+        return False
+
+    def _is_no_longer_late(self, key: Key, posting: asyncio.Future[bool]) -> None:
+        del self._late[key]
+        error = None if posting.cancelled() else posting.exception()
+        if error is not None:
+            log.warning("TaskRun %s/%s: its pod could not be created: %s", *key, error)
+        self.queue.add_after(key, LATE if error is not None else 0.0)
+
+    async def _tell_late(self, run: TaskRunObject) -> None:
+        """Say what a TaskRun waits for while its pod is late; no attempt is written down before it is known."""
+        if run.status.reason in (Reason.CREATING_POD, Reason.POD_REFUSED):
+            # it was tried before, and says why that failed
+            return
+        status = run.status.model_copy(deep=True)
+        status.phase, status.observed_generation = "Pending", run.generation
+        status.reason, status.message = Reason.CREATING_POD, LATE_MESSAGE
+        try:
+            raw = await self.api.patch_status(run.namespace, run.name, run.resource_version, _dump(status))
+        except ApiError as error:
+            await self._not_written(run, error)
+            return
+        self.store.put_run(objects.written(run, status, raw))
+        await self._tell_about(events.about_run(run), True, Reason.CREATING_POD, LATE_MESSAGE)
+
+    async def _post(self, run: TaskRunObject, manifest: dict[str, Any], now: datetime) -> bool:
+        """Have the API server make a pod; return False if it was there already, or was refused."""
         name = manifest["metadata"]["name"]
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        self._creations.begin(run.namespace)
         try:
             self.store.put_pod(objects.pod(await self.api.create_pod(manifest)))
             log.info("pod created", extra=about(run, pod=name))
+            if not run.status.attempts and run.spec is not None:
+                self.metrics.pod_wait.labels(self.metrics.queue(run.spec.queue)).observe(
+                    _seconds(run.created, self.clock())
+                )
             return True
         except ApiError as error:
             if error.reason == "AlreadyExists":
                 # ours, and its answer was lost
                 await self._verify(run, run.namespace, name)
-            elif error.status in (400, 403, 404, 413, 422):
+            elif error.by_webhook or error.status in (400, 403, 404, 413, 422):
                 for_good = error.status in INVALID
-                self.store.put_refusal(run, name, Refusal(error.message, for_good, now))
+                self.store.put_refusal(run, name, Refusal(error.message, for_good, self.clock()))
             else:
                 raise
             return False
+        finally:
+            self._creations.end(run.namespace, clock() - began)
 
     async def _verify(self, run: TaskRunObject, namespace: str, name: str) -> None:
         try:
@@ -634,10 +695,6 @@ class Controller:
         match action:
             case CreatePod(manifest):
                 if await self._create(run, manifest, now):
-                    if not run.status.attempts and run.spec is not None:
-                        self.metrics.pod_wait.labels(self.metrics.queue(run.spec.queue)).observe(
-                            _seconds(run.created, self.clock())
-                        )
                     # the watch tells the rest; should it have nothing to tell, we do
                     self.queue.add_after(run.key, LOOK_AFTER.total_seconds())
                 else:

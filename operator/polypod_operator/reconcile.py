@@ -67,7 +67,7 @@ LONGEST_DELAY = 10 * 365 * 86400.0
 """Seconds that a task may have its next try wait."""
 RESCHEDULE_MIN = timedelta(seconds=1)
 """The least time before a task that asks to be started again is."""
-NEVER_MADE = frozenset({Reason.POD_REFUSED, Reason.POD_NAME_TAKEN})
+NEVER_MADE = frozenset({Reason.POD_REFUSED, Reason.POD_NAME_TAKEN, Reason.CREATING_POD})
 """Why an attempt that is written down has no pod: it is tried again."""
 STOPPED = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
                      Reason.CONTAINER_CONFIG, Reason.MOUNT_FAILED, Reason.PENDING_TIMEOUT})  # fmt: skip
