@@ -100,16 +100,19 @@ class Proxy:
                 self._open.discard(passed)
             return passed
 
-    def put(self, line: bytes) -> None:
-        """Put a line into the watches that are open."""
+    def put(self, line: bytes) -> bool:
+        """Put a line into the watches that are open; return False if none is."""
 
-        async def write() -> None:
+        async def write() -> bool:
+            written = False
             for passed in list(self._open):
                 # one that the operator has just closed is on its way out
                 with contextlib.suppress(aiohttp.ClientConnectionError):
                     await passed.write(line + b"\n")
+                    written = True
+            return written
 
-        asyncio.run_coroutine_threadsafe(write(), self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(write(), self._loop).result(60)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -160,9 +163,9 @@ class Operator:
         self.api.wait(lambda: self.reason(name) == reason)
 
     def reopens(self, line: bytes) -> None:
-        """Show that a watch which brings such a line is begun anew."""
+        """Show that the operator opens its watch again after such a line."""
         before = self.proxy.opened
-        self.proxy.put(line)
+        self.api.wait(lambda: self.proxy.put(line))
         self.api.wait(lambda: self.proxy.opened > before)
 
     def serves(self, name: str) -> None:

@@ -77,14 +77,14 @@ def test_a_line_that_is_no_event_does_not_end_the_operator(operator: Operator, l
     if line:
         operator.reopens(line)
     else:
-        operator.proxy.put(line)
+        operator.api.wait(lambda: operator.proxy.put(line))
     operator.serves("after")
 
 
 def test_a_watch_that_is_refused_for_a_while_is_sat_out(operator: Operator) -> None:
     operator.serves("before")
     operator.proxy.refuse = [500, 503, 404, 403, 401, 429, 410, 504, 500]
-    operator.proxy.put(b'{"type":"ERROR","object":{"code":410,"message":"too old"}}')
+    operator.api.wait(lambda: operator.proxy.put(b'{"type":"ERROR","object":{"code":410,"message":"too old"}}'))
     opened = operator.proxy.opened
     operator.api.wait(lambda: not operator.proxy.refuse and operator.proxy.opened > opened)
     operator.serves("after")
@@ -98,7 +98,7 @@ def test_what_was_deleted_while_the_watch_was_broken_is_noticed_by_the_next_list
     operator.api.kubectl("delete", "taskrun", "gone")
     operator.serves("another")
     assert operator.active() == 3, "it cannot know yet"
-    operator.proxy.put(b'{"type":"ERROR","object":{"code":410,"message":"too old"}}')
+    operator.api.wait(lambda: operator.proxy.put(b'{"type":"ERROR","object":{"code":410,"message":"too old"}}'))
     operator.api.wait(lambda: operator.active() == 2)
 
 
