@@ -263,7 +263,7 @@ class _Step:
             self.write = True
             self._delete(pod)
         elif pod.containers and (not waiting.problem or waiting.reason is Reason.MOUNT_FAILED):
-            looked = self.world.looked.get(pod.uid)
+            looked = self._looked(pod)
             # ever more seldom: who waits long can wait a little longer for the reason
             pause = LOOK_AFTER if looked is None else max(LOOK_AFTER, (looked - pod.created) / 2)
             look = (looked or pod.created) + pause
@@ -271,9 +271,14 @@ class _Step:
                 self.actions.append(LookAtEvents(pod.namespace, pod.name, pod.uid))
             self._look_again(max(look, self.now + LOOK_AFTER))
 
+    def _looked(self, pod: PodObject) -> datetime | None:
+        """Return when the pod's Events were read last, None if they were not, or the clock was set back since."""
+        looked = self.world.looked.get(pod.uid)
+        return looked if looked is not None and looked <= self.now else None
+
     def _news_is_due(self, pod: PodObject) -> bool:
         """Tell whether the next thing that a starting pod waits for is worth a write: each step would be one."""
-        looked = self.world.looked.get(pod.uid)
+        looked = self._looked(pod)
         just_looked = looked is not None and self.now - looked < timedelta(seconds=1)
         return (
             just_looked and self.now >= pod.created + SLOW
@@ -341,7 +346,8 @@ class _Step:
                 self._close(attempt, Ended("failed", reason, refusal.message), spec)
                 return
             again = refusal.when + RETRY_REFUSED
-            if self.now < again:
+            # a time that is ahead of us was taken before the clock was set back
+            if refusal.when <= self.now < again:
                 self._look_again(min(due, again))
                 return
         if self.world.turn is not None:
@@ -476,7 +482,7 @@ class _Step:
         earlier = self.world.earlier
         if earlier.problem and earlier.when is not None:
             again = earlier.when + ASK_AGAIN
-            if self.now < again:
+            if earlier.when <= self.now < again:
                 self._look_again(again)
                 return f"; the Execution API cannot be asked whether it has ended before: {earlier.problem}"
         unknown = tuple(task_id for task_id in missing if task_id not in earlier.ended)

@@ -463,6 +463,24 @@ def test_before_a_starting_pod_is_deleted_by_force_the_status_says_why() -> None
     assert [attempt.reason for attempt in world.status.attempts] == ["NodeLost"]
 
 
+def test_a_clock_that_is_set_back_delays_nothing() -> None:
+    world = World()
+    world.step()
+    name = world.only
+    ahead = NOW + timedelta(hours=1)
+    # Events that were read, and a refusal, an hour ahead of the clock
+    world.extra = {"looked": {world.pods[name].uid: ahead}}
+    world.later(20)
+    assert "LookAtEvents" in kinds(world.step())
+    world = World()
+    world.step()
+    name = world.only
+    world.pods.clear()
+    world.extra = {"refused": {name: d.Refusal("exceeded quota", False, ahead)}}
+    assert "CreatePod" in kinds(world.step())
+    assert world.status.reason == "PodRefused"
+
+
 def test_a_problem_that_is_over_leaves_the_status_at_once() -> None:
     world = World()
     world.step()
