@@ -104,7 +104,7 @@ Who = Annotated[Caller, Depends(caller)]
 
 
 def room(request: Request, who: Who) -> None:
-    """Refuse to keep what a request has brought if its namespace keeps too much already."""
+    """Refuse a value if its namespace has reached its storage limit."""
     sizes: Sizes | None = request.app.state.sizes
     if sizes is None:
         return
@@ -117,7 +117,7 @@ def room(request: Request, who: Who) -> None:
 
 
 KEEPS = [Depends(room)]
-"""Of an operation that keeps a value."""
+"""For operations that store a value."""
 
 
 def own_task_instance(task_instance_id: uuid.UUID, who: Who) -> TaskInstance:

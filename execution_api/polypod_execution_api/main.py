@@ -73,10 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "--namespace-limit-mib",
                 type=int,
                 default=0,
-                help="MiB that a namespace may keep in XComs, variables and task states; 0: any number (default: 0)",
+                help="storage limit of a namespace for XComs, variables and states, in MiB; 0: no limit (default: 0)",
             )
             command.add_argument(
-                "--metrics-address", default="", metavar="HOST:PORT", help="serve metrics there (default: nowhere)"
+                "--metrics-address",
+                default="",
+                metavar="HOST:PORT",
+                help="address for Prometheus metrics (default: none)",
             )
             command.add_argument("--tls-cert", help="certificate chain, PEM")
             command.add_argument("--tls-key", help="its private key, PEM")

@@ -25,17 +25,17 @@ class Metrics:
         ProcessCollector(registry=own)
         own.register(_Namespaces(sizes))
         self._requests = Counter(
-            "polypod_execution_api_requests", "Requests of task pods and the operator.", ["method", "code"],
+            "polypod_execution_api_requests", "Requests from task pods and the operator.", ["method", "code"],
             registry=own,
         )  # fmt: skip
         self.seconds = Histogram(
             "polypod_execution_api_request_seconds",
-            "Time from a request's last byte to its answer's first, the wait for its namespace's turn included.",
+            "Time from the last byte of a request to the first byte of its response, queueing included.",
             buckets=_SECONDS,
             registry=own,
         )
         self.waiting = Gauge(
-            "polypod_execution_api_requests_waiting", "Requests that wait for their namespace's turn.", registry=own
+            "polypod_execution_api_requests_waiting", "Requests queued until their namespace's turn.", registry=own
         )
 
     def answered(self, method: str, status: int) -> None:
@@ -50,13 +50,13 @@ class _Namespaces(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         kept = GaugeMetricFamily(
-            "polypod_execution_api_namespace_bytes", "Bytes that a namespace keeps: XComs, variables, task states.",
+            "polypod_execution_api_namespace_bytes", "Stored bytes, by namespace (XComs, variables, task states).",
             labels=["namespace"],
         )  # fmt: skip
         for name, size in sorted(self._sizes.known().items()):
             kept.add_metric([name], size)
         yield kept
         yield GaugeMetricFamily(
-            "polypod_execution_api_namespace_limit_bytes", "Bytes that a namespace may keep; 0: any number.",
+            "polypod_execution_api_namespace_limit_bytes", "Storage limit of a namespace in bytes; 0: no limit.",
             value=self._sizes.limit,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How much each namespace keeps in the database, and how much it may: what one stores takes no room from others."""
+"""How much each namespace stores in the database, and its limit: one namespace cannot fill the database of all."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _SOON = 5.0
 
 
 class NamespaceFull(Exception):
-    """A namespace keeps so much that nothing is added. The message says how much, and what to do."""
+    """A namespace has reached its limit. The message says how much it stores, and what to do."""
 
 
 class Sizes:
-    """What each namespace keeps: as it was measured last, and what was added since. May be used by many threads."""
+    """What each namespace stores: the last measurement, plus what was added since. Thread-safe."""
 
     def __init__(self, engine: Engine, limit: int = 0) -> None:
         """Begin, with nothing measured.
 
         Args:
-            limit: bytes that a namespace may keep; 0: any number.
+            limit: bytes that a namespace may store; 0: no limit.
         """
         self._engine, self.limit = engine, limit
         self._measured: dict[str, int] = {}
@@ -50,10 +50,10 @@ class Sizes:
         self._wanted = threading.Event()
 
     def add(self, namespace: str, size: int) -> None:
-        """Note that a value is about to be kept.
+        """Count a value that is about to be stored.
 
         Raises:
-            NamespaceFull: there is no room for it.
+            NamespaceFull: it does not fit.
         """
         with self._lock:
             kept = self._measured.get(namespace, 0) + self._added[namespace]
@@ -61,14 +61,14 @@ class Sizes:
                 # what was replaced or deleted since was counted as added
                 self._wanted.set()
                 raise NamespaceFull(
-                    f"namespace {namespace!r} keeps {_mib(kept)} MiB in the Execution API, and may keep "
-                    f"{_mib(self.limit)} (executionApi.namespaceLimitMiB); this value has {_mib(size)} MiB. Delete "
-                    "XComs that nobody reads any more, put large values into an object store, or have the limit raised"
+                    f"namespace {namespace!r} stores {_mib(kept)} MiB in the Execution API; its limit is "
+                    f"{_mib(self.limit)} MiB (executionApi.namespaceLimitMiB), and this value has {_mib(size)} MiB. "
+                    "Delete unused XComs, store large values in an object store, or ask for a higher limit"
                 )
             self._added[namespace] += size + _ROW
 
     def known(self) -> dict[str, int]:
-        """Return the bytes that each namespace keeps."""
+        """Return the bytes that each namespace stores."""
         with self._lock:
             return {name: self._measured.get(name, 0) + self._added[name] for name in {*self._measured, *self._added}}
 

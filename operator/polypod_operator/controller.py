@@ -53,7 +53,7 @@ WORKERS = 32
 _ROUNDS = 5
 _BACKOFF_MAX = 300.0
 LATE_MESSAGE = (
-    f"the API server has not created the pod within {LATE:.0f} s; an admission webhook for pods may not answer "
+    f"the API server did not create the pod within {LATE:.0f} s; an admission webhook for pods may be hanging "
     "(kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations)"
 )
 _TELL_AFTER = 3
@@ -533,7 +533,7 @@ class Controller:
     async def _create(self, run: TaskRunObject, manifest: dict[str, Any], now: datetime) -> bool:
         """Make a pod; return False if it was there already, was refused, or is late."""
         if not self._creations.may_begin(run.namespace):
-            message = f"pods of namespace {run.namespace!r} are created {FEW} at once: {LATE_MESSAGE}"
+            message = f"at most {FEW} pods at once in namespace {run.namespace!r}: {LATE_MESSAGE}"
             refusal = Refusal(message, False, now, Reason.CREATING_POD)
             self.store.put_refusal(run, manifest["metadata"]["name"], refusal)
             return False

@@ -77,7 +77,7 @@ TEXTS: dict[Reason, str] = {
     Reason.CONTAINER_CONFIG: "A container cannot be made: a key that does not exist, or a user that is root.",
     Reason.MOUNT_FAILED: "A volume cannot be mounted: a Secret, ConfigMap or claim that does not exist.",
     Reason.POD_REFUSED: "The API server refuses the pod (quota, admission); tried again until the pending timeout.",
-    Reason.CREATING_POD: "The API server takes long to create the pod: an admission webhook may not answer.",
+    Reason.CREATING_POD: "The API server is slow to create the pod; an admission webhook may be hanging.",
     Reason.POD_NAME_TAKEN: "A pod of the attempt's name is there that this TaskRun does not control; tried again.",
     Reason.PENDING_TIMEOUT: "The pod did not start within timeouts.pending.",
     Reason.UPSTREAM_FAILED: "A task that this one depends on has failed, so this one was not started.",

@@ -63,7 +63,7 @@ def test_a_full_namespace_is_refused_more_and_others_are_not(store: Store) -> No
             assert refused.status == 413, (path, refused.text())
             detail = refused.detail()
             assert detail["reason"] == "namespace_full"
-            assert "namespace 'a' keeps 1.0 MiB" in detail["message"]
+            assert "namespace 'a' stores 1.0 MiB" in detail["message"]
         assert set(store.xcoms("big")) == {"first"}
         assert xcom(store, small, "first", text).status == 201
         # reading and ending go on
@@ -79,7 +79,7 @@ def test_what_is_deleted_makes_room(store: Store) -> None:
     sizes.add("a", 1000)
     sizes.measure()
     if store.engine.dialect.name == "sqlite":
-        with pytest.raises(NamespaceFull, match=r"may keep 1\.0"):
+        with pytest.raises(NamespaceFull, match=r"limit is 1\.0"):
             sizes.add("a", 1)
     with Session(store.engine) as session, session.begin():
         session.execute(delete(models.Variable))
