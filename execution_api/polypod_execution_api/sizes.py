@@ -75,20 +75,17 @@ class Sizes:
     def measure(self) -> None:
         """Read from the database how much there is."""
         with self._lock:
-            before, self._added = self._added, Counter()
+            before = self._added.copy()
         found: Counter[str] = Counter()
-        try:
-            with Session(self._engine) as session:
-                for table, columns in _VALUES:
-                    size = sum((self._bytes(column) for column in columns), start=func.count() * _ROW)
-                    for namespace, number in session.execute(select(table.namespace, size).group_by(table.namespace)):
-                        found[namespace] += int(number)
-        except Exception:
-            with self._lock:
-                self._added.update(before)
-            raise
+        with Session(self._engine) as session:
+            for table, columns in _VALUES:
+                size = sum((self._bytes(column) for column in columns), start=func.count() * _ROW)
+                for namespace, number in session.execute(select(table.namespace, size).group_by(table.namespace)):
+                    found[namespace] += int(number)
         with self._lock:
             self._measured = dict(found)
+            # what was added meanwhile may be in both: too much for a minute, and never too little
+            self._added -= before
 
     def _bytes(self, column: InstrumentedAttribute[Any]) -> ColumnElement[int]:
         # PostgreSQL tells the stored size of a value without reading it; SQLite has to read a text
