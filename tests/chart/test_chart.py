@@ -177,6 +177,16 @@ def promtool(folder: Path, rules: dict[str, Any]) -> None:
     assert "SUCCESS" in done.stdout
 
 
+def test_task_pods_do_not_reach_the_metrics_that_name_namespaces() -> None:
+    policies = {item["metadata"]["name"]: item for item in rendered({}) if item["kind"] == "NetworkPolicy"}
+    [rule] = [rule for rule in policies["polypod-api"]["spec"]["ingress"] if rule["ports"] == [{"port": "metrics"}]]
+    [peer] = rule["from"]
+    assert peer["podSelector"]["matchExpressions"] == [{"key": "polypod.dev/taskrun-uid", "operator": "DoesNotExist"}]
+    chosen = {item["metadata"]["name"]: item for item in rendered(EVERYTHING) if item["kind"] == "NetworkPolicy"}
+    [rule] = [rule for rule in chosen["polypod-api"]["spec"]["ingress"] if rule["ports"] == [{"port": "metrics"}]]
+    assert rule["from"] == [{"podSelector": {}}]
+
+
 def test_prometheus_takes_the_alerts(tmp_path: Path) -> None:
     [rule] = [document for document in rendered(EVERYTHING) if document["kind"] == "PrometheusRule"]
     alerts = rule["spec"]["groups"][0]["rules"]
