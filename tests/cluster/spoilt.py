@@ -21,6 +21,22 @@ from cluster.api import Api
 from cluster.control_plane import Reached
 from cluster.lab import task_run
 
+GOLANG = {
+    "classpath": "airflow.sdk.coordinators.executable.ExecutableCoordinator",
+    "kwargs": {"executables_root": ["/opt/app"]},
+    "image": "language:1",
+}
+ROUTING = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "polypod-routing", "namespace": "polypod-system"},
+    "data": {
+        "coordinators": yaml.safe_dump({"golang": GOLANG}),
+        "queue_to_coordinator": yaml.safe_dump({"golang": "golang"}),
+    },
+}
+"""A routing of one queue, whose pods nobody runs."""
+
 RUNS = "/apis/polypod.dev/v1alpha1/taskruns"
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from polypod_crds import crd
 
 from cluster.api import Api
 from cluster.lab import task_run
-from cluster.spoilt import Operator
+from cluster.spoilt import ROUTING, Operator
 
 Raw = dict[str, Any]
 SPEC: Raw = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
@@ -82,19 +81,9 @@ class Generator:
 @pytest.fixture
 def operator(api: Api, tmp_path: Path) -> Iterator[Operator]:
     made = Operator(api, tmp_path)
-    coordinator = {
-        "classpath": "airflow.sdk.coordinators.executable.ExecutableCoordinator",
-        "kwargs": {"executables_root": ["/opt/app"]},
-        "image": "language:1",
-    }
-    routing = {
-        "coordinators": yaml.safe_dump({"golang": coordinator}),
-        "queue_to_coordinator": yaml.safe_dump({"golang": "golang"}),
-    }
-    metadata = {"name": "polypod-routing", "namespace": "polypod-system"}
     for document in (
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "polypod-system"}},
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": routing},
+        ROUTING,
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "anything"}},
     ):
         if document["kind"] == "ServiceAccount":

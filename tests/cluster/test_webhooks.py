@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from polypod_operator.certificates import Certificates, renewed
 
 from cluster.api import Api
 from cluster.lab import task_run
-from cluster.spoilt import Operator
+from cluster.spoilt import ROUTING, Operator
 
 HELD, FREE = "held", "free"
 
@@ -27,17 +26,10 @@ HELD, FREE = "held", "free"
 @pytest.fixture
 def operator(api: Api, tmp_path: Path) -> Iterator[Operator]:
     made = Operator(api, tmp_path)
-    executable = "airflow.sdk.coordinators.executable.ExecutableCoordinator"
-    golang = {"classpath": executable, "kwargs": {"executables_root": ["/opt/app"]}, "image": "language:1"}
-    routing = {
-        "coordinators": yaml.safe_dump({"golang": golang}),
-        "queue_to_coordinator": yaml.safe_dump({"golang": "golang"}),
-    }
-    metadata = {"name": "polypod-routing", "namespace": "polypod-system"}
     documents: list[dict[str, Any]] = [
-        *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (metadata["namespace"], HELD, FREE)),
+        *({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in ("polypod-system", HELD, FREE)),
         *({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": name}} for name in (HELD, FREE)),
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": routing},
+        ROUTING,
     ]  # fmt: skip
     for document in documents:
         api.kubectl("apply", "-f", "-", stdin=document)
