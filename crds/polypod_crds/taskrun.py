@@ -333,6 +333,9 @@ class Attempt(Observed):
     start_time: datetime | None = Field(default=None, description="When its language container started.")
     connect_time: datetime | None = Field(default=None, description="When its runtime connected to the bridge.")
     finish_time: datetime | None = Field(default=None, description="When it ended.")
+    reported: bool | None = Field(
+        default=None, description="True if the Execution API (Airflow) was told the state when it ended."
+    )
     peak_memory_bytes: int | None = Field(default=None, description="Largest resident set of the runtime, in bytes.")
     cpu_seconds: float | None = Field(default=None, description="CPU time of the runtime, in seconds.")
     log: StoredLog | None = Field(default=None, description="Its log, if logs are kept when their pod is gone.")

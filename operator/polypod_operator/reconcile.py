@@ -371,6 +371,7 @@ class _Step:
         attempt.exit_code, attempt.signal = end.exit_code, end.signal
         attempt.start_time = end.start_time or attempt.start_time
         attempt.finish_time = end.finish_time or self.now
+        attempt.reported = end.reported or None
         attempt.peak_memory_bytes, attempt.cpu_seconds = end.peak_memory_bytes, end.cpu_seconds
         if end.passed and end.reschedule_time is not None and not spec.started_by_airflow and not self.cancelled:
             self._reschedule(attempt, end.reschedule_time)

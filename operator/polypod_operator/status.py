@@ -48,6 +48,7 @@ class Ended:
     Attributes:
         state: Airflow's name of the state.
         log_url: where its log is kept, if the bridge says that it is not where we had it.
+        reported: True if the Execution API knows the state.
         lost: True if nobody reported this end, so that another try makes sense whatever the state.
         infrastructure: True if it was not the task that failed but what it ran on: none of the user's tries.
     """
@@ -65,6 +66,7 @@ class Ended:
     reschedule_time: datetime | None = None
     connect_time: datetime | None = None
     log_url: str = ""
+    reported: bool = False
     lost: bool = False
     infrastructure: bool = False
 
@@ -199,6 +201,7 @@ def _facts(pod: PodObject, outcome: Outcome | None) -> dict[str, Any]:
             "reschedule_time": outcome.reschedule_time,
             "connect_time": outcome.connect_time,
             "log_url": outcome.log_url,
+            "reported": outcome.reported,
         }
     return facts
 

@@ -62,6 +62,34 @@ def queue(dag_id, run_id, task_ids, conf, queue, retries=0):
         return workloads
 
 
+def trigger(dag_id, run_id, conf):
+    """Make a run for the scheduler to take up."""
+    with create_session() as session:
+        dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
+        now = datetime.now(UTC)
+        dag.create_dagrun(
+            run_id=run_id,
+            logical_date=now,
+            data_interval=(now, now),
+            run_after=now,
+            conf=conf,
+            run_type=DagRunType.MANUAL,
+            triggered_by=DagRunTriggeredByType.TEST,
+            state=DagRunState.QUEUED,
+            session=session,
+        )
+    return {}
+
+
+def tasks(dag_id, run_id):
+    """Return what became of the tasks of a run."""
+    with create_session() as session:
+        found = session.scalars(
+            select(TaskInstance).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        )
+        return {ti.task_id: {"state": ti.state, "try_number": ti.try_number, "executor": ti.executor} for ti in found}
+
+
 def state(dag_id, run_id, task_id):
     """Return a task instance's state and XComs."""
     with create_session() as session:
@@ -129,6 +157,8 @@ def secrets(connections, variables):
 OPERATIONS = {
     "queue": queue,
     "state": state,
+    "trigger": trigger,
+    "tasks": tasks,
     "set_state": set_state,
     "secrets": secrets,
     "log": log,

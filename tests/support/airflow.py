@@ -54,13 +54,17 @@ class Airflow:
     port: int = field(default_factory=free_port)
     host: str = "127.0.0.1"
     """Where its api-server listens."""
+    dag: Path = DAG
+    """The file with its Dag."""
+    more: dict[str, str] = field(default_factory=dict)
+    """More of its environment."""
     enter: tuple[str, ...] = ()
     """The command that enters the network namespace in which it does, if that is another."""
 
     def __post_init__(self) -> None:
         dags = self.home / "dags"
         dags.mkdir(parents=True)
-        shutil.copy(DAG, dags / "conformance.py")
+        shutil.copy(self.dag, dags / "conformance.py")
         self.venv = airflow_venv(self.version)
         self.env = {
             **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
@@ -74,7 +78,9 @@ class Airflow:
             "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "noisy=debug",
             **self._sdk(dags),
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "PYTHONWARNINGS": "ignore",
+            **self.more,
         }
         self._server: subprocess.Popen[bytes] | None = None
         self._peer: subprocess.Popen[str] | None = None
@@ -143,7 +149,8 @@ class Airflow:
 
     def _make_database(self) -> None:
         """Copy a database that holds the Dag; the first of its kind on this machine is made, in 20 s."""
-        recipe = hashlib.sha256(DAG.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:12]
+        made_of = self.dag.read_bytes() + Path(__file__).read_bytes() + json.dumps(sorted(self.more)).encode()
+        recipe = hashlib.sha256(made_of).hexdigest()[:12]
         template = CACHE / f"{self.venv.name}-{recipe}.db"
         database = self.home / "airflow.db"
         if not template.exists():

@@ -1,0 +1,1 @@
+"""Airflow's side of Polypod: an executor that runs tasks of mapped queues as TaskRuns."""

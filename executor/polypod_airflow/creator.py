@@ -1,0 +1,203 @@
+"""Makes and deletes TaskRuns over several connections, so that Airflow's scheduler waits for none of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+import msgspec
+
+from polypod_airflow.cluster import CONNECTIONS, Cluster, ClusterError
+from polypod_airflow.taskruns import (
+    Settings,
+    Work,
+    batches,
+    collection,
+    owners,
+    secret,
+    secrets,
+    task_run,
+)
+from polypod_airflow.verdicts import TaskRun
+
+log = logging.getLogger(__name__)
+
+_INVALID = frozenset({400, 413, 422})
+"""Answers that stay the same however often a TaskRun is sent."""
+_PAUSE = 10.0
+"""Seconds before a TaskRun that was refused is sent again: a quota, or a role that is missing."""
+_MERGE = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A TaskRun is there."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A TaskRun could not be made. `for_good`: and never will be; otherwise it is tried again."""
+
+    name: str
+    why: str
+    for_good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A TaskRun is not there."""
+
+    name: str
+
+
+Result = Made | Refused | Absent
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Workloads that share a Secret."""
+
+    secret: str
+    left: int
+    made: list[TaskRun] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Creator:
+    """Threads that carry out what is asked for; what came of it is in `results`."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        """Prepare; `start` begins."""
+        self.results: SimpleQueue[Result] = SimpleQueue()
+        self._cluster, self._settings = cluster, settings
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._unwanted: set[str] = set()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"polypod-creator-{number}", daemon=True)
+            for number in range(CONNECTIONS)
+        ]
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def create(self, works: Sequence[Work]) -> None:
+        """Make TaskRuns, and before them the Secrets with their workloads."""
+        for batch in batches(works):
+            self._jobs.put(lambda batch=batch: self._begin(batch))  # type: ignore[misc]
+
+    def delete(self, name: str) -> None:
+        """Delete a TaskRun, or make it no more if it is still to be made."""
+        self._unwanted.add(name)
+        self._jobs.put(lambda: self._delete(name))
+
+    def look_for(self, name: str) -> None:
+        """Ask whether a TaskRun is there; a result comes if it is not."""
+        self._jobs.put(lambda: self._look_for(name))
+
+    def close(self, within: float) -> None:
+        """Finish what was asked for, at most that many seconds."""
+        self._closing.set()
+        give_up = time.monotonic() + within
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, give_up - time.monotonic()))
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                job()
+            except Exception:
+                # whatever it is, the thread goes on with other TaskRuns
+                log.exception("a call for a TaskRun failed")
+
+    def _begin(self, works: list[Work]) -> None:
+        wanted = secret(works, self._settings)
+        batch = _Batch(wanted["metadata"]["name"], len(works))
+        try:
+            self._cluster.call("POST", secrets(self._settings.namespace), wanted)
+        except ClusterError as error:
+            if error.reason != "AlreadyExists":
+                for work in works:
+                    self._refused(work.name, error)
+                if error.status not in _INVALID:
+                    self._later(lambda: self._begin(works))
+                return
+        for work in works:
+            self._jobs.put(lambda work=work: self._create(work, batch))  # type: ignore[misc]
+
+    def _create(self, work: Work, batch: _Batch) -> None:
+        if work.name in self._unwanted:
+            self._settle(batch, None)
+            return
+        try:
+            made = self._post(work, batch)
+        except ClusterError as error:
+            self._refused(work.name, error)
+            if error.status in _INVALID:
+                self._settle(batch, None)
+            else:
+                self._later(lambda: self._create(work, batch))
+            return
+        self.results.put(Made(work.name))
+        self._settle(batch, made)
+
+    def _post(self, work: Work, batch: _Batch) -> TaskRun:
+        path = collection(self._settings.namespace)
+        try:
+            raw = self._cluster.call("POST", path, task_run(work, batch.secret, self._settings))
+        except ClusterError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            # the answer was lost, or another scheduler's life had made it
+            raw = self._cluster.call("GET", f"{path}/{work.name}")
+        return msgspec.json.decode(raw, type=TaskRun)
+
+    def _settle(self, batch: _Batch, made: TaskRun | None) -> None:
+        """Have the Secret go with its TaskRuns, once all of them are made or given up."""
+        with batch.lock:
+            batch.left -= 1
+            if made is not None:
+                batch.made.append(made)
+            if batch.left:
+                return
+        path = secrets(self._settings.namespace, batch.secret)
+        if batch.made:
+            given = [{"metadata": {"name": run.name, "uid": run.metadata.uid}} for run in batch.made]
+            self._cluster.call("PATCH", path, owners(given), content_type=_MERGE)
+        else:
+            self._cluster.call("DELETE", path)
+
+    def _delete(self, name: str) -> None:
+        try:
+            self._cluster.call("DELETE", collection(self._settings.namespace, name))
+        except ClusterError as error:
+            if error.status != 404:
+                log.warning("TaskRun %s cannot be deleted: %s", name, error)
+
+    def _look_for(self, name: str) -> None:
+        try:
+            self._cluster.call("GET", collection(self._settings.namespace, name))
+        except ClusterError as error:
+            if error.status == 404:
+                self.results.put(Absent(name))
+            else:
+                self._later(lambda: self._look_for(name))
+
+    def _refused(self, name: str, error: ClusterError) -> None:
+        self.results.put(Refused(name, f"TaskRunRefused: {error.message}", error.status in _INVALID))
+
+    def _later(self, job: Callable[[], None]) -> None:
+        if self._closing.is_set():
+            return
+        timer = threading.Timer(_PAUSE, lambda: self._jobs.put(job))
+        timer.daemon = True
+        timer.start()

@@ -1,0 +1,103 @@
+"""What the state of a TaskRun means to Airflow. Pure.
+
+The bridge tells Airflow itself how a task ended; an executor's event about that can only come late, and fails a task
+that has been resumed meanwhile (apache/airflow 71580, 72716). So there is an event only for what Airflow cannot know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+_QUIET = frozenset({"", "PodStarting", "QueueLimit", "WaitingForUpstream", "Replacing", "Suspended"})
+"""Why a TaskRun may be pending without a problem that somebody has to solve."""
+_ENDED_BY_SERVER = "ServerTerminated"
+"""The bridge's reason when Airflow had it end its task: cleared, marked or deleted."""
+_PASSED = frozenset({"success", "skipped"})
+
+
+class Metadata(msgspec.Struct, rename="camel"):
+    """Of an object of Kubernetes, what we read."""
+
+    name: str = ""
+    uid: str = ""
+    resource_version: str = ""
+
+
+class Attempt(msgspec.Struct, rename="camel"):
+    """Of an attempt, what we read."""
+
+    reason: str = ""
+    pod_name: str | None = None
+    reported: bool | None = None
+
+
+class Status(msgspec.Struct, rename="camel"):
+    """Of a TaskRun's status, what we read."""
+
+    phase: str = "Pending"
+    state: str | None = None
+    reason: str = ""
+    message: str = ""
+    attempts: list[Attempt] = []
+
+
+class TaskRun(msgspec.Struct):
+    """A TaskRun, as far as the executor reads it: there may be very many."""
+
+    metadata: Metadata
+    status: Status = msgspec.field(default_factory=Status)
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def last(self) -> Attempt:
+        """The attempt that it has come to."""
+        return self.status.attempts[-1] if self.status.attempts else Attempt()
+
+
+class Event(Enum):
+    """What the executor tells the scheduler."""
+
+    NONE = "none"
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of a TaskRun. `info` says why, for Airflow's audit log."""
+
+    event: Event
+    info: str = ""
+
+
+def verdict(run: TaskRun) -> Verdict | None:
+    """Return what the end of a TaskRun means, None if it has not ended."""
+    status = run.status
+    if status.phase not in ("Succeeded", "Failed"):
+        return None
+    info = _said(status)
+    if run.last.reported and run.last.reason != _ENDED_BY_SERVER:
+        return Verdict(Event.NONE, info)
+    return Verdict(Event.SUCCESS if status.state in _PASSED else Event.FAILED, info)
+
+
+def lost(name: str) -> Verdict:
+    """Return what it means that a TaskRun is not there any more, and its end was not seen."""
+    return Verdict(Event.FAILED, f"TaskRunDeleted: TaskRun {name!r} was deleted before its end was seen")
+
+
+def problem(run: TaskRun) -> str:
+    """Return what keeps a TaskRun from starting and needs somebody's attention, empty if nothing does."""
+    waits = run.status.phase == "Pending" and run.status.reason not in _QUIET
+    return _said(run.status) if waits else ""
+
+
+def _said(status: Status) -> str:
+    reason = status.reason or "Unknown"
+    return f"{reason}: {status.message}" if status.message else reason

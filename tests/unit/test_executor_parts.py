@@ -1,0 +1,147 @@
+"""The executor's pure parts: what is asked of Kubernetes, what ends mean, which queues are mapped."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polypod_airflow import routing, taskruns, verdicts
+from polypod_airflow.routing import RoutingProblem
+from polypod_airflow.taskruns import Settings, Work
+from polypod_airflow.verdicts import Event
+from polypod_crds.taskrun import TaskRun
+
+SETTINGS = Settings("tasks", "airflow")
+
+
+def work(number: int = 0, document: str = "{}", **more: Any) -> Work:
+    fields = {"queue": "jvm", "dag_id": "dag", "task_id": "t", "run_id": "r", "map_index": -1, "priority": 1, **more}
+    return Work(external_id=f"00000000-0000-0000-0000-{number:012}", document=document, **fields)
+
+
+@given(
+    priority=st.integers(), map_index=st.integers(-1, 10_000),
+    run_id=st.sampled_from(["manual__2026-11-25T02:52:50+00:00", "scheduled__2026-11-25T00:00:00+00:00", "backfill"]),
+)  # fmt: skip
+def test_a_taskrun_is_one_that_the_crd_takes(priority: int, map_index: int, run_id: str) -> None:
+    made = taskruns.task_run(work(priority=priority, map_index=map_index, run_id=run_id), "secret", SETTINGS)
+    spec = TaskRun.model_validate(made).spec
+    assert spec.workload_secret_ref is not None
+    assert (spec.run_id, spec.map_index) == (run_id, map_index)
+    assert spec.priority == min(max(priority, -(1 << 31)), (1 << 31) - 1)
+
+
+@given(st.lists(st.integers(1, 400_000), max_size=40))
+def test_every_workload_is_in_one_secret_that_fits(sizes: list[int]) -> None:
+    works = [work(number, "x" * size) for number, size in enumerate(sizes)]
+    found = list(taskruns.batches(works))
+    assert [item for batch in found for item in batch] == works
+    for batch in found:
+        made = taskruns.secret(batch, SETTINGS)
+        assert len(json.dumps(made)) < 1_048_576
+        assert {name: base64.b64decode(text).decode() for name, text in made["data"].items()} == {
+            item.name: item.document for item in batch
+        }
+
+
+def test_a_secret_of_the_same_workloads_has_the_same_name_and_no_workload_is_shown() -> None:
+    works = [work(1, "a token"), work(2)]
+    assert taskruns.secret(works, SETTINGS)["metadata"] == taskruns.secret(works, SETTINGS)["metadata"]
+    assert "a token" not in repr(works)
+    assert "a token" not in json.dumps(taskruns.task_run(works[0], "s", SETTINGS))
+
+
+def seen(phase: str, state: str = "", reason: str = "", message: str = "", **attempt: Any) -> verdicts.TaskRun:
+    status = {
+        "phase": phase,
+        "state": state,
+        "reason": reason,
+        "message": message,
+        "attempts": [attempt] if attempt else [],
+    }
+    raw = {"metadata": {"name": "af-1", "uid": "u"}, "spec": {"queue": "q"}, "status": status}
+    return msgspec.convert(raw, verdicts.TaskRun)
+
+
+@pytest.mark.parametrize(
+    ("run", "event"),
+    [
+        (seen("Pending"), None),
+        (seen("Running", "running", reported=False), None),
+        (seen("Succeeded", "success", "TaskSucceeded", reported=True), Event.NONE),
+        (seen("Succeeded", "deferred", "Deferred", reported=True), Event.NONE),
+        (seen("Failed", "failed", "TaskFailed", reported=True), Event.NONE),
+        (seen("Failed", "up_for_retry", "RuntimeExited", reported=True), Event.NONE),
+        (seen("Succeeded", "success", "TaskSucceeded"), Event.SUCCESS),
+        (seen("Failed", "up_for_retry", "OOMKilled", "too much", reported=False), Event.FAILED),
+        (seen("Failed", "failed", "ServerTerminated", reported=True), Event.NONE),
+        (seen("Failed", "failed", "InvalidRouting", "queue 'x' is not mapped"), Event.FAILED),
+    ],
+)
+def test_airflow_is_told_what_it_cannot_know(run: verdicts.TaskRun, event: Event | None) -> None:
+    found = verdicts.verdict(run)
+    assert (found.event if found is not None else None) == event
+    if event is Event.FAILED:
+        assert found is not None
+        assert found.info.startswith(run.status.reason)
+
+
+def test_of_a_task_that_airflow_ended_it_is_told_that_it_has_ended() -> None:
+    run = seen("Failed", "failed", "ServerTerminated")
+    run.status.attempts = [verdicts.Attempt(reason="ServerTerminated", reported=True)]
+    found = verdicts.verdict(run)
+    assert found is not None
+    assert found.event is Event.FAILED
+
+
+def test_only_what_somebody_has_to_solve_is_a_problem() -> None:
+    assert (
+        verdicts.problem(seen("Pending", reason="ImagePullFailed", message="no such image"))
+        == "ImagePullFailed: no such image"
+    )
+    for run in (seen("Pending"), seen("Pending", reason="QueueLimit"), seen("Running", reason="Running")):
+        assert verdicts.problem(run) == ""
+
+
+def config_map(text: str) -> bytes:
+    return json.dumps({"kind": "ConfigMap", "data": {"queue_to_coordinator": text}}).encode()
+
+
+def test_queues_are_those_of_the_routing() -> None:
+    assert routing.queues_of(config_map("{jvm: java, golang: native}"), "a/b") == {"jvm", "golang"}
+    assert routing.queues_of(b'{"kind": "ConfigMap"}', "a/b") == frozenset()
+    for text in ("[jvm]", "{", "jvm"):
+        with pytest.raises(RoutingProblem, match="ConfigMap a/b, queue_to_coordinator"):
+            routing.queues_of(config_map(text), "a/b")
+
+
+def test_what_was_read_last_serves_while_it_cannot_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "queues.json"
+    asked: list[str] = []
+
+    def read(*queues: str) -> Any:
+        def found() -> frozenset[str]:
+            asked.append("")
+            if not queues:
+                raise RoutingProblem("no answer")
+            return frozenset(queues)
+
+        return found
+
+    with pytest.raises(RoutingProblem):
+        routing.remembered(file, read(), 0.0)
+    assert routing.remembered(file, read("a"), 1.0) == {"a"}
+    assert routing.remembered(file, read("b"), 1.0 + routing.FRESH - 1) == {"a"}
+    assert len(asked) == 2
+    assert routing.remembered(file, read(), 1.0 + routing.FRESH) == {"a"}
+    assert routing.remembered(file, read("b"), 1.0 + routing.FRESH) == {"b"}
+    # a clock that was set back, and a file that is none
+    assert routing.remembered(file, read("c"), 0.0) == {"c"}
+    file.write_text("{")
+    assert routing.remembered(file, read("d"), 0.0) == {"d"}
