@@ -125,7 +125,7 @@ cluster-down: setup ## and remove it, with all that is on it
 lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_operator -p polypod_execution_api -p polypod_cli
+	$(BIN)/mypy -p polypod_crds -p polypod_coordinators -p polypod_operator -p polypod_execution_api -p polypod_cli -p polypod_airflow
 	$(BIN)/mypy tests/{conftest,run_all}.py tests/{support,unit,api,cli,docs,chart,swap,faults,cluster} bench sdks docs examples charts
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/helm lint --quiet --strict charts/polypod

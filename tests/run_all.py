@@ -16,6 +16,7 @@ ALONE = [
     for name in (
         "anything",
         "api_server",
+        "executor",
         "kopf",
         "lifecycle",
         "node",
