@@ -218,6 +218,7 @@ def _supervise(
     started: datetime,
     caught: list[int],
 ) -> Outcome:
+    from polypod_coordinators.api.client import token_end
     from polypod_coordinators.secrets import SecretStore
     from polypod_coordinators.supervisor.run import Shell
     from polypod_coordinators.supervisor.state import Identity, Supervision
@@ -233,6 +234,7 @@ def _supervise(
         config.sentry_integration,
         command.whole_bits,
         command.exits_when_told_twice,
+        token_end(config.token),
     )
     try:
         client = _client(config, log)
@@ -273,7 +275,7 @@ def _supervise(
 def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, started: datetime) -> Outcome:
     """Tell the Execution API that the task failed before it could start, so that it is not left queued or running."""
     from polypod_coordinators.api.client import ApiUnavailable
-    from polypod_coordinators.comm.requests import run_call
+    from polypod_coordinators.comm.requests import run_call, speaks_2026_10_30
 
     ti = config.ti
     who = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "queue": ti.queue}
@@ -283,9 +285,10 @@ def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, star
         client = _client(config, log)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, frame: client.hurry())
-        reply = client.call(run_call(ti.id, *_identity(), os.getpid(), started))
+        reply = client.call(run_call(ti.id, *_identity(), os.getpid(), started), patient=True)
         if reply.ok:
-            reported = _report_state(config, client, "failed", log)
+            reason = failure.message if speaks_2026_10_30(reply) else ""
+            reported = _report_state(config, client, "failed", log, reason)
         else:
             log.event("error", "the failure could not be reported", status=reply.status, error=reply.text())
     except (ApiUnavailable, UserError) as error:
@@ -294,12 +297,20 @@ def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, star
     return _outcome("failed", failure.reason, failure.message, None, started, reported=reported, user_error=mistake)
 
 
-def _report_state(config: BridgeConfig, client: ExecutionApiClient, state: str, log: TaskLog) -> bool:
-    """Tell the Execution API how a task that it has allowed to run has ended; return whether it knows."""
+def _report_state(
+    config: BridgeConfig, client: ExecutionApiClient, state: str, log: TaskLog, reason: str = ""
+) -> bool:
+    """Tell the Execution API how a task that it has allowed to run has ended; return whether it knows.
+
+    Args:
+        reason: why, for a server of version 2026-10-30; an older one refuses it.
+    """
     from polypod_coordinators.api.client import ApiUnavailable
     from polypod_coordinators.comm.requests import ApiCall
 
-    body = {"state": state, "end_date": datetime.now(UTC), "rendered_map_index": None}
+    body: dict[str, Any] = {"state": state, "end_date": datetime.now(UTC), "rendered_map_index": None}
+    if reason:
+        body["retry_reason"] = reason[:500]
     try:
         reply = client.call(ApiCall("PATCH", f"task-instances/{config.ti.id}/state", body=body))
     except ApiUnavailable as error:

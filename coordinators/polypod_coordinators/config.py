@@ -44,7 +44,7 @@ class Timeouts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         heartbeat_limit: the longest time without an answered heartbeat, after which the runtime is ended. Less than
             Airflow waits before it gives the task to somebody else (300 s), and less than the operator leaves a pod
-            on a silent node.
+            on a silent node. As long as Airflow 3.4's own: 30 heartbeats (`[workers] max_failed_heartbeats`).
     """
 
     startup: float | None = None
@@ -52,7 +52,7 @@ class Timeouts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     stop_grace: float = 25.0
     kill_grace: float = 5.0
     heartbeat_interval: float = 5.0
-    heartbeat_limit: float = 100.0
+    heartbeat_limit: float = 150.0
     task_success_overtime: float = 20.0
     socket_cleanup: float = 60.0
 

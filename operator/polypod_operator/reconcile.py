@@ -55,7 +55,7 @@ TEARDOWN = timedelta(seconds=90)
 """How long a pod may take to end after its attempt: more than its grace period."""
 HELD = timedelta(seconds=5)
 """How long containers that are not ours may go on after the task: a mesh's would keep the pod for ever."""
-SILENCE = timedelta(seconds=120)
+SILENCE = timedelta(seconds=180)
 """How long a kubelet may leave a pod that should be gone, its grace period included, before we take it for silent: more
 than a bridge lets its task run on without an answered heartbeat (`Timeouts.heartbeat_limit`) and to end it."""
 PLACE_MIN, PLACE_MAX = timedelta(seconds=5), timedelta(seconds=300)

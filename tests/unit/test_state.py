@@ -314,6 +314,29 @@ def test_a_server_of_the_newest_version_is_known_by_its_run_context() -> None:
         assert "loop_decision" not in final.call.body
 
 
+def test_a_server_of_the_newest_version_is_told_why_a_task_has_failed() -> None:
+    for context, told in (({}, None), (NEWEST, "the runtime exited with code 3")):
+        state = started(context=context)
+        final = only(state.exited(2, Exit(3)) + closed(state), act.Call)
+        assert (final.call.body["state"], final.call.body.get("retry_reason")) == ("failed", told)
+
+
+@pytest.mark.parametrize("answer", [204, 404, 409, 410, 422, None])
+def test_a_server_of_the_newest_version_hears_that_a_task_it_gave_up_has_ended(answer: int | None) -> None:
+    for context in ({}, NEWEST):
+        state = started(context=context, heartbeat_interval=1)
+        state.tick(2)
+        state.beaten(2, reply(409, {"detail": {"reason": "not_running"}}))
+        actions = state.exited(3, Exit(None, signal.SIGTERM)) + closed(state)
+        if context:
+            final = only(actions, act.Call)
+            sent = {name: final.call.body[name] for name in ("state", "hostname", "pid")}
+            assert sent == {"state": "server_terminated", "hostname": "host", "pid": 42}
+            actions = state.replied(4, final, reply(answer) if answer else None, "no answer")
+        finish = only(actions, act.Finish)
+        assert (finish.verdict.reason, finish.reported) == (Reason.SERVER_TERMINATED, True)
+
+
 def closed(state: Supervision) -> list[act.Action]:
     return [action for channel in ("comm", "logs", "stdout", "stderr") for action in state.closed(3, channel)]
 

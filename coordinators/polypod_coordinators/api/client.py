@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
 import random
 import threading
 import time
@@ -36,6 +38,7 @@ class ExecutionApiClient:
 
     Only transport errors and 5xx answers are tried again: after 1, 2, 4, 8 and then every 16 seconds, ten attempts over
     a minute and a half by default, so that a task does not notice that the server is restarted on a busy cluster.
+    A patient call is tried for as long as its token is valid.
     """
 
     def __init__(
@@ -71,24 +74,32 @@ class ExecutionApiClient:
         self._version_settled = False
         self._on_retry = on_retry
         self._closing = threading.Event()
+        self._patience = threading.Event()
+        self._patience.set()
         options: dict[str, Any] = {"retries": False, "maxsize": 2}
         if parts.scheme == "https":
             options["ssl_context"] = _tls(config)
         self._pool = urllib3.PoolManager(**options)
 
     def call(
-        self, call: ApiCall, carrier: Mapping[str, str] | None = None, *, most_attempts: int | None = None
+        self,
+        call: ApiCall,
+        carrier: Mapping[str, str] | None = None,
+        *,
+        most_attempts: int | None = None,
+        patient: bool = False,
     ) -> ApiReply:
         """Send one call and return the answer, whatever its status below 500.
 
         Args:
             carrier: W3C trace headers of the task, so that the server's spans join the task's trace.
             most_attempts: fewer than the configured ones, for a call that means nothing when it comes late.
+            patient: try again until the token ends, beyond the configured attempts.
 
         Raises:
             ApiUnavailable: no answer, or only 5xx ones, after all attempts. A last 5xx answer is returned instead.
         """
-        reply = self._send(call, carrier, most_attempts)
+        reply = self._send(call, carrier, most_attempts, patient)
         if self._version_settled:
             return reply
         if reply.ok:
@@ -107,16 +118,22 @@ class ExecutionApiClient:
         self._version = API_VERSIONS[0]
         return refusal
 
-    def _send(self, call: ApiCall, carrier: Mapping[str, str] | None, most_attempts: int | None = None) -> ApiReply:
+    def _send(
+        self,
+        call: ApiCall,
+        carrier: Mapping[str, str] | None,
+        most_attempts: int | None = None,
+        patient: bool = False,
+    ) -> ApiReply:
         body = b"" if call.body is NO_BODY else msgspec.json.encode(call.body)
         tries = min(self._config.retries, most_attempts or self._config.retries)
         wait = self._config.retry_wait_min
-        for attempt in range(1, tries + 1):
+        for attempt in itertools.count(1):
             reply, problem = self._once(call, body, carrier or {})
             if reply is not None and reply.status < 500:
                 return reply
-            last = attempt == tries or self._closing.is_set()
-            if last:
+            goes_on = attempt < tries or (patient and self._patience.is_set() and self._token_is_valid())
+            if not goes_on or self._closing.is_set():
                 if reply is not None:
                     return reply
                 raise ApiUnavailable(f"{call.method} {self._base}{call.path}: {problem} (after {attempt} attempts)")
@@ -174,9 +191,33 @@ class ExecutionApiClient:
         with self._token_lock:
             return self._token
 
+    def _token_is_valid(self) -> bool:
+        """Whether the token says of itself that it has not ended; one of a file is renewed and says nothing."""
+        ends = 0.0 if self._token_file is not None else token_end(self._current_token())
+        return time.time() < ends
+
+    def lose_patience(self) -> None:
+        """Try patient calls no more often than others from now on."""
+        self._patience.clear()
+
     def hurry(self) -> None:
         """Try each call once from now on, one that waits for its next try included."""
         self._closing.set()
+
+
+class _Claims(msgspec.Struct):
+    exp: float = 0.0
+
+
+def token_end(token: str) -> float:
+    """Return when a JSON Web Token ends, in seconds since 1970; 0 if it does not say. Its signature is not looked at."""
+    _, _, rest = token.partition(".")
+    payload, _, _ = rest.partition(".")
+    try:
+        raw = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        return msgspec.json.decode(raw, type=_Claims).exp
+    except (ValueError, msgspec.MsgspecError):
+        return 0.0
 
 
 def trusting(authority: str) -> Any:

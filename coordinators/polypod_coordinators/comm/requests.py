@@ -457,6 +457,24 @@ def unknown_to_older(message: m.Message) -> list[str]:
     return [name for name in NEWER_STATE_FIELDS.get(type(message), ()) if getattr(message, name) is not None]
 
 
+def speaks_2026_10_30(reply: ApiReply) -> bool:
+    """Tell from a server's answer to `run` whether it speaks version 2026-10-30."""
+    try:
+        return msgspec.json.decode(reply.body, type=a.TIRunContext).is_of_2026_10_30
+    except UNREADABLE:
+        return False
+
+
+def terminated_call(ti_id: str, hostname: str, pid: int, when: datetime) -> ApiCall:
+    """Return the call by which a server of version 2026-10-30 hears that a task it gave up has ended.
+
+    Args:
+        hostname: the one that `run` was called with, like the pid.
+    """
+    body = {"state": "server_terminated", "end_date": when, "hostname": hostname, "pid": pid}
+    return ApiCall("PATCH", f"task-instances/{ti_id}/state", body=body)
+
+
 def state_call(ti_id: str, message: m.Message, *, newest: bool = True) -> ApiCall:
     """Return the call that reports a terminal message.
 

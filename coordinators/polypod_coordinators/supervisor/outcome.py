@@ -28,6 +28,7 @@ class EndedBy(Enum):
     TOLD = Reason.TERMINATED
     PROTOCOL = Reason.PROTOCOL_ERROR
     REFUSED = Reason.API_REFUSED
+    EXPIRED = Reason.WORKLOAD_EXPIRED
     ALREADY_RUNNING = Reason.ALREADY_RUNNING
     ALREADY_ENDED = Reason.ALREADY_ENDED
     API_UNAVAILABLE = Reason.API_UNAVAILABLE
@@ -35,7 +36,9 @@ class EndedBy(Enum):
     OVERTIME = "overtime"
 
 
-SILENT = frozenset({EndedBy.SERVER, EndedBy.REFUSED, EndedBy.ALREADY_RUNNING, EndedBy.ALREADY_ENDED})
+SILENT = frozenset(
+    {EndedBy.SERVER, EndedBy.REFUSED, EndedBy.EXPIRED, EndedBy.ALREADY_RUNNING, EndedBy.ALREADY_ENDED}
+)
 """After these nothing more is sent: the server knows better than we do."""
 
 

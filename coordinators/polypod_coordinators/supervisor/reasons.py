@@ -44,6 +44,7 @@ class Reason(StrEnum):
     # the wire or the API
     PROTOCOL_ERROR = "ProtocolError"
     UNSENDABLE = "UnsendableValue"
+    WORKLOAD_EXPIRED = "WorkloadExpired"
     API_REFUSED = "ExecutionApiRefused"
     API_UNAVAILABLE = "ExecutionApiUnavailable"
     HEARTBEAT_FAILED = "HeartbeatFailed"
@@ -85,9 +86,10 @@ TEXTS: dict[Reason, str] = {
     Reason.TERMINATED: "The supervisor was told to end (SIGTERM, SIGINT or a cancel).",
     Reason.PROTOCOL_ERROR: "The runtime sent bytes that are not a frame of the protocol.",
     Reason.UNSENDABLE: "An argument or param cannot be sent to the runtime exactly as it is; the message says which.",
+    Reason.WORKLOAD_EXPIRED: "The token of Airflow's workload had expired before the task could start.",
     Reason.API_REFUSED: "The Execution API refused to start this task.",
     Reason.API_UNAVAILABLE: "The Execution API could not be reached.",
-    Reason.HEARTBEAT_FAILED: "The Execution API answered no heartbeat for 100 s.",
+    Reason.HEARTBEAT_FAILED: "The Execution API answered no heartbeat for 150 s.",
     Reason.BRIDGE_FAILED: "The bridge itself failed; this is a defect of Polypod.",
     Reason.BRIDGE_LOST: "The bridge's container was ended while the task ran, so its outcome is not known.",
     Reason.LAUNCHER_LOST: "The language container ended before its runtime had been started.",

@@ -248,6 +248,8 @@ class Shell:
         ended = self._process.poll()
         if ended is None:
             return
+        # without its runtime there is nothing left to start
+        self._client.lose_patience()
         if self._process.exit_fd is not None:
             self._selector.unregister(self._process.exit_fd)
             self._process.close()
@@ -332,7 +334,8 @@ class Shell:
                 answer = self._secrets.answer(call.message)
                 if answer is not None:
                     return ApiReply(200, msgspec.json.encode(answer)), ""
-            return self._client.call(call.call, call.carrier), ""
+            # until it may run, a task has nothing to lose by waiting for the server
+            return self._client.call(call.call, call.carrier, patient=call.purpose == "run"), ""
         except (ApiUnavailable, ConnectionFormatError) as error:
             return None, str(error)
         except Exception as error:

@@ -51,6 +51,10 @@ DRAIN_QUIET = 5.0
 """Seconds without a byte after which the channels of a process that is gone are closed."""
 
 
+CLOCK_SKEW = 30.0
+"""Seconds by which the server's clock may be ahead of ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who runs the task, as the Execution API is told."""
@@ -74,6 +78,7 @@ class Supervision:
         sentry_integration: str = "",
         whole_bits: int = 64,
         exits_when_told_twice: bool = False,
+        token_end: float = 0.0,
     ) -> None:
         self._ti = ti
         self._bundle_info = bundle_info
@@ -82,6 +87,7 @@ class Supervision:
         self._version = schema_version
         self._whole_bits = whole_bits
         self._exits_when_told_twice = exits_when_told_twice
+        self._token_end = token_end
         self._identity = identity
         self._times = timeouts
         self._startup = startup
@@ -109,6 +115,7 @@ class Supervision:
         self._beating = False
         self._last_beat = 0.0
         self._beat_problem = ""
+        self._given_up = False
         self._second_due: float | None = None
         self._kill_due: float | None = None
         self._give_up_due: float | None = None
@@ -198,6 +205,7 @@ class Supervision:
             return []
         if reply is not None and reply.status in (404, 409, 410):
             detail = f"the Execution API answered {reply.status} to a heartbeat: {reply.text()}"
+            self._given_up = True
             notice = Log("error", "the server says that this task must not run any more; ending it", {"detail": detail})
             return [notice, *self._end(now, EndedBy.SERVER, detail, self._times.kill_grace)]
         self._beat_problem = problem or (f"HTTP {reply.status}: {reply.text()}" if reply is not None else "no answer")
@@ -367,6 +375,10 @@ class Supervision:
                 self._known_state = previous
                 detail = f"an earlier attempt had already reported {previous}; the task is not run again"
                 return self._refuse(now, EndedBy.ALREADY_ENDED, detail)
+            if reply.status in (401, 403) and self._token_has_ended():
+                ended = datetime.fromtimestamp(self._token_end, UTC).isoformat(timespec="seconds")
+                text = f"the workload's token was valid until {ended}; Airflow queues the task again"
+                return self._refuse(now, EndedBy.EXPIRED, text)
             state = f" (its state is {previous})" if previous else ""
             text = f"the Execution API answered {reply.status} to the start of the task: {reply.text()}{state}"
             return self._refuse(now, EndedBy.REFUSED, text)
@@ -385,6 +397,9 @@ class Supervision:
             self._to_clear += 1
             actions.append(self._call("clear", self._rows[m.DeleteXCom].call(clear)))
         return actions or self._send_details(now)
+
+    def _token_has_ended(self) -> bool:
+        return 0 < self._token_end <= datetime.now(UTC).timestamp() + CLOCK_SKEW
 
     def _cleared(self, now: float, reply: ApiReply | None, problem: str) -> list[Action]:
         self._to_clear -= 1
@@ -542,7 +557,7 @@ class Supervision:
             known_state=self._known_state,
         )
         self._verdict = verdict = decide(ending)
-        final = self._final_call(verdict) if self._context is not None else None
+        final = self._final_call(verdict)
         if final is None:
             reported = self._delivered or ending.ended_by in (
                 EndedBy.SERVER,
@@ -554,6 +569,10 @@ class Supervision:
         return [*actions, self._call("final", final)]
 
     def _final_call(self, verdict: Verdict) -> ApiCall | None:
+        if self._context is None:
+            return None
+        if self._acknowledges(verdict):
+            return requests.terminated_call(self._ti.id, self._identity.hostname, self._pid, datetime.now(UTC))
         if verdict.replay is not None:
             return self._state_call(verdict.replay)
         if not verdict.send:
@@ -566,12 +585,22 @@ class Supervision:
             return self._state_call(msgspec.structs.replace(self._said, end_date=now))
         rendered = self._said.rendered_map_index if isinstance(self._said, m.TaskState) else None
         body = {"state": verdict.state, "end_date": now, "rendered_map_index": rendered}
+        if self._newest and verdict.message:
+            # the UI shows it as the reason of the state
+            body["retry_reason"] = verdict.message[:500]
         return ApiCall("PATCH", f"task-instances/{self._ti.id}/state", body=body)
+
+    def _acknowledges(self, verdict: Verdict) -> bool:
+        """Whether the server waits to hear that the task it gave up has ended: Airflow 3.4 then starts its next try."""
+        return self._newest and self._given_up and verdict.reason is Reason.SERVER_TERMINATED
 
     def _finished(self, reply: ApiReply | None, problem: str) -> list[Action]:
         assert self._verdict is not None
         assert self._exit is not None
         self._done = True
+        if self._acknowledges(self._verdict):
+            # refused (404, 409, 410), the server has gone on without it; unanswered, the executor's event has the same effect
+            return [Finish(self._verdict, self._exit, True)]
         reported = reply is not None and reply.ok
         actions: list[Action] = []
         if reply is not None and reply.status == 410:
