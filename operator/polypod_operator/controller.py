@@ -576,6 +576,7 @@ class Controller:
         clock = asyncio.get_running_loop().time
         began = clock()
         self._creations.begin(run.namespace)
+        self.store.put_asked(run, name)
         try:
             self.store.put_pod(objects.pod(await self.api.create_pod(manifest)))
             log.info("pod created", extra=about(run, pod=name))

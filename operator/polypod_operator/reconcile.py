@@ -330,6 +330,12 @@ class _Step:
         due = (attempt.create_time or self.now) + timedelta(seconds=seconds(spec.timeouts.pending))
         asked = Reason.CANCELLED if self.cancelled else Reason.SUSPENDED if spec.suspend else None
         if asked is not None or due <= self.now:
+            refusal = self.world.refused.get(name)
+            taken = (refusal.reason if refusal is not None else attempt.reason) == Reason.POD_NAME_TAKEN
+            if not taken and name not in self.world.absent:
+                # the last request may have been carried out although nobody answered: then the pod must end first
+                self.actions.append(VerifyPod(self.run.namespace, name))
+                return
             message = attempt.message if asked is None else self.cancelled or "spec.suspend is true"
             self._close(attempt, Ended("failed", asked or attempt.reason, message, lost=True), spec)
             return

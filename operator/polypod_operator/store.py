@@ -142,6 +142,10 @@ class Store:
         """Note that the API server has no pod of that name."""
         self._absent.setdefault(run.uid, set()).add(name)
 
+    def put_asked(self, run: TaskRunObject, name: str) -> None:
+        """Note that the API server is asked to create a pod: whether it is there is not known any more."""
+        self._absent.get(run.uid, set()).discard(name)
+
     def put_refusal(self, run: TaskRunObject, name: str, refusal: Refusal) -> None:
         self._refused.setdefault(run.uid, {})[name] = refusal
 
