@@ -280,7 +280,7 @@ def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, star
     ti = config.ti
     who = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "queue": ti.queue}
     log.event("error", failure.message, reason=failure.reason, **who)
-    reported = False
+    reported, untold = False, ""
     try:
         client = _client(config, log)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -290,16 +290,17 @@ def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, star
             reason = failure.message if speaks_2026_10_30(reply) else ""
             reported = _report_state(config, client, "failed", log, reason)
         else:
-            log.event("error", "the failure could not be reported", status=reply.status, error=reply.text())
+            untold = f"Execution API answered {reply.status} to the start of the task: {reply.text()}"
     except (ApiUnavailable, UserError) as error:
-        log.event("error", "the failure could not be reported", error=str(error))
+        untold = f"Execution API could not be told: {error}"
+    if untold:
+        log.event("error", "the failure could not be reported", error=untold)
     mistake = failure.reason is not Reason.BRIDGE_FAILED
-    return _outcome("failed", failure.reason, failure.message, None, started, reported=reported, user_error=mistake)
+    message = f"{failure.message}; the {untold}" if untold else failure.message
+    return _outcome("failed", failure.reason, message, None, started, reported=reported, user_error=mistake)
 
 
-def _report_state(
-    config: BridgeConfig, client: ExecutionApiClient, state: str, log: TaskLog, reason: str = ""
-) -> bool:
+def _report_state(config: BridgeConfig, client: ExecutionApiClient, state: str, log: TaskLog, reason: str = "") -> bool:
     """Tell the Execution API how a task that it has allowed to run has ended; return whether it knows.
 
     Args:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from airflow.cli.cli_config import ActionCommand, GroupCommand
+from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 from airflow.configuration import conf
 
 from polypod_airflow.checks import Check, checks
 from polypod_airflow.cluster import Cluster, ClusterError
 from polypod_airflow.connection import ConnectionProblem, connection
-from polypod_airflow.policy import executor_name
-from polypod_airflow.routing import DEFAULT
+from polypod_airflow.policy import executor_name, mapped_queues
+from polypod_airflow.probe import probe
+from polypod_airflow.routing import DEFAULT, RoutingProblem
 from polypod_airflow.settings import settings
 from polypod_airflow.taskruns import LABEL, Settings, secrets
 
 _UNOWNED_FOR = timedelta(hours=1)
 """The age from which a Secret without an owner is left over: its scheduler ended before its TaskRuns were made."""
+
+
+_QUEUE = Arg(("--queue",), help="The queue whose image the pod has; the first one that is mapped if it is left out")
 
 
 def commands() -> list[GroupCommand]:
@@ -30,7 +35,12 @@ def commands() -> list[GroupCommand]:
             name="polypod",
             help="Check and clean up what PolypodExecutor uses",
             subcommands=(
-                ActionCommand("check", "Check the configuration, the cluster, and the rights in it", check, ()),
+                ActionCommand(
+                    "check",
+                    "Check configuration, cluster and rights, and that a pod reaches the Execution API",
+                    check,
+                    (_QUEUE,),
+                ),
                 ActionCommand("cleanup", "Delete Secrets that no TaskRun owns", cleanup, ()),
             ),
         )
@@ -40,25 +50,34 @@ def commands() -> list[GroupCommand]:
 def check(options: Namespace) -> None:
     """Print each check; exit with 1 if one failed."""
     failed = False
-    for found in _all_checks():
+    for found in _all_checks(options.queue):
         failed |= bool(found.problem)
         print(f"{'FAIL' if found.problem else 'ok  '} {found.name}{': ' + found.problem if found.problem else ''}")
     if failed:
         sys.exit(1)
 
 
-def _all_checks() -> list[Check]:
+def _all_checks(queue: str | None) -> Iterator[Check]:
     configured = conf.get("core", "executor", fallback="")
     name = executor_name(configured)
     wanted = "add polypod:polypod_airflow.executor.PolypodExecutor to [core] executor, after your own"
-    found = [Check(f"[core] executor {configured}", "" if name else wanted)]
+    yield Check(f"[core] executor {configured}", "" if name else wanted)
     try:
         cluster = Cluster(connection(conf.get("polypod", "kubeconfig", fallback="")))
     except ConnectionProblem as error:
-        return [*found, Check("Kubernetes API", str(error))]
+        yield Check("Kubernetes API", str(error))
+        return
+    given, failed = settings(cluster.namespace), False
     try:
-        where = conf.get("polypod", "routing", fallback=DEFAULT)
-        return [*found, *checks(cluster, settings(cluster.namespace), where)]
+        for found in checks(cluster, given, conf.get("polypod", "routing", fallback=DEFAULT)):
+            yield found
+            failed |= bool(found.problem)
+        queue = queue or min(mapped_queues(), default="")
+        if queue and not failed:
+            yield probe(cluster, given, queue)
+    except RoutingProblem:
+        # one of the checks has said so
+        return
     finally:
         cluster.close()
 

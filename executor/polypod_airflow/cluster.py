@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,15 @@ _AGAIN = frozenset({0, 401, 429, 500, 502, 503, 504})
 """Answers after which a call is tried again; 0: none."""
 CONNECTIONS = 16
 """Calls at once: more do not create TaskRuns any faster."""
+
+
+_ALIVE = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 17_000}
+"""After at most 17 s the kernel gives up a connection that was cut off without a word, a pooled one included."""
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    known = [(getattr(socket, name), value) for name, value in _ALIVE.items() if hasattr(socket, name)]
+    return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *((socket.IPPROTO_TCP, name, value) for name, value in known)]
 
 
 class ClusterError(Exception):
@@ -41,12 +51,16 @@ class _Problem(msgspec.Struct):
 class Cluster:
     """A session with the API server. May be used by several threads."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, timeout: httpx.Timeout = _TIMEOUT) -> None:
         """Prepare; connects at the first call."""
-        self._connection = connection
+        self._connection, self._timeout = connection, timeout
+        self._client = self._new_client()
+
+    def _new_client(self) -> httpx.Client:
         limits = httpx.Limits(max_connections=CONNECTIONS + 4, max_keepalive_connections=CONNECTIONS + 4)
-        verify = connection.tls if connection.tls is not None else False
-        self._client = httpx.Client(base_url=connection.server, verify=verify, limits=limits, timeout=_TIMEOUT)
+        verify = self._connection.tls if self._connection.tls is not None else False
+        transport = httpx.HTTPTransport(verify=verify, limits=limits, socket_options=_socket_options())
+        return httpx.Client(base_url=self._connection.server, transport=transport, timeout=self._timeout)
 
     @property
     def namespace(self) -> str:
@@ -54,7 +68,17 @@ class Cluster:
         return self._connection.namespace
 
     def close(self) -> None:
+        """Close all connections."""
         self._client.close()
+
+    def reconnect(self) -> None:
+        """Drop all connections: one that a firewall or proxy forgot looks open. Not while another thread uses them."""
+        self._client.close()
+        self._client = self._new_client()
+
+    def another(self) -> Cluster:
+        """Return a session with connections of its own."""
+        return Cluster(self._connection, self._timeout)
 
     def call(
         self,

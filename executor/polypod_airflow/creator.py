@@ -93,6 +93,10 @@ class Creator:
         for batch in batches(works):
             self._jobs.put(lambda batch=batch: self._begin(batch))  # type: ignore[misc]
 
+    def carry_out(self, job: Callable[[], None]) -> None:
+        """Do something else that may take a while."""
+        self._jobs.put(job)
+
     def delete(self, name: str) -> None:
         """Delete a TaskRun, or make it no more if it is still to be made."""
         self._unwanted.add(name)
@@ -136,6 +140,7 @@ class Creator:
 
     def _create(self, work: Work, batch: _Batch) -> None:
         if work.name in self._unwanted:
+            self._unwanted.discard(work.name)
             self._settle(batch, None)
             return
         try:
@@ -149,6 +154,9 @@ class Creator:
             return
         self.results.put(Made(work.name))
         self._settle(batch, made)
+        if work.name in self._unwanted:
+            # it was deleted a moment before it was there
+            self._delete(work.name)
 
     def _post(self, work: Work, batch: _Batch) -> TaskRun:
         path = collection(self._settings.namespace)
@@ -179,9 +187,11 @@ class Creator:
     def _delete(self, name: str) -> None:
         try:
             self._cluster.call("DELETE", collection(self._settings.namespace, name))
+            self._unwanted.discard(name)
         except ClusterError as error:
             if error.status != 404:
                 log.warning("TaskRun %s cannot be deleted: %s", name, error)
+                self._later(lambda: self._delete(name))
 
     def _look_for(self, name: str) -> None:
         try:

@@ -7,40 +7,67 @@ it. So a scheduler that starts anew finds what an earlier one has made, and noth
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
 from airflow.executors.base_executor import BaseExecutor
-from airflow.executors.workloads import ExecuteTask
+from airflow.executors.workloads import ExecuteCallback, ExecuteTask
 
+from polypod_airflow.attempt_log import note
 from polypod_airflow.cluster import Cluster, ClusterError
 from polypod_airflow.connection import ConnectionProblem, connection
 from polypod_airflow.creator import Absent, Creator, Made, Refused
 from polypod_airflow.informer import Gone, Informer, Listed, Seen
+from polypod_airflow.obsolete import Watchman
 from polypod_airflow.settings import settings
-from polypod_airflow.taskruns import PREFIX, Work, collection
+from polypod_airflow.task_log import running_log
+from polypod_airflow.taskruns import PREFIX, Work
+from polypod_airflow.template import TemplateProblem, pod_template
 from polypod_airflow.verdicts import Event, TaskRun, Verdict, lost, problem, verdict
 
 if TYPE_CHECKING:
     from airflow.cli.cli_config import GroupCommand
     from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy.orm import Session
 
 log = logging.getLogger(__name__)
 
 _NEW_KEYS = hasattr(BaseExecutor, "get_task_key")
 """Airflow 3.4: a task's key is the task instance's UUID."""
-_SECTION = "polypod"
-_FIRST_LIST = 20.0
+_FIRST_LIST = 5.0
+"""Seconds that an adoption waits for the first list of TaskRuns."""
 _END_WITHIN = 20.0
-_LOG_LINES = "2000"
+_LOOK_FOR_OBSOLETE = 3.0
+"""Seconds between two looks at what Airflow still wants of what waits."""
 _NEWS_AT_ONCE = 2_000
 """News that a scheduler's loop takes at most: the rest comes with the next one."""
 
 
+@dataclass(slots=True)
+class _Held:
+    """A TaskRun that this scheduler waits for.
+
+    Attributes:
+        key: Airflow's, of the task instance.
+        log_path: where its log is; empty if another scheduler has made it.
+        made: it was there at least once.
+        started: it has a pod that runs, so the bridge hears what Airflow wants.
+        told: the last problem that was written into the audit log.
+    """
+
+    key: Any
+    log_path: str = ""
+    made: bool = False
+    started: bool = False
+    told: str = ""
+
+
 class PolypodExecutor(BaseExecutor):
-    """Runs the tasks of mapped queues as TaskRuns."""
+    """Runs the stub tasks of mapped queues as TaskRuns."""
 
     pre_assigns_external_executor_id = True
     supports_task_instance_uuid = True
@@ -51,65 +78,86 @@ class PolypodExecutor(BaseExecutor):
 
     def start(self) -> None:
         """Connect to the API server, and begin to watch."""
-        self._settings = settings(self._cluster_for_logs().namespace)
+        cluster = self._connected()
+        self._settings = settings(cluster.namespace)
+        self._held: dict[str, _Held] = {}
         self._names: dict[Any, str] = {}
-        self._keys: dict[str, Any] = {}
-        self._made: set[str] = set()
-        self._told: dict[str, str] = {}
         self._again: list[TaskRun] = []
-        cluster = self._cluster_for_logs()
-        self._informer = Informer(cluster, self._settings)
+        self._audited: list[Any] = []
+        """Entries for the audit log. Airflow 3.3.2 saves them with empty fields if nobody else refers to them: it hands
+        SQLAlchemy a generator that drops each one before it is written."""
+        self._looked = 0.0
+        self._informer = Informer(cluster.another(), self._settings)
         self._creator = Creator(cluster, self._settings)
+        self._watchman = Watchman()
         self._creator.start()
         self._informer.start()
+        self._watchman.start()
 
-    def _cluster_for_logs(self) -> Cluster:
+    def _connected(self) -> Cluster:
         if self._cluster is None:
-            self._cluster = Cluster(connection(conf.get(_SECTION, "kubeconfig", fallback="")))
+            self._cluster = Cluster(connection(conf.get("polypod", "kubeconfig", fallback="")))
         return self._cluster
 
     # What Airflow asks for.
 
+    def queue_workload(self, workload: Any, session: Session) -> None:
+        """Take a task; fail a callback, which is Python, in place of stopping the scheduler."""
+        if isinstance(workload, ExecuteCallback):
+            from airflow.utils.state import CallbackState
+
+            key = self.get_workload_key(workload) if _NEW_KEYS else workload.key
+            text = "PolypodExecutor runs no Python callbacks: name another executor first in [core] executor"
+            log.error("callback %s: %s", key, text)
+            self.event_buffer[key] = (CallbackState.FAILED, text)
+            return
+        super().queue_workload(workload, session)
+
     def _process_workloads(self, workload_items: Sequence[Any]) -> None:
         works = []
         for workload in workload_items:
-            if not isinstance(workload, ExecuteTask):
-                raise TypeError(f"PolypodExecutor runs tasks, and no {type(workload).__name__}")
             key = self._key(workload.ti)
             self._unqueue(key)
-            work = work_of(workload)
             # of a task that was resumed, the end of the TaskRun before is of no interest any more
             self._forget(key)
-            self.running.add(key)
-            self._names[key], self._keys[work.name] = work.name, key
+            try:
+                work = work_of(workload)
+            except TemplateProblem as why:
+                self.fail(key, f"InvalidPodTemplate: {why}")
+                self._note(workload.log_path, str(workload.ti.external_executor_id), f"InvalidPodTemplate: {why}")
+                continue
+            self._hold(work.name, _Held(key, work.log_path))
             works.append(work)
         self._creator.create(works)
 
     def sync(self) -> None:
         """Tell the scheduler what it cannot know; never waits for the API server."""
+        # the scheduler saves them after each loop
+        self._audited.clear()
         for run in self._again:
             self._saw(run)
         self._again.clear()
         for result in _drain(self._creator.results):
             match result:
-                case Made(name) if name in self._keys:
-                    self._made.add(name)
+                case Made(name) if name in self._held:
+                    self._held[name].made = True
                 case Refused(name, why, for_good):
                     self._tell(name, why)
                     if for_good:
-                        self._ended(name, Verdict(Event.FAILED, why))
+                        self._ended(name, Verdict(Event.FAILED, why, unlogged=True))
                 case Absent(name):
                     self._ended(name, lost(name))
         for news in _drain(self._informer.news):
             match news:
                 case Seen(run):
                     self._saw(run)
-                case Gone(run):
+                case Gone(run) if run.name in self._held:
                     self._ended(run.name, verdict(run) or lost(run.name))
                 case Listed(names):
                     # one that was made meanwhile is in no list yet, so each is asked for
-                    for name in self._made - names:
+                    for name in [name for name, held in self._held.items() if held.made and name not in names]:
                         self._creator.look_for(name)
+        self._give_up_obsolete()
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
         """Take over what an earlier scheduler has started; return what was never started, or is gone."""
@@ -121,10 +169,8 @@ class PolypodExecutor(BaseExecutor):
             if not ti.external_executor_id or (run is None and listed):
                 left.append(ti)
                 continue
-            key = self._key(ti)
-            self.running.add(key)
-            self._names[key], self._keys[name] = name, key
-            self._made.add(name)
+            if name not in self._held:
+                self._hold(name, _Held(self._key(ti), made=True))
             if run is not None:
                 self._again.append(run)
             else:
@@ -136,7 +182,6 @@ class PolypodExecutor(BaseExecutor):
         """Give up what has been queued for too long; the scheduler goes on with it."""
         key = self._key(ti)
         self._unqueue(key)
-        self.running.discard(key)
         name = self._forget(key)
         if name is not None:
             self._creator.delete(name)
@@ -145,25 +190,20 @@ class PolypodExecutor(BaseExecutor):
         """Return what a task has logged so far: from its pod."""
         name = f"{PREFIX}{ti.external_executor_id}"
         try:
-            cluster = self._cluster_for_logs()
-            namespace = settings(cluster.namespace).namespace
-            raw = cluster.call("GET", collection(namespace, name), attempts=1)
-            pod = _decode(raw).last.pod_name
-            if not pod:
-                return [f"Polypod: TaskRun {namespace}/{name} has no pod yet"], []
-            params = {"container": "bridge", "tailLines": _LOG_LINES}
-            text = cluster.call("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", params=params, attempts=1)
+            cluster = self._connected()
+            return running_log(cluster, settings(cluster.namespace).namespace, name)
         except (ClusterError, ConnectionProblem) as error:
-            return [f"Polypod: the log of TaskRun {name} cannot be read: {error}"], []
-        return [f"Polypod: pod {namespace}/{pod}"], [text.decode("utf-8", "replace")]
+            return [f"TaskRun {name} cannot be read: {error}"], []
 
     def end(self) -> None:
         """Finish what was asked for. What runs goes on, and the next scheduler takes it over."""
         self._informer.close()
+        self._watchman.close()
         self._creator.close(_END_WITHIN)
-        self._cluster_for_logs().close()
+        self._connected().close()
 
     def terminate(self) -> None:
+        """End as `end` does."""
         self.end()
 
     @staticmethod
@@ -176,6 +216,11 @@ class PolypodExecutor(BaseExecutor):
     # What is seen.
 
     def _saw(self, run: TaskRun) -> None:
+        held = self._held.get(run.name)
+        if held is None:
+            return
+        held.made = True
+        held.started = run.status.phase == "Running"
         found = verdict(run)
         if found is not None:
             self._ended(run.name, found)
@@ -184,30 +229,54 @@ class PolypodExecutor(BaseExecutor):
 
     def _tell(self, name: str, trouble: str) -> None:
         """Write into Airflow's audit log what keeps a task waiting, once."""
-        key = self._keys.get(name)
-        if key is not None and self._told.get(name) != trouble:
-            self._told[name] = trouble
-            self.log_task_event(event="polypod", extra=trouble, ti_key=key)
+        held = self._held.get(name)
+        if held is not None and held.told != trouble:
+            held.told = trouble
+            self.log_task_event(event="polypod", extra=trouble, ti_key=held.key)
+            self._audited.append(self._task_event_logs[-1])
+
+    def _give_up_obsolete(self) -> None:
+        """Delete what waits for its pod and is not wanted any more: cleared, marked or deleted in Airflow."""
+        for external_id in _drain(self._watchman.obsolete):
+            name = f"{PREFIX}{external_id}"
+            held = self._held.get(name)
+            if held is not None and not held.started:
+                self._forget(held.key)
+                self._creator.delete(name)
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_FOR_OBSOLETE:
+            self._looked = now
+            self._watchman.ask([name.removeprefix(PREFIX) for name, held in self._held.items() if not held.started])
 
     def _ended(self, name: str, found: Verdict) -> None:
-        key = self._keys.get(name)
-        if key is None:
+        held = self._held.get(name)
+        if held is None:
             return
-        self._forget(key)
-        match found.event:
-            case Event.NONE:
-                self.running.discard(key)
-            case Event.SUCCESS:
-                self.success(key, info=found.info)
-            case Event.FAILED:
-                self.fail(key, info=found.info)
+        self._forget(held.key)
+        if found.event is Event.FAILED:
+            self.fail(held.key, found.info)
+        elif found.event is Event.SUCCESS:
+            self.success(held.key, found.info)
+        if found.unlogged:
+            self._note(held.log_path, name, found.info)
+
+    def _note(self, log_path: str, name: str, info: str) -> None:
+        """Write why an attempt failed into its log, which nobody else does."""
+        if log_path:
+            self._creator.carry_out(lambda: note(log_path, name, info))
+
+    # Who is held.
+
+    def _hold(self, name: str, held: _Held) -> None:
+        self._held[name] = held
+        self._names[held.key] = name
+        self.running.add(held.key)
 
     def _forget(self, key: Any) -> str | None:
         name = self._names.pop(key, None)
+        self.running.discard(key)
         if name is not None:
-            self._keys.pop(name, None)
-            self._told.pop(name, None)
-            self._made.discard(name)
+            del self._held[name]
         return name
 
     def _key(self, ti: Any) -> Any:
@@ -219,7 +288,11 @@ class PolypodExecutor(BaseExecutor):
 
 
 def work_of(workload: ExecuteTask) -> Work:
-    """Return what is needed of a workload."""
+    """Return what is needed of a workload.
+
+    Raises:
+        TemplateProblem: its executor_config cannot be used.
+    """
     ti = workload.ti
     return Work(
         external_id=str(ti.external_executor_id),
@@ -230,7 +303,8 @@ def work_of(workload: ExecuteTask) -> Work:
         map_index=ti.map_index if ti.map_index is not None else -1,
         priority=ti.priority_weight,
         document=workload.model_dump_json(),
-        pod_template=(ti.executor_config or {}).get("pod_template") or {},
+        pod_template=pod_template(ti.executor_config),
+        log_path=workload.log_path or "",
     )
 
 
@@ -240,9 +314,3 @@ def _drain(news: Any) -> Iterable[Any]:
             yield news.get_nowait()
         except Empty:
             return
-
-
-def _decode(raw: bytes) -> TaskRun:
-    import msgspec
-
-    return msgspec.json.decode(raw, type=TaskRun)

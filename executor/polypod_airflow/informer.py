@@ -15,10 +15,13 @@ from polypod_airflow.verdicts import Metadata, TaskRun
 
 log = logging.getLogger(__name__)
 
-_SILENCE = 90.0
-"""Seconds without a byte after which a watch counts as broken: the API server sends a bookmark each minute."""
+_WATCH = 20
+"""Seconds after which the API server is asked to end a watch; a bookmark comes before."""
+_SILENCE = 25.0
+"""Seconds without a byte after which a watch counts as broken: more than it may last."""
 _PAGE = "500"
-_LONGEST_PAUSE = 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
+"""Seconds before a list, after failures in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,11 @@ class Informer(threading.Thread):
     """Reads and watches; what is new is put into `news`."""
 
     def __init__(self, cluster: Cluster, settings: Settings, silence: float = _SILENCE) -> None:
-        """Prepare; `start` begins."""
+        """Prepare; `start` begins.
+
+        Args:
+            cluster: a session that nobody else uses.
+        """
         super().__init__(name="polypod-informer", daemon=True)
         self.news: SimpleQueue[News] = SimpleQueue()
         self.listed = threading.Event()
@@ -95,26 +102,26 @@ class Informer(threading.Thread):
 
     def run(self) -> None:
         """List and watch until told to end."""
-        pause, version = 0.5, ""
+        failures, version = 0, ""
         while not self._closing.is_set():
             try:
                 version = version or self.list()
                 version = self._watch(version)
-                pause = 0.5
+                failures = 0
+                continue
             except ClusterError as error:
-                # what was missed is found by a list; 410 is how a watch ends that is too old
-                version = ""
+                if error.status == 0:
+                    self._cluster.reconnect()
+                # 410 is how a watch ends that is too old
                 level = logging.DEBUG if error.status == 410 else logging.WARNING
                 log.log(level, "the watch of TaskRuns is opened again: %s", error)
-                if error.status != 410:
-                    self._closing.wait(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE)
             except Exception:
                 # one line that cannot be read must not end the watch of all others
                 log.exception("the watch of TaskRuns is opened again")
-                version = ""
-                self._closing.wait(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+            # what was missed is found by a list
+            version = ""
+            self._closing.wait(min(_FIRST_PAUSE * 2.0**failures, _LONGEST_PAUSE))
+            failures = min(failures + 1, 10)
 
     def list(self) -> str:
         """Read everything and return its version.
@@ -144,7 +151,8 @@ class Informer(threading.Thread):
         Raises:
             ClusterError: the watch broke, or the version is too old.
         """
-        with self._cluster.watch(self._path, {**self._selector, "resourceVersion": version}, self._silence) as lines:
+        asked = {**self._selector, "resourceVersion": version, "timeoutSeconds": str(_WATCH)}
+        with self._cluster.watch(self._path, asked, self._silence) as lines:
             for line in lines:
                 if self._closing.is_set():
                     break

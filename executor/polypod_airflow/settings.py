@@ -9,6 +9,11 @@ from polypod_airflow.taskruns import Settings
 _SECTION = "polypod"
 
 
+def _pending() -> str:
+    """Return how long a pod may take to start: less than Airflow leaves a task queued, so that the reason is seen."""
+    return f"{int(0.8 * conf.getfloat('scheduler', 'task_queued_timeout', fallback=600.0))}s"
+
+
 def settings(namespace: str) -> Settings:
     """Return the settings of all TaskRuns.
 
@@ -18,6 +23,6 @@ def settings(namespace: str) -> Settings:
     return Settings(
         namespace=conf.get(_SECTION, "namespace", fallback="") or namespace,
         airflow=conf.get(_SECTION, "airflow_id", fallback="airflow"),
-        pending=conf.get(_SECTION, "pending_timeout", fallback="8m"),
+        pending=conf.get(_SECTION, "pending_timeout", fallback="") or _pending(),
         ttl=conf.getint(_SECTION, "ttl_seconds", fallback=600),
     )

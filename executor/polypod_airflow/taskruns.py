@@ -27,6 +27,7 @@ class Work:
         external_id: the UUID that the scheduler gave this queueing of the task instance.
         document: the workload as JSON, token included.
         pod_template: what the task's executor_config asks for.
+        log_path: where its log is, below Airflow's folder of logs.
     """
 
     external_id: str
@@ -38,6 +39,7 @@ class Work:
     priority: int
     document: str = field(repr=False)
     pod_template: dict[str, Any] = field(default_factory=dict)
+    log_path: str = ""
 
     @property
     def name(self) -> str:

@@ -15,6 +15,9 @@ _QUIET = frozenset({"", "PodStarting", "QueueLimit", "WaitingForUpstream", "Repl
 """Why a TaskRun may be pending without a problem that somebody has to solve."""
 _ENDED_BY_SERVER = "ServerTerminated"
 """The bridge's reason when Airflow had it end its task: cleared, marked or deleted."""
+_EXPIRED = "WorkloadExpired"
+"""The bridge's reason when the workload's token had died in the queue. In Airflow the task instance is still queued,
+and is queued again as one that was stuck; a failure would cost it a try."""
 _PASSED = frozenset({"success", "skipped"})
 
 
@@ -26,12 +29,19 @@ class Metadata(msgspec.Struct, rename="camel"):
     resource_version: str = ""
 
 
+class Log(msgspec.Struct):
+    """Where a log is kept."""
+
+    url: str = ""
+
+
 class Attempt(msgspec.Struct, rename="camel"):
     """Of an attempt, what we read."""
 
     reason: str = ""
     pod_name: str | None = None
     reported: bool | None = None
+    log: Log | None = None
 
 
 class Status(msgspec.Struct, rename="camel"):
@@ -70,10 +80,16 @@ class Event(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The end of a TaskRun. `info` says why, for Airflow's audit log."""
+    """The end of a TaskRun.
+
+    Attributes:
+        info: why, for Airflow's audit log.
+        unlogged: no log that Airflow reads says why.
+    """
 
     event: Event
     info: str = ""
+    unlogged: bool = False
 
 
 def verdict(run: TaskRun) -> Verdict | None:
@@ -82,14 +98,17 @@ def verdict(run: TaskRun) -> Verdict | None:
     if status.phase not in ("Succeeded", "Failed"):
         return None
     info = _said(status)
-    if run.last.reported and run.last.reason != _ENDED_BY_SERVER:
-        return Verdict(Event.NONE, info)
-    return Verdict(Event.SUCCESS if status.state in _PASSED else Event.FAILED, info)
+    if run.last.reason == _EXPIRED or (run.last.reported and run.last.reason != _ENDED_BY_SERVER):
+        kept = run.last.log is not None and run.last.log.url
+        return Verdict(Event.NONE, info, unlogged=status.phase == "Failed" and not kept)
+    passed = status.state in _PASSED
+    return Verdict(Event.SUCCESS if passed else Event.FAILED, info, unlogged=not passed)
 
 
 def lost(name: str) -> Verdict:
     """Return what it means that a TaskRun is not there any more, and its end was not seen."""
-    return Verdict(Event.FAILED, f"TaskRunDeleted: TaskRun {name!r} was deleted before its end was seen")
+    info = f"TaskRunDeleted: TaskRun {name!r} was deleted before its final status was observed"
+    return Verdict(Event.FAILED, info, unlogged=True)
 
 
 def problem(run: TaskRun) -> str:

@@ -6,15 +6,21 @@ Each line has one answer: what the scheduler would find in the event buffer, who
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import uuid
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
-from airflow.executors.workloads import ExecuteTask
-from airflow.executors.workloads.base import BundleInfo
-from polypod_airflow.executor import PolypodExecutor
+OUT = os.fdopen(os.dup(1), "w")
+# Airflow may print what it likes; the answers have a channel of their own
+os.dup2(2, 1)
+
+from airflow.executors.workloads import ExecuteCallback, ExecuteTask  # noqa: E402
+from airflow.executors.workloads.base import BundleInfo  # noqa: E402
+from airflow.executors.workloads.callback import CallbackDTO, CallbackFetchMethod  # noqa: E402
 
 TIS: dict[str, Any] = {}
 
@@ -35,7 +41,9 @@ def workload(name: str, queue: str, **more: Any) -> ExecuteTask:
 
 class Driver:
     def __init__(self) -> None:
-        self.executor = PolypodExecutor(parallelism=1000)
+        # the benchmark drives others
+        module, _, name = os.environ.get("EXECUTOR", "polypod_airflow.executor.PolypodExecutor").rpartition(".")
+        self.executor = getattr(import_module(module), name)(parallelism=1000)
         self.executor.job_id = 1
         self.executor.start()
 
@@ -57,19 +65,38 @@ class Driver:
     def log(self, name: str) -> Any:
         return self.executor.get_task_log(SimpleNamespace(external_executor_id=TIS[name].external_executor_id), 1)
 
+    def migrate(self) -> None:
+        from airflow.utils.db import initdb
+
+        initdb()
+
+    def callback(self) -> list[Any]:
+        callback = CallbackDTO(
+            id=str(uuid.uuid4()), fetch_method=CallbackFetchMethod.IMPORT_PATH, data={"path": "a.b", "kwargs": {}}
+        )
+        self.executor.queue_workload(
+            ExecuteCallback(
+                callback=callback, token="a token", dag_rel_path="dag.py", log_path=None,
+                bundle_info=BundleInfo(name="dags-folder", version=None),
+            ),
+            None,
+        )  # fmt: skip
+        return [[str(state), info] for state, info in self.executor.get_event_buffer().values()]
+
     def end(self) -> None:
         self.executor.end()
 
-    def name_of(self, key: Any) -> str:
-        return next((name for name, ti in TIS.items() if self.executor._key(ti) == key), str(key))
+    def key(self, ti: Any) -> Any:
+        return self.executor.get_task_key(ti) if hasattr(self.executor, "get_task_key") else ti.key
 
     def state(self) -> dict[str, Any]:
         events = self.executor.get_event_buffer()
         audit = self.executor._task_event_logs
         told = [audit.popleft().extra for _ in range(len(audit))]
+        names = {self.key(ti): name for name, ti in TIS.items()}
         return {
-            "events": {self.name_of(key): [str(state), info] for key, (state, info) in events.items()},
-            "running": sorted(self.name_of(key) for key in self.executor.running),
+            "events": {names.get(key, str(key)): [str(state), info] for key, (state, info) in events.items()},
+            "running": sorted(names.get(key, str(key)) for key in self.executor.running),
             "told": told,
         }
 
@@ -81,7 +108,7 @@ def main() -> None:
         began = time.monotonic()
         answer = getattr(driver, asked.pop("do"))(**asked)
         took = time.monotonic() - began
-        print("answer " + json.dumps({"answer": answer, "took": took, **driver.state()}), flush=True)
+        print(json.dumps({"answer": answer, "took": took, **driver.state()}), file=OUT, flush=True)
 
 
 if __name__ == "__main__":

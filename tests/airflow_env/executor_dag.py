@@ -1,15 +1,20 @@
-"""A Dag for the executor: Python tasks beside stubs of three languages; none of them names an executor."""
+"""A Dag for the executor: Python tasks beside stubs of three languages; none of them names an executor.
+
+Which tasks a run has, its conf says: `follow`.
+"""
 
 import datetime
 
 from airflow.sdk import dag, task
 
+NOWHERE = {"pod_template": {"spec": {"nodeSelector": {"polypod.test/nowhere": "true"}}}}
+
 
 @dag(dag_id="conformance", schedule=None, start_date=datetime.datetime(2026, 1, 1))
 def conformance():
-    @task
-    def before() -> str:
-        return "from Python"
+    @task.branch
+    def choose(**context) -> list:
+        return context["dag_run"].conf["follow"]
 
     @task.stub(queue="jvm")
     def success(): ...
@@ -17,22 +22,46 @@ def conformance():
     @task.stub(queue="golang")
     def produce(): ...
 
+    @task.stub(queue="golang")
+    def connection(): ...
+
+    @task.stub(queue="golang")
+    def variables(): ...
+
     @task.stub(queue="golang", retries=1, retry_delay=datetime.timedelta(seconds=1))
     def fail(): ...
+
+    @task.stub(queue="golang")
+    def reschedule(): ...
+
+    @task.stub(queue="golang")
+    def run_context(number): ...
 
     @task.stub(queue="typescript")
     def xcom(): ...
 
     @task.stub(queue="golang")
-    def slow(): ...
+    def slow(number): ...
+
+    # its pod has no node to run on
+    @task.stub(queue="golang", executor_config=NOWHERE)
+    def wait(): ...
+
+    # this queue leads nowhere, so the task is sent by its executor's name
+    @task.stub(queue="unmapped", executor="polypod")
+    def skip(): ...
 
     @task(trigger_rule="all_done")
     def after(**context) -> dict:
         return {"produced": context["ti"].xcom_pull(task_ids="produce")}
 
-    first, last, written, read = before(), after(), success(), xcom()
-    first >> [written, produce(), fail(), slow()] >> last
+    first, last, written, read = choose(), after(), success(), xcom()
+    mapped, many = run_context.expand(number=[1, 2, 3]), slow.expand(number=list(range(30)))
+    main = [written, produce(), connection(), variables(), fail(), reschedule(), mapped]
+    first >> main
+    main >> last
     written >> read >> last
+    first >> [many, wait(), skip()]
 
 
 conformance()

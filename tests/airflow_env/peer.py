@@ -17,6 +17,7 @@ from airflow.executors.workloads import ExecuteTask  # noqa: E402
 from airflow.models.connection import Connection  # noqa: E402
 from airflow.models.dagbag import DBDagBag  # noqa: E402
 from airflow.models.dagrun import DagRun  # noqa: E402
+from airflow.models.log import Log  # noqa: E402
 from airflow.models.taskinstance import TaskInstance  # noqa: E402
 from airflow.models.variable import Variable  # noqa: E402
 from airflow.models.xcom import XComModel  # noqa: E402
@@ -87,7 +88,22 @@ def tasks(dag_id, run_id):
         found = session.scalars(
             select(TaskInstance).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
         )
-        return {ti.task_id: {"state": ti.state, "try_number": ti.try_number, "executor": ti.executor} for ti in found}
+        return {
+            ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": {
+                "state": ti.state,
+                "try_number": ti.try_number,
+                "executor": ti.executor,
+                "external_executor_id": ti.external_executor_id,
+            }
+            for ti in found
+        }
+
+
+def audit(dag_id, run_id):
+    """Return what executors have written into the audit log about a run."""
+    with create_session() as session:
+        found = session.scalars(select(Log).where(Log.dag_id == dag_id, Log.run_id == run_id, Log.event == "polypod"))
+        return [{"task_id": item.task_id, "extra": item.extra} for item in found]
 
 
 def state(dag_id, run_id, task_id):
@@ -159,6 +175,7 @@ OPERATIONS = {
     "state": state,
     "trigger": trigger,
     "tasks": tasks,
+    "audit": audit,
     "set_state": set_state,
     "secrets": secrets,
     "log": log,

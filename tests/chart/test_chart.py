@@ -47,7 +47,15 @@ SETS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "everything": EVERYTHING,
     "namespaces": {"namespaces": ["a", "b"], "networkPolicy": {"tasks": {"enabled": True}}},
-    "airflow": {"executionApi": {"mode": "airflow", "airflow": {"url": "http://airflow.airflow.svc:8080/execution/"}}},
+    "airflow": {
+        "executionApi": {"mode": "airflow", "airflow": {"url": "http://airflow.airflow.svc:8080/execution/"}},
+        "airflow": {
+            "namespace": "airflow-tasks",
+            "serviceAccounts": [
+                {"namespace": "airflow", "name": "airflow-scheduler"}, {"namespace": "airflow", "name": "airflow-api-server"},
+            ],
+        },
+    },
     "lean": {
         "crds": {"install": False}, "rbac": {"create": False}, "hello": {"enabled": False},
         "networkPolicy": {"enabled": False}, "routing": {"create": False, "name": "mine"},
@@ -111,6 +119,10 @@ def test_an_older_kubernetes_is_refused() -> None:
         ({"executionApi": {"mode": "airflow"}}, "executionApi.airflow.url is needed"),
         ({"executionApi": {"replicas": 2}}, "needs PostgreSQL"),
         ({"namespaces": "a"}, "namespaces"),
+        (
+            {"airflow": {"serviceAccounts": [{"namespace": "a", "name": "b"}]}},
+            "airflow.serviceAccounts needs airflow.namespace",
+        ),
     ],
 )
 def test_a_mistake_in_the_values_is_refused(values: dict[str, Any], said: str) -> None:

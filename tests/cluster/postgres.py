@@ -15,17 +15,17 @@ USER = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups")
 class Postgres:
     """A server on the node's address, with a password."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, port: int = 5432) -> None:
         binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         assert binaries, "PostgreSQL is missing: `make test` installs it"
-        self.node, self.binaries = node, binaries[-1]
+        self.node, self.binaries, self.port = node, binaries[-1], port
         self.name = f"postgres-{secrets.token_hex(3)}"
         self.folder = node.folder / self.name
         self.password = secrets.token_urlsafe(18)
 
     @property
     def url(self) -> str:
-        return f"postgresql://polypod:{self.password}@{ADDRESS}:5432/postgres"
+        return f"postgresql://polypod:{self.password}@{ADDRESS}:{self.port}/postgres"
 
     def make(self) -> None:
         self.folder.mkdir(mode=0o755)
@@ -43,11 +43,11 @@ class Postgres:
     def start(self) -> None:
         data = str(self.folder / "data")
         self.node.services.start(self.name, [*self.node.enter, *USER, str(self.binaries / "postgres"), "-D", data,
-                                             "-h", ADDRESS, "-p", "5432", "-k", ""])  # fmt: skip
+                                             "-h", ADDRESS, "-p", str(self.port), "-k", ""])  # fmt: skip
         self.node.services.wait(self.name, self.ready)
 
     def ready(self) -> bool:
-        command = [*self.node.enter, str(self.binaries / "pg_isready"), "-h", ADDRESS, "-p", "5432"]
+        command = [*self.node.enter, str(self.binaries / "pg_isready"), "-h", ADDRESS, "-p", str(self.port)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def stop(self) -> None:

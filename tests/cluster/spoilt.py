@@ -37,7 +37,7 @@ ROUTING = {
 }
 """A routing of one queue, whose pods nobody runs."""
 
-RUNS = "/apis/polypod.dev/v1alpha1/taskruns"
+RUNS = "/taskruns"
 
 
 class Proxy:
@@ -84,7 +84,7 @@ class Proxy:
         await self._runner.cleanup()
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
-        watched = request.path == RUNS and "watch" in request.query
+        watched = request.path.endswith(RUNS) and "watch" in request.query
         if watched and self.refuse:
             status = self.refuse.pop(0)
             return web.json_response({"kind": "Status", "code": status, "message": "spoilt"}, status=status)
@@ -116,6 +116,14 @@ class Proxy:
                 self._open.discard(passed)
             return passed
 
+    def write_kubeconfig(self, path: Path) -> None:
+        """Write a kubeconfig whose server this is."""
+        context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+        cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}
+        user = {"name": "u", "user": {}}
+        document = {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "x"}
+        path.write_text(yaml.safe_dump(document))
+
     def put(self, line: bytes) -> bool:
         """Put a line into the watches that are open; return False if none is."""
 
@@ -143,11 +151,7 @@ class Operator:
         self.proxy = Proxy(Reached.by(api.plane.kubeconfig))
         self.log = folder / "operator.log"
         config = folder / "kubeconfig"
-        context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
-        cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.proxy.port}"}}
-        user = {"name": "u", "user": {}}
-        document = {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "x"}
-        config.write_text(yaml.safe_dump(document))
+        self.proxy.write_kubeconfig(config)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         self._command = [

@@ -1,28 +1,26 @@
-"""A real scheduler with PolypodExecutor beside LocalExecutor, on a real cluster: stubs run as TaskRuns."""
+"""A real Airflow with PolypodExecutor beside LocalExecutor, on a real cluster: stubs run as TaskRuns."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.airflow import Airflow
 from support.paths import AIRFLOWS, ROOT, airflow_venv
 
-from cluster.lab import Lab, Namespace
-from cluster.node import ADDRESS, Node
-from cluster.test_airflow import logs
+from cluster.airflow_stack import Component, Stack
+from cluster.conftest import need_own_node
+from cluster.lab import Lab
 
-__all__ = ["logs"]
 pytestmark = pytest.mark.airflow
-PORT = 8794
-DAG = ROOT / "tests/airflow_env/executor_dag.py"
-EXECUTOR = "polypod_airflow.executor.PolypodExecutor"
-ENDED = ("success", "failed")
+PORTS = range(8796, 8798)
+MAIN = ("success", "produce", "connection", "variables", "fail", "reschedule", "run_context")
+CONNECTION = {
+    "type": "postgres", "host": "db.example", "port": 5432, "login": "user", "schema": "sales", "password_length": 11,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -35,116 +33,170 @@ def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=AIRFLOWS)
-def peer(
-    request: pytest.FixtureRequest, tmp_path: Path, node: Node, namespace: Namespace, distribution: Path
-) -> Iterator[Airflow]:
-    more = {
-        "PYTHONPATH": str(distribution),
-        "AIRFLOW__CORE__EXECUTOR": f"LocalExecutor,polypod:{EXECUTOR}",
-        "AIRFLOW__POLYPOD__KUBECONFIG": str(node.api.inner_kubeconfig),
-        "AIRFLOW__POLYPOD__NAMESPACE": namespace.name,
-        "AIRFLOW__POLYPOD__QUEUES": "golang,jvm,typescript",
-        # Python tasks make the folders of a run, and the bridge of a stub, which is another user, writes into them
-        "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o777",
-        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
-    }
-    made = Airflow(tmp_path / "airflow", request.param, PORT, ADDRESS, DAG, more, enter=node.enter)
+@pytest.fixture(scope="module", params=AIRFLOWS)
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, lab: Lab, distribution: Path
+) -> Iterator[Stack]:
+    need_own_node()
+    assert lab.node is not None
+    made = Stack(lab, lab.node, request.param, tmp_path_factory.mktemp("stack"), distribution, PORTS)
     try:
         made.start()
-        made.ask("secrets", connections={}, variables={"conformance_in": "a variable"})
         yield made
     finally:
         made.stop()
 
 
-@pytest.fixture
-def installed(lab: Lab, peer: Airflow) -> Iterator[None]:
-    values = {**lab.values, "logs": {"persistentVolumeClaim": "airflow-logs"}}
-    lab.helm.install({**values, "executionApi": {"mode": "airflow", "airflow": {"url": peer.url}}})
-    yield
-    lab.helm.install(lab.values)
+@pytest.fixture(scope="module")
+def scheduler(stack: Stack) -> Component:
+    return stack.scheduler()
 
 
-class Scheduler:
-    """A scheduler of a real Airflow."""
-
-    def __init__(self, peer: Airflow) -> None:
-        command = [*peer.enter, str(peer.venv / "bin/airflow"), "scheduler", "--skip-serve-logs"]
-        self._log = (peer.home / "scheduler.log").open("ab")
-        self.process = subprocess.Popen(
-            command, env=peer.env, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True, umask=0
-        )
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._log.close()
-
-
-@pytest.fixture
-def scheduler(peer: Airflow, installed: None, logs: None) -> Iterator[Scheduler]:
-    made = Scheduler(peer)
-    yield made
-    made.kill()
-
-
-def tasks(peer: Airflow, run_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = peer.ask("tasks", dag_id="conformance", run_id=run_id)
-    return found
-
-
-def ends(peer: Airflow, namespace: Namespace, run_id: str) -> dict[str, Any]:
-    def is_over() -> bool:
-        return peer.ask("run", dag_id="conformance", run_id=run_id)["state"] in ENDED
-
-    try:
-        namespace.wait(is_over)
-    except AssertionError as error:
-        said = (peer.home / "scheduler.log").read_text()[-6000:]
-        raise AssertionError(tasks(peer, run_id), said) from error
-    return tasks(peer, run_id)
-
-
-def test_stubs_run_as_taskruns_and_python_where_it_ran_before(
-    peer: Airflow, namespace: Namespace, scheduler: Scheduler
-) -> None:
-    peer.ask("trigger", dag_id="conformance", run_id="one", conf={"seconds": 1})
-    found = ends(peer, namespace, "one")
+def test_stubs_run_as_taskruns_and_python_where_it_ran_before(stack: Stack, scheduler: Component) -> None:
+    stack.trigger("one", *MAIN)
+    found = stack.ends("one")
     states = {name: (task["state"], task["try_number"]) for name, task in found.items()}
     assert states == {
-        "before": ("success", 1), "success": ("success", 1), "produce": ("success", 1), "fail": ("failed", 2),
-        "xcom": ("success", 1), "slow": ("success", 1), "after": ("success", 1),
+        "choose": ("success", 1), "success": ("success", 1), "produce": ("success", 1), "connection": ("success", 1),
+        "variables": ("success", 1), "fail": ("failed", 2), "reschedule": ("success", 1), "xcom": ("success", 1),
+        **{f"run_context[{number}]": ("success", 1) for number in range(3)}, "after": ("success", 1),
     }  # fmt: skip
     assert found["success"]["executor"] == "polypod"
-    assert found["before"]["executor"] in (None, "LocalExecutor")
-    # TypeScript reads what the JVM has left
-    read = peer.state("one", "xcom")["xcoms"]["return_value"]
-    assert (read["seen"], read["none"]) == (peer.state("one", "success")["xcoms"]["return_value"], True)
-    assert peer.state("one", "after")["xcoms"]["return_value"] == {"produced": {"text": "grüße ✓"}}
-    runs = namespace.taskruns()
-    assert sorted(run["spec"]["taskId"] for run in runs.values()) == sorted(
-        ["success", "produce", "fail", "fail", "xcom", "slow"]
-    )
-    assert all(name.startswith("af-") for name in runs)
+    assert found["choose"]["executor"] in (None, "LocalExecutor")
+    # TypeScript reads what the JVM has left, and Python what Go has
+    read = stack.xcom("one", "xcom")
+    assert (read["seen"], read["none"]) == (stack.xcom("one", "success"), True)
+    assert stack.xcom("one", "after") == {"produced": {"text": "grüße ✓"}}
+    assert stack.xcom("one", "connection") == CONNECTION
+    assert stack.xcom("one", "variables") == ["a variable", "a variable!", True]
+    # a task that asked to be started again at a later time is the same try
+    assert (stack.xcom("one", "reschedule"), len(stack.runs("reschedule", "one"))) == (1, 2)
+    assert sorted(run["spec"]["mapIndex"] for run in stack.runs("run_context", "one")) == [0, 1, 2]
     for name in ("success", "produce", "xcom"):
-        shown = [item["event"] for item in peer.shown_log("one", name)]
+        shown = stack.shown_log("one", name)
         assert shown.count("task finished") == 1, (name, shown)
+    assert not any("hunter2" in event for event in stack.shown_log("one", "connection"))
 
 
-def test_a_scheduler_that_is_killed_loses_nothing_and_runs_nothing_twice(
-    peer: Airflow, namespace: Namespace, scheduler: Scheduler
+def test_the_log_of_a_task_that_runs_is_shown_and_each_line_once(stack: Stack, scheduler: Component) -> None:
+    stack.trigger("log", "slow", seconds=15)
+    stack.wait(lambda: "slow[0]" in stack.in_state("log", "running"), "log")
+    stack.wait(lambda: "waiting" in stack.shown_log("log", "slow", map_index=0), "log")
+    shown = stack.shown_log("log", "slow", map_index=0)
+    assert stack.tasks("log")["slow[0]"]["state"] == "running", "it had ended before its log was read"
+    assert shown.count("waiting") == 1, shown
+    assert any(event.startswith("pod ") for event in shown), "it does not say where the log is from"
+    stack.ends("log")
+    assert stack.shown_log("log", "slow", map_index=0).count("waiting") == 1
+
+
+def test_what_waits_says_why_and_goes_when_airflow_does_not_want_it_any_more(
+    stack: Stack, scheduler: Component
 ) -> None:
-    peer.ask("trigger", dag_id="conformance", run_id="two", conf={"seconds": 60})
-    namespace.wait(lambda: tasks(peer, "two").get("slow", {}).get("state") == "running")
+    runs = ("marked", "cleared", "left")
+    for run_id in runs:
+        stack.trigger(run_id, "wait")
+    for run_id in runs:
+        stack.wait(lambda run_id=run_id: stack.in_state(run_id, "queued") == ["wait"], run_id)
+        stack.wait(lambda run_id=run_id: stack.peer.ask("audit", dag_id="conformance", run_id=run_id), run_id)
+    [why] = stack.peer.ask("audit", dag_id="conformance", run_id="marked")
+    assert (why["task_id"], why["extra"].split(":")[0]) == ("wait", "Unschedulable"), why
+
+    [marked] = stack.runs("wait", "marked")
+    status, answer = stack.rest("PATCH", "/dagRuns/marked/taskInstances/wait", {"new_state": "success"})
+    assert status == 200, answer
+    began = time.monotonic()
+    stack.wait(lambda: stack.runs("wait", "marked") == [], "marked", 60)
+    assert stack.tasks("marked")["wait"]["state"] == "success"
+
+    [cleared] = stack.runs("wait", "cleared")
+    status, answer = stack.rest("POST", "/clearTaskInstances", {
+        "dry_run": False, "dag_run_id": "cleared", "task_ids": ["wait"], "only_failed": False, "reset_dag_runs": True,
+    })  # fmt: skip
+    assert status == 200, answer
+    names = {marked["metadata"]["name"], cleared["metadata"]["name"]}
+    stack.wait(
+        lambda: [run for run in stack.runs("wait", "cleared") if run["metadata"]["name"] not in names], "cleared", 60
+    )
+    stack.wait(lambda: cleared["metadata"]["name"] not in stack.namespace.taskruns(), "cleared", 60)
+    print(f"given up and queued anew within {time.monotonic() - began:.1f} s")
+    assert stack.rest("PATCH", "/dagRuns/cleared/taskInstances/wait", {"new_state": "failed"})[0] == 200
+    stack.wait(lambda: stack.runs("wait", "cleared") == [], "cleared", 60)
+
+    # the one that nobody touches ends with that reason, also in its log, although it never had a pod
+    found = stack.ends("left")
+    assert found["wait"]["state"] == "failed"
+    assert any("Unschedulable" in event or "PendingTimeout" in event for event in stack.shown_log("left", "wait"))
+
+
+def test_a_queue_that_leads_nowhere_fails_at_once_and_names_it(stack: Stack, scheduler: Component) -> None:
+    stack.trigger("lost", "skip")
+    found = stack.ends("lost")
+    assert found["skip"]["state"] == "failed"
+    stack.wait(lambda: any("queue 'unmapped'" in event for event in stack.shown_log("lost", "skip")), "lost", 60)
+
+
+@pytest.mark.parametrize("how", ["cleared", "failed"])
+def test_a_task_that_is_cleared_or_marked_while_it_runs_ends_at_once(
+    stack: Stack, scheduler: Component, how: str
+) -> None:
+    run_id = f"running-{how}"
+    stack.trigger(run_id, "slow", seconds=120)
+    stack.wait(lambda: len(stack.in_state(run_id, "running")) >= 3, run_id)
+    chosen = sorted(stack.in_state(run_id, "running"))[0]
+    index = int(chosen.partition("[")[2].rstrip("]"))
+    before = [run for run in stack.runs("slow", run_id) if run["spec"]["mapIndex"] == index]
+    if how == "cleared":
+        ids = [["slow", index]]
+        status, answer = stack.rest("POST", "/clearTaskInstances", {
+            "dry_run": False, "dag_run_id": run_id, "task_ids": ids, "only_failed": False, "reset_dag_runs": True,
+        })  # fmt: skip
+    else:
+        status, answer = stack.rest("PATCH", f"/dagRuns/{run_id}/taskInstances/slow/{index}", {"new_state": "failed"})
+    assert status == 200, answer
+    name = before[0]["metadata"]["name"]
+    stack.wait(lambda: stack.namespace.status(name).get("reason") == "ServerTerminated", run_id, 60)
+    if how == "cleared":
+        stack.wait(
+            lambda: len([r for r in stack.runs("slow", run_id) if r["spec"]["mapIndex"] == index]) == 2, run_id, 60
+        )
+    else:
+        assert stack.tasks(run_id)[chosen]["state"] == "failed"
+    # the whole run is given up: its pods go
+    assert stack.rest("PATCH", f"/dagRuns/{run_id}", {"state": "failed"})[0] == 200
+    stack.wait(lambda: not [run for run in stack.runs("slow", run_id) if run["status"].get("phase") not in
+                            ("Succeeded", "Failed")], run_id, 120)  # fmt: skip
+
+
+def test_thirty_run_on_while_schedulers_are_killed_and_stopped_and_airflows_api_restarts(
+    stack: Stack, scheduler: Component
+) -> None:
+    second = stack.scheduler()
+    stack.trigger("many", "slow", seconds=75)
+    stack.wait(lambda: len(stack.in_state("many", "running")) == 30, "many")
     scheduler.kill()
-    again = Scheduler(peer)
-    try:
-        found = ends(peer, namespace, "two")
-    finally:
-        again.kill()
-    assert (found["slow"]["state"], found["slow"]["try_number"]) == ("success", 1)
-    assert [run["spec"]["taskId"] for run in namespace.taskruns().values()].count("slow") == 1
+    stack.peer.stop_server()
+    second.signal(signal.SIGSTOP)
+    third = stack.scheduler()
+    # longer than the threshold after which a scheduler counts as dead: the third takes over from both
+    time.sleep(20)
+    stack.peer.start_server()
+    second.signal(signal.SIGCONT)
+    found = stack.ends("many", 600)
+    assert {(task["state"], task["try_number"]) for name, task in found.items() if name.startswith("slow")} == {
+        ("success", 1)
+    }
+    runs = stack.runs("slow", "many")
+    assert (len(runs), {len(run["status"]["attempts"]) for run in runs}) == (30, {1})
+    second.kill()
+    third.kill()
+
+
+def test_the_commands_check_and_clean_up(stack: Stack) -> None:
+    checked = stack.airflow("polypod", "check", "--queue", "golang")
+    assert checked.returncode == 0, (checked.stdout, checked.stderr[-3000:])
+    lines = [line for line in checked.stdout.splitlines() if line.startswith(("ok", "FAIL"))]
+    assert lines[-1] == "ok   a pod of queue 'golang' reaches Airflow's Execution API", checked.stdout
+    assert len(lines) > 10
+    assert "Secrets deleted" in stack.airflow("polypod", "cleanup").stdout
+    assert not [name for name in stack.namespace.taskruns() if "polypod-check" in name]

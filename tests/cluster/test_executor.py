@@ -15,6 +15,9 @@ import pytest
 from support.paths import AIRFLOWS, ROOT, airflow_venv
 
 from cluster.api import Api
+from cluster.control_plane import Reached
+from cluster.frozen import Link
+from cluster.spoilt import Proxy
 
 Raw = dict[str, Any]
 REPORTED: Raw = {"number": 1, "state": "success", "reason": "TaskSucceeded", "reported": True}
@@ -23,14 +26,14 @@ REPORTED: Raw = {"number": 1, "state": "success", "reason": "TaskSucceeded", "re
 class Scheduler:
     """The executor as a scheduler drives it, in a process of its own."""
 
-    def __init__(self, api: Api, version: str, folder: Path) -> None:
+    def __init__(self, api: Api, version: str, folder: Path, kubeconfig: Path) -> None:
         self.api = api
         environ = {
             **os.environ,
             "PYTHONPATH": str(ROOT / "executor"),
             "AIRFLOW_HOME": str(folder / "airflow"),
             "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of a test, long enough to be one",
-            "AIRFLOW__POLYPOD__KUBECONFIG": str(api.plane.kubeconfig),
+            "AIRFLOW__POLYPOD__KUBECONFIG": str(kubeconfig),
             "AIRFLOW__POLYPOD__NAMESPACE": "default",
         }
         command = [str(airflow_venv(version) / "bin/python"), str(ROOT / "tests/airflow_env/drive_executor.py")]
@@ -44,11 +47,10 @@ class Scheduler:
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"do": do, **fields}) + "\n")
         self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("answer "):
-                found: Raw = json.loads(line.removeprefix("answer "))
-                return found
-        raise AssertionError(Path(str(self._log.name)).read_text()[-3000:])
+        line = self.process.stdout.readline()
+        assert line, Path(str(self._log.name)).read_text()[-3000:]
+        found: Raw = json.loads(line)
+        return found
 
     def until(self, ready: Callable[[Raw], bool]) -> Raw:
         """Have the scheduler loop until something is so; return all events and texts of these loops."""
@@ -77,17 +79,24 @@ class Scheduler:
 
 
 @pytest.fixture(params=AIRFLOWS)
-def start(request: pytest.FixtureRequest, api: Api, tmp_path: Path) -> Iterator[Callable[[], Scheduler]]:
+def start(request: pytest.FixtureRequest, api: Api, tmp_path: Path) -> Iterator[Callable[..., Scheduler]]:
     made: list[Scheduler] = []
 
-    def start() -> Scheduler:
-        made.append(Scheduler(api, request.param, tmp_path))
+    def start(kubeconfig: Path = api.plane.kubeconfig) -> Scheduler:
+        made.append(Scheduler(api, request.param, tmp_path, kubeconfig))
         return made[-1]
 
     yield start
     for scheduler in made:
         scheduler.stop()
     api.kubectl("delete", "taskruns,secrets", "--all", "--wait=true")
+
+
+@pytest.fixture
+def link(api: Api) -> Iterator[Link]:
+    made = Link("127.0.0.1", int(Reached.by(api.plane.kubeconfig).server.rpartition(":")[2]))
+    yield made
+    made.close()
 
 
 def task_runs(api: Api) -> dict[str, Raw]:
@@ -104,7 +113,7 @@ def end(api: Api, name: str, phase: str, state: str, reason: str, *attempts: Raw
 
 
 def test_workloads_become_taskruns_and_ends_are_told_if_airflow_cannot_know_them(
-    api: Api, start: Callable[[], Scheduler]
+    api: Api, start: Callable[..., Scheduler]
 ) -> None:
     scheduler = start()
     names = [f"task-{number}" for number in range(6)]
@@ -114,7 +123,7 @@ def test_workloads_become_taskruns_and_ends_are_told_if_airflow_cannot_know_them
     api.wait(lambda: set(task_runs(api)) == set(names))
     run = task_runs(api)["task-0"]
     assert run["metadata"]["name"] == f"af-{ids['task-0']}"
-    assert (run["spec"]["queue"], run["spec"]["priority"], run["spec"]["timeouts"]["pending"]) == ("golang", 3, "8m")
+    assert (run["spec"]["queue"], run["spec"]["priority"], run["spec"]["timeouts"]["pending"]) == ("golang", 3, "480s")
     # one Secret for all, which goes with the last of them
     [secret] = [item for item in api.items("secrets") if item["type"] == "polypod.dev/workloads"]
     workload = json.loads(base64.b64decode(secret["data"][run["spec"]["workloadSecretRef"]["key"]]))
@@ -130,12 +139,15 @@ def test_workloads_become_taskruns_and_ends_are_told_if_airflow_cannot_know_them
     assert found["events"] == {
         "task-2": ["failed", "OOMKilled: reached its limit"],
         "task-3": ["failed", "ServerTerminated"],
-        "task-4": ["failed", f"TaskRunDeleted: TaskRun 'af-{ids['task-4']}' was deleted before its end was seen"],
+        "task-4": [
+            "failed",
+            f"TaskRunDeleted: TaskRun 'af-{ids['task-4']}' was deleted before its final status was observed",
+        ],
     }
 
 
 def test_a_scheduler_that_starts_anew_adopts_what_is_there_and_makes_nothing_twice(
-    api: Api, start: Callable[[], Scheduler]
+    api: Api, start: Callable[..., Scheduler]
 ) -> None:
     first = start()
     tasks = [{"name": f"task-{n}", "queue": "golang", "external_id": str(uuid.uuid4())} for n in range(5)]
@@ -153,7 +165,7 @@ def test_a_scheduler_that_starts_anew_adopts_what_is_there_and_makes_nothing_twi
     assert len(task_runs(api)) == 5
 
 
-def test_what_waits_says_why_and_what_is_revoked_goes(api: Api, start: Callable[[], Scheduler]) -> None:
+def test_what_waits_says_why_and_what_is_revoked_goes(api: Api, start: Callable[..., Scheduler]) -> None:
     scheduler = start()
     scheduler.ask("queue", tasks=[{"name": "waits", "queue": "golang"}])
     scheduler.ask("heartbeat")
@@ -170,3 +182,102 @@ def test_what_waits_says_why_and_what_is_revoked_goes(api: Api, start: Callable[
     scheduler.ask("heartbeat")
     api.wait(lambda: task_runs(api))
     assert scheduler.until(lambda state: state["running"] == ["waits"])["events"] == {}
+
+
+def test_a_link_that_is_cut_without_a_word_costs_no_end(
+    api: Api, start: Callable[..., Scheduler], link: Link, tmp_path: Path
+) -> None:
+    kubeconfig = tmp_path / "link.kubeconfig"
+    api.plane.write_kubeconfig(kubeconfig, f"https://127.0.0.1:{link.port}")
+    scheduler = start(kubeconfig)
+    scheduler.ask("queue", tasks=[{"name": "one", "queue": "golang"}, {"name": "two", "queue": "golang"}])
+    scheduler.until(lambda state: set(task_runs(api)) == {"one", "two"})
+    assert link.freeze() > 0
+    end(api, "one", "Failed", "failed", "NodeLost", {**REPORTED, "reported": False})
+    api.kubectl("delete", "taskrun", task_runs(api)["two"]["metadata"]["name"])
+    found = scheduler.until(lambda state: len(state["events"]) == 2)
+    assert (found["events"]["one"], found["running"]) == (["failed", "NodeLost"], [])
+
+
+@pytest.fixture
+def proxy(api: Api, tmp_path: Path) -> Iterator[Proxy]:
+    made = Proxy(Reached.by(api.plane.kubeconfig))
+    made.write_kubeconfig(tmp_path / "proxy.kubeconfig")
+    yield made
+    made.stop()
+
+
+def test_a_watch_that_has_expired_is_opened_again_and_nothing_is_lost(
+    api: Api, start: Callable[..., Scheduler], proxy: Proxy, tmp_path: Path
+) -> None:
+    scheduler = start(tmp_path / "proxy.kubeconfig")
+    names = [f"task-{number}" for number in range(4)]
+    scheduler.ask("queue", tasks=[{"name": name, "queue": "golang"} for name in names])
+    scheduler.until(lambda state: set(task_runs(api)) == set(names))
+    expired = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
+    for name, lines, refused in (
+        ("task-0", [json.dumps(expired).encode()], []),
+        ("task-1", [json.dumps(expired).encode()], [410, 410]),
+        ("task-2", [b"no JSON"], [500, 429]),
+        ("task-3", [b'{"type": "MODIFIED", "object": 3}'], []),
+    ):
+        opened = proxy.opened
+        proxy.swallow = {"ADDED", "MODIFIED"}
+        end(api, name, "Failed", "failed", "NodeLost", {**REPORTED, "reported": False})
+        proxy.refuse = list(refused)
+        api.wait(lambda lines=lines: all(proxy.put(line) for line in lines))  # type: ignore[misc]
+        proxy.swallow = set()
+        scheduler.until(lambda state, name=name: name in state["events"])  # type: ignore[misc]
+        api.wait(lambda opened=opened: proxy.opened > opened)  # type: ignore[misc]
+        assert proxy.refuse == []
+    assert scheduler.ask("heartbeat")["running"] == []
+
+
+def test_an_api_server_that_restarts_loses_no_end_and_what_is_queued_meanwhile_is_made_later(
+    api: Api, start: Callable[..., Scheduler]
+) -> None:
+    scheduler = start()
+    scheduler.ask("queue", tasks=[{"name": "before", "queue": "golang"}])
+    scheduler.until(lambda state: set(task_runs(api)) == {"before"})
+    api.plane.services.stop("kube-apiserver")
+    scheduler.ask("queue", tasks=[{"name": "meanwhile", "queue": "golang"}])
+    looked = [scheduler.ask("heartbeat") for _ in range(5)]
+    assert [state["running"] for state in looked] == [["before", "meanwhile"]] * 5
+    api.plane.start_api_server()
+    api.wait(lambda: set(task_runs(api)) == {"before", "meanwhile"})
+    for name in ("before", "meanwhile"):
+        end(api, name, "Failed", "failed", "OOMKilled", {**REPORTED, "reported": False})
+    found = scheduler.until(lambda state: state["running"] == [])
+    assert found["events"] == {name: ["failed", "OOMKilled"] for name in ("before", "meanwhile")}
+
+
+def test_a_task_that_cannot_be_sent_fails_at_once_and_says_why(api: Api, start: Callable[..., Scheduler]) -> None:
+    scheduler = start()
+    bad = {"name": "bad", "queue": "golang", "executor_config": {"pod_spec": {}}}
+    # the API server refuses this name of a Dag: it is longer than a label or a status can have
+    long = {"name": "long", "queue": "q" * 5000}
+    scheduler.ask("queue", tasks=[bad, long, {"name": "good", "queue": "golang"}])
+    found = scheduler.until(lambda state: len(state["events"]) == 2)
+    assert found["events"]["bad"][1].startswith("InvalidPodTemplate: executor_config has pod_spec; Polypod takes")
+    assert found["events"]["long"][1].startswith("TaskRunRefused: ")
+    assert found["running"] == ["good"]
+    api.wait(lambda: set(task_runs(api)) == {"good"})
+
+
+def test_what_airflow_does_not_want_any_more_is_deleted_before_it_has_a_pod(
+    api: Api, start: Callable[..., Scheduler]
+) -> None:
+    """The driver's tasks are in no database: as if each had been cleared or deleted while it was queued."""
+    scheduler = start()
+    scheduler.ask("migrate")
+    scheduler.ask("queue", tasks=[{"name": "one", "queue": "golang"}])
+    found = scheduler.until(lambda state: state["running"] == [])
+    assert found["events"] == {}
+    api.wait(lambda: not task_runs(api))
+
+
+def test_a_callback_fails_and_the_scheduler_goes_on(api: Api, start: Callable[..., Scheduler]) -> None:
+    scheduler = start()
+    [event] = scheduler.ask("callback")["answer"]
+    assert event[0] == "failed"
+    assert "name another executor first" in event[1]

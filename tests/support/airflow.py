@@ -58,6 +58,10 @@ class Airflow:
     """The file with its Dag."""
     more: dict[str, str] = field(default_factory=dict)
     """More of its environment."""
+    database: str = ""
+    """The URL of its database, if it is not to be a SQLite file."""
+    apps: str = "execution"
+    """What its api-server serves; `all` has the REST API of the UI."""
     enter: tuple[str, ...] = ()
     """The command that enters the network namespace in which it does, if that is another."""
 
@@ -72,7 +76,7 @@ class Airflow:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.url,
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.database or f"sqlite:///{self.home}/airflow.db",
             "AIRFLOW__API_AUTH__JWT_SECRET": "conformance-secret-" * 3,
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.home / "logs"),
             "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "noisy=debug",
@@ -136,7 +140,8 @@ class Airflow:
         assert (self.venv / ".installed").exists(), "run the tests with `make test`: it installs Airflow"
         self._make_database()
         self.start_server()
-        peer = [self.python, str(ROOT / "tests/airflow_env/peer.py")]
+        # a database of its own is where the api-server is
+        peer = [*(self.enter if self.database else ()), self.python, str(ROOT / "tests/airflow_env/peer.py")]
         self._peer = subprocess.Popen(
             peer,
             env=self.env,
@@ -149,15 +154,15 @@ class Airflow:
 
     def _make_database(self) -> None:
         """Copy a database that holds the Dag; the first of its kind on this machine is made, in 20 s."""
+        if self.database:
+            self._migrate(self.enter)
+            return
         made_of = self.dag.read_bytes() + Path(__file__).read_bytes() + json.dumps(sorted(self.more)).encode()
         recipe = hashlib.sha256(made_of).hexdigest()[:12]
         template = CACHE / f"{self.venv.name}-{recipe}.db"
         database = self.home / "airflow.db"
         if not template.exists():
-            with (self.home / "setup.log").open("wb") as log:
-                for command in (["db", "migrate"], ["dags", "reserialize", "--bundle-name", "dags-folder"]):
-                    made = [str(self.venv / "bin" / "airflow"), *command]
-                    subprocess.run(made, env=self.env, stdout=log, stderr=log, check=True)
+            self._migrate()
             part = template.with_name(f"{template.name}.{os.getpid()}")
             with sqlite3.connect(database) as source, sqlite3.connect(part) as copy:
                 source.backup(copy)
@@ -167,11 +172,17 @@ class Airflow:
             return
         shutil.copy(template, database)
 
+    def _migrate(self, enter: tuple[str, ...] = ()) -> None:
+        with (self.home / "setup.log").open("wb") as log:
+            for command in (["db", "migrate"], ["dags", "reserialize", "--bundle-name", "dags-folder"]):
+                made = [*enter, str(self.venv / "bin" / "airflow"), *command]
+                subprocess.run(made, env=self.env, stdout=log, stderr=log, check=True)
+
     def start_server(self) -> None:
         airflow = str(self.venv / "bin" / "airflow")
         command = [*self.enter, airflow, "api-server", "--host", self.host, "--port", str(self.port), "--workers", "1"]
         self._server = subprocess.Popen(
-            [*command, "--apps", "execution"],
+            [*command, "--apps", self.apps],
             env=self.env,
             stdout=(self.home / "api-server.log").open("ab"),
             stderr=subprocess.STDOUT,

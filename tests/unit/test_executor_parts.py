@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_airflow import routing, taskruns, verdicts
+from polypod_airflow import routing, taskruns, template, verdicts
 from polypod_airflow.routing import RoutingProblem
 from polypod_airflow.taskruns import Settings, Work
 from polypod_airflow.verdicts import Event
@@ -145,3 +145,75 @@ def test_what_was_read_last_serves_while_it_cannot_be_read(tmp_path: Path) -> No
     assert routing.remembered(file, read("c"), 0.0) == {"c"}
     file.write_text("{")
     assert routing.remembered(file, read("d"), 0.0) == {"d"}
+
+
+def test_of_a_workload_that_died_in_the_queue_nothing_is_told_as_airflow_queues_it_again() -> None:
+    expired = seen("Failed", "failed", "WorkloadExpired", reported=False)
+    expired.status.attempts = [verdicts.Attempt(reason="WorkloadExpired")]
+    found = verdicts.verdict(expired)
+    assert found is not None
+    assert found.event is Event.NONE
+
+
+CONTAINER = st.fixed_dictionaries({"name": st.sampled_from(["base", "task", "other"])}, optional={"image": st.text()})
+
+
+@given(
+    metadata=st.dictionaries(st.sampled_from(["name", "namespace", "labels", "annotations"]), st.just({"a": "b"})),
+    spec=st.fixed_dictionaries(
+        {}, optional={"containers": st.lists(CONTAINER), "nodeSelector": st.just({"disk": "ssd"})}
+    ),
+)
+def test_a_pod_that_was_meant_for_kubernetesexecutor_is_a_template(metadata: Any, spec: Any) -> None:
+    found = template.pod_template({"pod_override": {"metadata": metadata, "spec": spec}})
+    # the pod's own name and namespace are Polypod's to give
+    assert set(found.get("metadata", {})) == set(metadata) & {"labels", "annotations"}
+    names = [item["name"] for item in found.get("spec", {}).get("containers", [])]
+    assert names == [item["name"].replace("base", "task") for item in spec.get("containers", [])]
+    assert found.get("spec", {}).get("nodeSelector") == spec.get("nodeSelector")
+    TaskRun.model_validate(taskruns.task_run(work(pod_template=found), "secret", SETTINGS))
+
+
+def test_a_v1pod_is_taken_as_the_api_has_it() -> None:
+    from kubernetes import client
+
+    resources = client.V1ResourceRequirements(limits={"memory": "1Gi"})
+    container = client.V1Container(name="base", resources=resources, image_pull_policy="Always")
+    pod = client.V1Pod(
+        metadata=client.V1ObjectMeta(name="mine", labels={"team": "data"}),
+        spec=client.V1PodSpec(containers=[container]),
+    )
+    expected = {
+        "metadata": {"labels": {"team": "data"}},
+        "spec": {
+            "containers": [{"name": "task", "resources": {"limits": {"memory": "1Gi"}}, "imagePullPolicy": "Always"}]
+        },
+    }
+    assert template.pod_template({"pod_override": pod}) == expected
+    assert template.pod_template({"pod_template": pod}) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"KubernetesExecutor": {}},
+            "executor_config has KubernetesExecutor; Polypod takes pod_template or pod_override",
+        ),
+        (
+            {"pod_template": {}, "pod_override": {}},
+            "executor_config has pod_template and pod_override; give one of them",
+        ),
+        ({"pod_template": "spec"}, "executor_config: pod_template is a str; it must be a mapping"),
+        ({"pod_override": [1]}, "executor_config: pod_override is a list; it must be a mapping"),
+    ],
+)
+def test_an_executor_config_that_means_nothing_here_is_refused(config: Any, said: str) -> None:
+    with pytest.raises(template.TemplateProblem) as raised:
+        template.pod_template(config)
+    assert str(raised.value).startswith(said)
+
+
+@pytest.mark.parametrize("config", [None, {}, {"pod_template": None}])
+def test_no_executor_config_is_no_template(config: Any) -> None:
+    assert template.pod_template(config) == {}

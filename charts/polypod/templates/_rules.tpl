@@ -41,3 +41,20 @@ rules:
     resources: [namespaces]
     verbs: [get]       # whether it is the one whose rows are here, or another of its name
 {{- end }}
+{{/* PolypodExecutor in Airflow's scheduler; its api-server shows logs, its Dag processor reads which queues are mapped. */}}
+{{- define "polypod.airflowRules" }}
+rules:
+  - apiGroups: [polypod.dev]
+    resources: [taskruns]
+    verbs: [create, get, list, watch, delete]
+  - apiGroups: [""]
+    resources: [secrets]
+    verbs:
+      - create   # the workloads of a scheduler's loop; they hold tokens, and are never read here
+      - patch    # their owners: the TaskRuns that they go with
+      - delete
+      - list     # `airflow polypod cleanup`
+  - apiGroups: [""]
+    resources: [pods/log]
+    verbs: [get]       # the log of a task that runs
+{{- end }}

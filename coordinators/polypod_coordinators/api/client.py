@@ -210,7 +210,7 @@ class _Claims(msgspec.Struct):
 
 
 def token_end(token: str) -> float:
-    """Return when a JSON Web Token ends, in seconds since 1970; 0 if it does not say. Its signature is not looked at."""
+    """Return when a JSON Web Token ends, in seconds since 1970; 0 if it does not say. Its signature is not checked."""
     _, _, rest = token.partition(".")
     payload, _, _ = rest.partition(".")
     try:

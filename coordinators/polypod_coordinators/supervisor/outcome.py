@@ -36,9 +36,7 @@ class EndedBy(Enum):
     OVERTIME = "overtime"
 
 
-SILENT = frozenset(
-    {EndedBy.SERVER, EndedBy.REFUSED, EndedBy.EXPIRED, EndedBy.ALREADY_RUNNING, EndedBy.ALREADY_ENDED}
-)
+SILENT = frozenset({EndedBy.SERVER, EndedBy.REFUSED, EndedBy.EXPIRED, EndedBy.ALREADY_RUNNING, EndedBy.ALREADY_ENDED})
 """After these nothing more is sent: the server knows better than we do."""
 
 

@@ -599,7 +599,8 @@ class Supervision:
         assert self._exit is not None
         self._done = True
         if self._acknowledges(self._verdict):
-            # refused (404, 409, 410), the server has gone on without it; unanswered, the executor's event has the same effect
+            # refused (404, 409, 410), the server has gone on without it; if it does not answer, the executor's event
+            # has the same effect
             return [Finish(self._verdict, self._exit, True)]
         reported = reply is not None and reply.ok
         actions: list[Action] = []
