@@ -158,6 +158,9 @@ bench-soak: setup ## measure the operator's memory over 2,000 TaskRuns
 bench-fairness: setup ## measure what one namespace's flood of requests does to another's
 	PYTHONPATH=tests:bench $(BIN)/python bench/fairness.py
 
+bench-airflow: setup airflow ## measure PolypodExecutor beside KubernetesExecutor on a bare API server
+	PYTHONPATH=tests:bench $(BIN)/python bench/airflow_executor.py
+
 docs: setup ## build the documentation into build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -205,4 +208,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak bench-fairness demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files
+.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak bench-fairness bench-airflow demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files

@@ -1,4 +1,4 @@
-"""`airflow polypod check` and `airflow polypod cleanup`."""
+"""What `airflow polypod check` and `airflow polypod cleanup` do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 from airflow.configuration import conf
 
 from polypod_airflow.checks import Check, checks
@@ -23,28 +22,6 @@ from polypod_airflow.taskruns import LABEL, Settings, secrets
 
 _UNOWNED_FOR = timedelta(hours=1)
 """The age from which a Secret without an owner is left over: its scheduler ended before its TaskRuns were made."""
-
-
-_QUEUE = Arg(("--queue",), help="The queue whose image the pod has; the first one that is mapped if it is left out")
-
-
-def commands() -> list[GroupCommand]:
-    """Return the commands."""
-    return [
-        GroupCommand(
-            name="polypod",
-            help="Check and clean up what PolypodExecutor uses",
-            subcommands=(
-                ActionCommand(
-                    "check",
-                    "Check configuration, cluster and rights, and that a pod reaches the Execution API",
-                    check,
-                    (_QUEUE,),
-                ),
-                ActionCommand("cleanup", "Delete Secrets that no TaskRun owns", cleanup, ()),
-            ),
-        )
-    ]
 
 
 def check(options: Namespace) -> None:

@@ -30,7 +30,6 @@ from polypod_airflow.template import TemplateProblem, pod_template
 from polypod_airflow.verdicts import Event, TaskRun, Verdict, lost, problem, verdict
 
 if TYPE_CHECKING:
-    from airflow.cli.cli_config import GroupCommand
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy.orm import Session
 
@@ -205,13 +204,6 @@ class PolypodExecutor(BaseExecutor):
     def terminate(self) -> None:
         """End as `end` does."""
         self.end()
-
-    @staticmethod
-    def get_cli_commands() -> list[GroupCommand]:
-        """Return `airflow polypod …`."""
-        from polypod_airflow.cli import commands
-
-        return commands()
 
     # What is seen.
 

@@ -98,7 +98,11 @@ def verdict(run: TaskRun) -> Verdict | None:
     if status.phase not in ("Succeeded", "Failed"):
         return None
     info = _said(status)
-    if run.last.reason == _EXPIRED or (run.last.reported and run.last.reason != _ENDED_BY_SERVER):
+    if run.last.reason == _ENDED_BY_SERVER:
+        # a cleared task waits for its executor's word: after a failure Airflow 3.3 adds the retry delay, after a
+        # success it starts at once; one that was marked keeps its state either way
+        return Verdict(Event.SUCCESS, info)
+    if run.last.reason == _EXPIRED or run.last.reported:
         kept = run.last.log is not None and run.last.log.url
         return Verdict(Event.NONE, info, unlogged=status.phase == "Failed" and not kept)
     passed = status.state in _PASSED

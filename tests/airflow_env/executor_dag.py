@@ -16,6 +16,10 @@ def conformance():
     def choose(**context) -> list:
         return context["dag_run"].conf["follow"]
 
+    @task
+    def numbers(**context) -> list:
+        return list(range(context["dag_run"].conf["count"]))
+
     @task.stub(queue="jvm")
     def success(): ...
 
@@ -56,12 +60,13 @@ def conformance():
         return {"produced": context["ti"].xcom_pull(task_ids="produce")}
 
     first, last, written, read = choose(), after(), success(), xcom()
-    mapped, many = run_context.expand(number=[1, 2, 3]), slow.expand(number=list(range(30)))
+    mapped, counted = run_context.expand(number=[1, 2, 3]), numbers()
+    slow.expand(number=counted)
     main = [written, produce(), connection(), variables(), fail(), reschedule(), mapped]
     first >> main
     main >> last
     written >> read >> last
-    first >> [many, wait(), skip()]
+    first >> [counted, wait(), skip()]
 
 
 conformance()

@@ -23,6 +23,7 @@ DAG_ID = "conformance"
 ACCOUNT = "airflow-scheduler"
 EXECUTOR = "polypod_airflow.executor.PolypodExecutor"
 ENDED = ("success", "failed")
+BROWSER = "chromium-headless-shell"
 CONNECTIONS = {"conformance_db": "postgres://user:hunter2-abc@db.example:5432/sales"}
 VARIABLES = {"conformance_in": "a variable"}
 
@@ -78,7 +79,7 @@ class Stack:
             "AIRFLOW__CORE__PARALLELISM": "100",
             "AIRFLOW__POLYPOD__KUBECONFIG": str(folder / "kubeconfig"),
             "AIRFLOW__POLYPOD__NAMESPACE": self.namespace.name,
-            "AIRFLOW__POLYPOD__PENDING_TIMEOUT": "150s",
+            "AIRFLOW__POLYPOD__PENDING_TIMEOUT": "100s",
             "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o777",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
@@ -209,6 +210,17 @@ class Stack:
         status, found = self.rest("GET", path)
         assert status == 200, (status, found)
         return [item["event"] for item in found["content"]]
+
+    def page(self, path: str, screenshot: Path) -> str:
+        """Return a page of the UI as a browser shows it, as HTML; and a picture of it."""
+        command = [
+            *self.peer.enter, BROWSER, "--no-sandbox", "--disable-gpu", "--window-size=1400,1000",
+            f"--user-data-dir={screenshot.parent}/browser", "--disable-dev-shm-usage", "--disable-background-networking",
+            f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {ADDRESS}", "--virtual-time-budget=20000", "--timeout=60000",
+        ]  # fmt: skip
+        url = f"http://{ADDRESS}:{self.peer.port}{path}"
+        subprocess.run([*command, f"--screenshot={screenshot}", url], capture_output=True, check=True)
+        return subprocess.run([*command, "--dump-dom", url], capture_output=True, text=True, check=True).stdout
 
     def airflow(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run Airflow's CLI."""

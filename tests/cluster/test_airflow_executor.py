@@ -79,13 +79,16 @@ def test_stubs_run_as_taskruns_and_python_where_it_ran_before(stack: Stack, sche
 
 
 def test_the_log_of_a_task_that_runs_is_shown_and_each_line_once(stack: Stack, scheduler: Component) -> None:
-    stack.trigger("log", "slow", seconds=15)
+    stack.trigger("log", "numbers", count=1, seconds=30)
     stack.wait(lambda: "slow[0]" in stack.in_state("log", "running"), "log")
     stack.wait(lambda: "waiting" in stack.shown_log("log", "slow", map_index=0), "log")
     shown = stack.shown_log("log", "slow", map_index=0)
     assert stack.tasks("log")["slow[0]"]["state"] == "running", "it had ended before its log was read"
     assert shown.count("waiting") == 1, shown
     assert any(event.startswith("pod ") for event in shown), "it does not say where the log is from"
+    # and so does the UI itself
+    page = stack.page("/dags/conformance/runs/log/tasks/slow/mapped/0", stack.peer.home / "log.png")
+    assert ">waiting" in page, page[-5000:]
     stack.ends("log")
     assert stack.shown_log("log", "slow", map_index=0).count("waiting") == 1
 
@@ -141,10 +144,9 @@ def test_a_task_that_is_cleared_or_marked_while_it_runs_ends_at_once(
     stack: Stack, scheduler: Component, how: str
 ) -> None:
     run_id = f"running-{how}"
-    stack.trigger(run_id, "slow", seconds=120)
-    stack.wait(lambda: len(stack.in_state(run_id, "running")) >= 3, run_id)
-    chosen = sorted(stack.in_state(run_id, "running"))[0]
-    index = int(chosen.partition("[")[2].rstrip("]"))
+    stack.trigger(run_id, "numbers", count=2, seconds=120)
+    stack.wait(lambda: {"slow[0]", "slow[1]"} <= set(stack.in_state(run_id, "running")), run_id)
+    chosen, index = "slow[1]", 1
     before = [run for run in stack.runs("slow", run_id) if run["spec"]["mapIndex"] == index]
     if how == "cleared":
         ids = [["slow", index]]
@@ -164,7 +166,7 @@ def test_a_task_that_is_cleared_or_marked_while_it_runs_ends_at_once(
         assert stack.tasks(run_id)[chosen]["state"] == "failed"
     # the whole run is given up: its pods go
     assert stack.rest("PATCH", f"/dagRuns/{run_id}", {"state": "failed"})[0] == 200
-    stack.wait(lambda: not [run for run in stack.runs("slow", run_id) if run["status"].get("phase") not in
+    stack.wait(lambda: not [run for run in stack.runs("slow", run_id) if run.get("status", {}).get("phase") not in
                             ("Succeeded", "Failed")], run_id, 120)  # fmt: skip
 
 
@@ -172,7 +174,7 @@ def test_thirty_run_on_while_schedulers_are_killed_and_stopped_and_airflows_api_
     stack: Stack, scheduler: Component
 ) -> None:
     second = stack.scheduler()
-    stack.trigger("many", "slow", seconds=75)
+    stack.trigger("many", "numbers", count=30, seconds=60)
     stack.wait(lambda: len(stack.in_state("many", "running")) == 30, "many")
     scheduler.kill()
     stack.peer.stop_server()

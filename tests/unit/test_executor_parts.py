@@ -92,12 +92,12 @@ def test_airflow_is_told_what_it_cannot_know(run: verdicts.TaskRun, event: Event
         assert found.info.startswith(run.status.reason)
 
 
-def test_of_a_task_that_airflow_ended_it_is_told_that_it_has_ended() -> None:
+def test_airflow_is_told_that_a_task_which_it_had_ended_is_over_and_waits_for_no_retry_delay() -> None:
     run = seen("Failed", "failed", "ServerTerminated")
     run.status.attempts = [verdicts.Attempt(reason="ServerTerminated", reported=True)]
     found = verdicts.verdict(run)
     assert found is not None
-    assert found.event is Event.FAILED
+    assert found.event is Event.SUCCESS
 
 
 def test_only_what_somebody_has_to_solve_is_a_problem() -> None:
