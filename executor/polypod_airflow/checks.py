@@ -15,7 +15,7 @@ from polypod_airflow.taskruns import LABEL, PLURAL, Settings, collection
 _GROUP = "polypod.dev"
 RIGHTS = (
     *((_GROUP, PLURAL, verb) for verb in ("create", "get", "list", "watch", "delete")),
-    *(("", "secrets", verb) for verb in ("create", "patch", "delete")),
+    *(("", "secrets", verb) for verb in ("create", "patch", "list", "delete")),
     ("", "pods/log", "get"),
 )
 """What the scheduler's and the api-server's service account must be allowed in the namespace of the TaskRuns."""

@@ -5,23 +5,18 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
-import msgspec
 from airflow.configuration import conf
 
 from polypod_airflow.checks import Check, checks
 from polypod_airflow.cluster import Cluster, ClusterError
 from polypod_airflow.connection import ConnectionProblem, connection
+from polypod_airflow.leftovers import delete_leftovers
 from polypod_airflow.policy import executor_name, mapped_queues
 from polypod_airflow.probe import probe
 from polypod_airflow.routing import DEFAULT, RoutingProblem
 from polypod_airflow.settings import settings
-from polypod_airflow.taskruns import LABEL, Settings, secrets
-
-_UNOWNED_FOR = timedelta(hours=1)
-"""The age from which a Secret without an owner is left over: its scheduler ended before its TaskRuns were made."""
 
 
 def check(options: Namespace) -> None:
@@ -59,39 +54,12 @@ def _all_checks(queue: str | None) -> Iterator[Check]:
         cluster.close()
 
 
-class _Meta(msgspec.Struct, rename="camel"):
-    name: str
-    creation_timestamp: datetime
-    owner_references: list[Any] = []
-
-
-class _Secret(msgspec.Struct):
-    metadata: _Meta
-
-
-class _Secrets(msgspec.Struct):
-    items: list[_Secret] = []
-
-
 def cleanup(options: Namespace) -> None:
     """Delete the Secrets of this Airflow that are an hour old and owned by no TaskRun."""
     try:
         cluster = Cluster(connection(conf.get("polypod", "kubeconfig", fallback="")))
-        found = unowned(cluster, settings(cluster.namespace), datetime.now(UTC))
+        found = delete_leftovers(cluster, settings(cluster.namespace), datetime.now(UTC))
     except (ClusterError, ConnectionProblem) as error:
         print(f"airflow polypod cleanup: {error}", file=sys.stderr)
         sys.exit(1)
     print(f"{found} Secrets deleted")
-
-
-def unowned(cluster: Cluster, given: Settings, now: datetime) -> int:
-    """Delete what no TaskRun owns; return how many there were."""
-    raw = cluster.call("GET", secrets(given.namespace), params={"labelSelector": f"{LABEL}={given.airflow}"})
-    found = [
-        item.metadata.name
-        for item in msgspec.json.decode(raw, type=_Secrets).items
-        if not item.metadata.owner_references and now - item.metadata.creation_timestamp > _UNOWNED_FOR
-    ]
-    for name in found:
-        cluster.call("DELETE", secrets(given.namespace, name))
-    return len(found)

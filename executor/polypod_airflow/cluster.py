@@ -88,6 +88,7 @@ class Cluster:
         *,
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         attempts: int = _ATTEMPTS,
     ) -> bytes:
         """Send a call and return the answer; it is tried again when the API server is busy or cannot be reached.
@@ -98,7 +99,7 @@ class Cluster:
         data = None if body is None else msgspec.json.encode(body)
         for attempt in range(attempts):
             try:
-                return self._once(method, path, data, params, content_type)
+                return self._once(method, path, data, params, content_type, accept)
             except ClusterError as error:
                 if error.status not in _AGAIN or attempt == attempts - 1:
                     raise
@@ -107,9 +108,15 @@ class Cluster:
         raise AssertionError("there is at least one attempt")
 
     def _once(
-        self, method: str, path: str, data: bytes | None, params: Mapping[str, str] | None, content_type: str
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        params: Mapping[str, str] | None,
+        content_type: str,
+        accept: str,
     ) -> bytes:
-        headers = {**self._connection.headers(), "Content-Type": content_type, "Accept": "application/json"}
+        headers = {**self._connection.headers(), "Content-Type": content_type, "Accept": accept}
         try:
             answer = self._client.request(method, path, content=data, params=params, headers=headers)
         except (httpx.HTTPError, OSError) as error:

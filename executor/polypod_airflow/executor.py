@@ -22,6 +22,7 @@ from polypod_airflow.cluster import Cluster, ClusterError
 from polypod_airflow.connection import ConnectionProblem, connection
 from polypod_airflow.creator import Absent, Creator, Made, Refused
 from polypod_airflow.informer import Gone, Informer, Listed, Seen
+from polypod_airflow.leftovers import sweep
 from polypod_airflow.obsolete import Watchman
 from polypod_airflow.settings import settings
 from polypod_airflow.task_log import running_log
@@ -92,6 +93,7 @@ class PolypodExecutor(BaseExecutor):
         self._creator.start()
         self._informer.start()
         self._watchman.start()
+        self._creator.carry_out(lambda: sweep(cluster, self._settings))
 
     def _connected(self) -> Cluster:
         if self._cluster is None:

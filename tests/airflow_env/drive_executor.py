@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
 import time
 import uuid
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,6 +71,31 @@ class Driver:
         from airflow.utils.db import initdb
 
         initdb()
+
+    def store(self) -> None:
+        """Put the tasks into the database, a SQLite file, as the scheduler has them when it queues them."""
+        names = "id, task_id, dag_id, run_id, map_index, external_executor_id, state, try_number, pool, pool_slots, updated_at, queued_by_job_id"
+        rows = [
+            (
+                ti.id.hex,
+                ti.task_id,
+                ti.dag_id,
+                ti.run_id,
+                -1,
+                str(ti.external_executor_id),
+                "queued",
+                1,
+                "default_pool",
+                1,
+                "2026-01-01",
+                1,
+            )
+            for ti in TIS.values()
+        ]
+        with sqlite3.connect(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db") as database:
+            # without the Dag and the run that they belong to
+            database.executemany(f"INSERT INTO task_instance ({names}) VALUES ({', '.join('?' * 12)})", rows)
+        database.close()
 
     def callback(self) -> list[Any]:
         callback = CallbackDTO(

@@ -13,6 +13,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from cluster.programs import CACHE
+from polypod_airflow.checks import RIGHTS
 from polypod_execution_api.metrics import Metrics as ApiMetrics
 from polypod_execution_api.sizes import Sizes
 from polypod_operator.metrics import Metrics
@@ -187,6 +188,23 @@ def promtool(folder: Path, rules: dict[str, Any]) -> None:
     done = subprocess.run([PROMTOOL, "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SUCCESS" in done.stdout
+
+
+def test_airflow_has_the_rights_that_its_executor_checks_and_no_others() -> None:
+    [role] = [
+        item
+        for item in rendered(SETS["airflow"])
+        if item["kind"] == "Role" and item["metadata"]["name"] == "polypod-airflow"
+    ]
+    assert role["metadata"]["namespace"] == "airflow-tasks"
+    given = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert given == set(RIGHTS)
 
 
 def test_task_pods_do_not_reach_the_metrics_that_name_namespaces() -> None:

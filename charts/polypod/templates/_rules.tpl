@@ -50,10 +50,10 @@ rules:
   - apiGroups: [""]
     resources: [secrets]
     verbs:
-      - create   # the workloads of a scheduler's loop; they hold tokens, and are never read here
+      - create   # the workloads of a scheduler's loop, with their tokens
       - patch    # their owners: the TaskRuns that they go with
       - delete
-      - list     # `airflow polypod cleanup`
+      - list     # what a killed scheduler has left over
   - apiGroups: [""]
     resources: [pods/log]
     verbs: [get]       # the log of a task that runs
