@@ -200,10 +200,10 @@ def measure(name: str, plane: ControlPlane, folder: Path) -> dict[str, float]:
         }  # fmt: skip
     finally:
         side.stop()
-        kinds = ("taskruns", "secrets", "pods")
-        command = [str(plane.bin / "kubectl"), f"--kubeconfig={plane.kubeconfig}", "delete", "--all", "--force"]
-        for kind in kinds:
-            subprocess.run([*command, "--wait=true", kind], check=True, capture_output=True)
+        for path in (side.path, "/api/v1/namespaces/default/secrets"):
+            server.call("DELETE", f"{path}?gracePeriodSeconds=0")
+        while server.count(side.path):
+            time.sleep(0.1)
 
 
 def run(server: Server, side: Side) -> None:
