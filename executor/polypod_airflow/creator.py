@@ -13,6 +13,7 @@ import msgspec
 
 from polypod_airflow.cluster import CONNECTIONS, Cluster, ClusterError
 from polypod_airflow.taskruns import (
+    MERGE,
     Settings,
     Work,
     batches,
@@ -30,7 +31,6 @@ _INVALID = frozenset({400, 413, 422})
 """Answers that stay the same however often a TaskRun is sent."""
 _PAUSE = 10.0
 """Seconds before a TaskRun that was refused is sent again: a quota, or a role that is missing."""
-_MERGE = "application/merge-patch+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +177,19 @@ class Creator:
                 batch.made.append(made)
             if batch.left:
                 return
+        self._own(batch)
+
+    def _own(self, batch: _Batch) -> None:
         path = secrets(self._settings.namespace, batch.secret)
-        if batch.made:
-            given = [{"metadata": {"name": run.name, "uid": run.metadata.uid}} for run in batch.made]
-            self._cluster.call("PATCH", path, owners(given), content_type=_MERGE)
-        else:
-            self._cluster.call("DELETE", path)
+        try:
+            if batch.made:
+                given = [{"metadata": {"name": run.name, "uid": run.metadata.uid}} for run in batch.made]
+                self._cluster.call("PATCH", path, owners(given), content_type=MERGE)
+            else:
+                self._cluster.call("DELETE", path)
+        except ClusterError as error:
+            if error.status not in (404, *_INVALID):
+                self._later(lambda: self._own(batch))
 
     def _delete(self, name: str) -> None:
         try:

@@ -9,18 +9,20 @@ from typing import Any
 import msgspec
 
 from polypod_airflow.cluster import Cluster, ClusterError
-from polypod_airflow.taskruns import LABEL, Settings, secrets
+from polypod_airflow.taskruns import LABEL, MERGE, Settings, collection, owners, secrets
 
 log = logging.getLogger(__name__)
 
 _UNOWNED_FOR = timedelta(hours=1)
-"""The age from which a Secret that nothing owns is left over."""
+"""The age from which a Secret that nothing uses is left over."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Tokens are not read for it."""
 
 
-class _Meta(msgspec.Struct, rename="camel"):
+class _Meta(msgspec.Struct, rename="camel", kw_only=True):
     name: str
+    uid: str = ""
+    resource_version: str = ""
     creation_timestamp: datetime
     owner_references: list[Any] = []
 
@@ -33,22 +35,63 @@ class _Secrets(msgspec.Struct):
     items: list[_Secret] = []
 
 
+class _Reference(msgspec.Struct):
+    name: str = ""
+
+
+class _Spec(msgspec.Struct, rename="camel"):
+    workload_secret_ref: _Reference = msgspec.field(default_factory=_Reference)
+
+
+class _TaskRun(msgspec.Struct):
+    metadata: _Meta
+    spec: _Spec
+
+
+class _TaskRuns(msgspec.Struct):
+    items: list[_TaskRun] = []
+
+
 def delete_leftovers(cluster: Cluster, settings: Settings, now: datetime) -> int:
-    """Delete the Secrets of this Airflow that are an hour old and that no TaskRun owns; return how many.
+    """Delete the Secrets of this Airflow that are an hour old and that no TaskRun uses; return how many.
+
+    One that TaskRuns use and do not own yet, as its scheduler ended in between, goes with them from now on.
 
     Raises:
-        ClusterError: they cannot be listed or deleted.
+        ClusterError: they cannot be listed, changed or deleted.
     """
     params = {"labelSelector": f"{LABEL}={settings.airflow}"}
     raw = cluster.call("GET", secrets(settings.namespace), params=params, accept=_METADATA_ONLY)
-    found = [
-        item.metadata.name
-        for item in msgspec.json.decode(raw, type=_Secrets).items
-        if not item.metadata.owner_references and now - item.metadata.creation_timestamp > _UNOWNED_FOR
+    unowned = [
+        item.metadata for item in msgspec.json.decode(raw, type=_Secrets).items if not item.metadata.owner_references
     ]
-    for name in found:
-        cluster.call("DELETE", secrets(settings.namespace, name))
-    return len(found)
+    if not unowned:
+        return 0
+    # listed after the Secrets: a TaskRun is created after its Secret
+    raw = cluster.call("GET", collection(settings.namespace), params=params)
+    users: dict[str, list[_Meta]] = {}
+    for run in msgspec.json.decode(raw, type=_TaskRuns).items:
+        users.setdefault(run.spec.workload_secret_ref.name, []).append(run.metadata)
+    deleted = 0
+    for secret in unowned:
+        path = secrets(settings.namespace, secret.name)
+        if secret.name in users:
+            _own(cluster, path, secret, users[secret.name])
+        elif now - secret.creation_timestamp > _UNOWNED_FOR:
+            cluster.call("DELETE", path)
+            deleted += 1
+    return deleted
+
+
+def _own(cluster: Cluster, path: str, secret: _Meta, users: list[_Meta]) -> None:
+    """Have a Secret go with its users, unless its scheduler, which knows them all, has just done so."""
+    patch = owners([{"metadata": {"name": user.name, "uid": user.uid}} for user in users])
+    patch["metadata"]["resourceVersion"] = secret.resource_version
+    try:
+        cluster.call("PATCH", path, patch, content_type=MERGE)
+    except ClusterError as error:
+        if error.status != 409:
+            raise
 
 
 def sweep(cluster: Cluster, settings: Settings) -> None:

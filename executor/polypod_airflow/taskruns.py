@@ -12,6 +12,7 @@ API_VERSION, KIND, PLURAL = "polypod.dev/v1alpha1", "TaskRun", "taskruns"
 LABEL = "polypod.dev/airflow"
 """On what an executor has made: which Airflow it is of."""
 PREFIX = "af-"
+MERGE = "application/merge-patch+json"
 BATCH = 256
 """Workloads in a Secret, at most."""
 BATCH_SIZE = 700_000

@@ -8,10 +8,15 @@ import os
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from polypod_airflow.cluster import Cluster
+from polypod_airflow.connection import connection
+from polypod_airflow.leftovers import delete_leftovers
+from polypod_airflow.taskruns import Settings, Work, secret, task_run
 from support.paths import AIRFLOWS, ROOT, airflow_venv
 
 from cluster.api import Api
@@ -281,3 +286,21 @@ def test_a_callback_fails_and_the_scheduler_goes_on(api: Api, start: Callable[..
     [event] = scheduler.ask("callback")["answer"]
     assert event[0] == "failed"
     assert "name another executor first" in event[1]
+
+
+def test_secrets_that_a_killed_scheduler_left_are_owned_or_deleted(api: Api) -> None:
+    cluster, given = Cluster(connection(str(api.plane.kubeconfig))), Settings("default", "airflow")
+    works = [Work(str(uuid.uuid4()), "golang", "dag", "task", "run", number, 1, "{}") for number in range(3)]
+    used, unused = secret(works[:2], given), secret(works[2:], given)
+    for document in (used, unused, *(task_run(work, used["metadata"]["name"], given) for work in works[:2])):
+        assert api.create(document).returncode == 0
+    now = datetime.now(UTC)
+    assert delete_leftovers(cluster, given, now) == 0, "its TaskRun may be about to be created"
+    found = {item["metadata"]["name"]: item["metadata"] for item in api.items("secrets")}
+    assert {owner["name"] for owner in found[used["metadata"]["name"]]["ownerReferences"]} == {
+        work.name for work in works[:2]
+    }
+    assert delete_leftovers(cluster, given, now + timedelta(hours=2)) == 1
+    assert [item["metadata"]["name"] for item in api.items("secrets")] == [used["metadata"]["name"]]
+    cluster.close()
+    api.kubectl("delete", "taskruns,secrets", "--all", "--wait=true")
