@@ -38,7 +38,8 @@ class ExecutionApiClient:
 
     Only transport errors and 5xx answers are tried again: after 1, 2, 4, 8 and then every 16 seconds, ten attempts over
     a minute and a half by default, so that a task does not notice that the server is restarted on a busy cluster.
-    A patient call is tried for as long as its token is valid.
+    A patient call is tried for as long as its token is valid, if the server is busy: it does not answer in time, or
+    answers 5xx. A certificate that is not trusted, or a host that is not known, is a mistake that has to be seen.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class ExecutionApiClient:
         Args:
             carrier: W3C trace headers of the task, so that the server's spans join the task's trace.
             most_attempts: fewer than the configured ones, for a call that means nothing when it comes late.
-            patient: try again until the token ends, beyond the configured attempts.
+            patient: while the server is busy, try again until the token ends, beyond the configured attempts.
 
         Raises:
             ApiUnavailable: no answer, or only 5xx ones, after all attempts. A last 5xx answer is returned instead.
@@ -129,10 +130,10 @@ class ExecutionApiClient:
         tries = min(self._config.retries, most_attempts or self._config.retries)
         wait = self._config.retry_wait_min
         for attempt in itertools.count(1):
-            reply, problem = self._once(call, body, carrier or {})
+            reply, problem, is_busy = self._once(call, body, carrier or {})
             if reply is not None and reply.status < 500:
                 return reply
-            goes_on = attempt < tries or (patient and self._patience.is_set() and self._token_is_valid())
+            goes_on = attempt < tries or (patient and is_busy and self._patience.is_set() and self._token_is_valid())
             if not goes_on or self._closing.is_set():
                 if reply is not None:
                     return reply
@@ -143,7 +144,8 @@ class ExecutionApiClient:
             wait *= 2
         raise AssertionError("unreachable")
 
-    def _once(self, call: ApiCall, body: bytes, carrier: Mapping[str, str]) -> tuple[ApiReply | None, str]:
+    def _once(self, call: ApiCall, body: bytes, carrier: Mapping[str, str]) -> tuple[ApiReply | None, str, bool]:
+        """Send a call once; return the answer, what was wrong, and whether that is because the server is busy."""
         url = self._base + call.path
         if call.params:
             url += "?" + urlencode(call.params)
@@ -157,14 +159,17 @@ class ExecutionApiClient:
                 redirect=False,
             )
         except urllib3.exceptions.HTTPError as error:
-            return None, str(error)
+            # that nobody listens, or that the host is not known, is a kind of timeout to urllib3
+            unreachable = isinstance(error, urllib3.exceptions.NewConnectionError)
+            return None, str(error), isinstance(error, urllib3.exceptions.TimeoutError) and not unreachable
         headers = {name.lower(): value for name, value in response.headers.items()}
         refreshed = headers.get("refreshed-api-token")
         if refreshed:
             with self._token_lock:
                 self._token = refreshed
         reply = ApiReply(response.status, response.data, headers)
-        return reply, f"HTTP {response.status}: {reply.text()[:300]}" if response.status >= 500 else ""
+        is_busy = response.status >= 500
+        return reply, f"HTTP {response.status}: {reply.text()[:300]}" if is_busy else "", is_busy
 
     def _headers(self, has_body: bool) -> dict[str, str]:
         token = self._current_token()
