@@ -280,7 +280,7 @@ def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, star
     ti = config.ti
     who = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "queue": ti.queue}
     log.event("error", failure.message, reason=failure.reason, **who)
-    reported, untold = False, ""
+    reported, problem = False, ""
     try:
         client = _client(config, log)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -290,13 +290,13 @@ def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, star
             reason = failure.message if speaks_2026_10_30(reply) else ""
             reported = _report_state(config, client, "failed", log, reason)
         else:
-            untold = f"Execution API answered {reply.status} to the start of the task: {reply.text()}"
+            problem = f"Execution API answered {reply.status} to the start of the task: {reply.text()}"
     except (ApiUnavailable, UserError) as error:
-        untold = f"Execution API could not be told: {error}"
-    if untold:
-        log.event("error", "the failure could not be reported", error=untold)
+        problem = f"Execution API could not be reached: {error}"
+    if problem:
+        log.event("error", "the failure could not be reported", error=problem)
     mistake = failure.reason is not Reason.BRIDGE_FAILED
-    message = f"{failure.message}; the {untold}" if untold else failure.message
+    message = f"{failure.message}; the {problem}" if problem else failure.message
     return _outcome("failed", failure.reason, message, None, started, reported=reported, user_error=mistake)
 
 

@@ -57,6 +57,7 @@ class _Held:
         made: it was there at least once.
         started: it has a pod that runs, so the bridge hears what Airflow wants.
         told: the last problem that was written into the audit log.
+        unwanted: Airflow did not want it any more when it was asked last.
     """
 
     key: Any
@@ -64,6 +65,7 @@ class _Held:
     made: bool = False
     started: bool = False
     told: str = ""
+    unwanted: bool = False
 
 
 class PolypodExecutor(BaseExecutor):
@@ -230,13 +232,19 @@ class PolypodExecutor(BaseExecutor):
             self._audited.append(self._task_event_logs[-1])
 
     def _give_up_obsolete(self) -> None:
-        """Delete what waits for its pod and is not wanted any more: cleared, marked or deleted in Airflow."""
+        """Delete what waits for its pod and is not wanted any more: cleared, marked or deleted in Airflow.
+
+        Only if two looks in a row say so: a quick task reports its end to Airflow before its TaskRun shows that it ran.
+        """
         for external_id in _drain(self._watchman.obsolete):
             name = f"{PREFIX}{external_id}"
             held = self._held.get(name)
-            if held is not None and not held.started:
+            if held is None or held.started:
+                continue
+            if held.unwanted:
                 self._forget(held.key)
                 self._creator.delete(name)
+            held.unwanted = True
         now = time.monotonic()
         if now - self._looked >= _LOOK_FOR_OBSOLETE:
             self._looked = now
@@ -262,6 +270,8 @@ class PolypodExecutor(BaseExecutor):
     # Who is held.
 
     def _hold(self, name: str, held: _Held) -> None:
+        # a task instance has one TaskRun that counts: that of its last queueing
+        self._forget(held.key)
         self._held[name] = held
         self._names[held.key] = name
         self.running.add(held.key)

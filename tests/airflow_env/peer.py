@@ -30,25 +30,29 @@ from sqlalchemy import delete, select  # noqa: E402
 executor = LocalExecutor()
 
 
+def new_run(session, dag_id, run_id, conf, **state):
+    """Make a manual run of a Dag."""
+    dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
+    now = datetime.now(UTC)
+    return dag.create_dagrun(
+        run_id=run_id,
+        logical_date=now,
+        data_interval=(now, now),
+        run_after=now,
+        conf=conf,
+        run_type=DagRunType.MANUAL,
+        triggered_by=DagRunTriggeredByType.TEST,
+        session=session,
+        **state,
+    )
+
+
 def queue(dag_id, run_id, task_ids, conf, queue, retries=0):
     """Make a run, queue its tasks, and return their workloads."""
     with create_session() as session:
         run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
         if run is None:
-            dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
-            now = datetime.now(UTC)
-            run = dag.create_dagrun(
-                run_id=run_id,
-                logical_date=now,
-                data_interval=(now, now),
-                run_after=now,
-                conf=conf,
-                run_type=DagRunType.MANUAL,
-                triggered_by=DagRunTriggeredByType.TEST,
-                state=DagRunState.RUNNING,
-                start_date=now,
-                session=session,
-            )
+            run = new_run(session, dag_id, run_id, conf, state=DagRunState.RUNNING, start_date=datetime.now(UTC))
             session.flush()
         workloads = {}
         for ti in run.get_task_instances(session=session):
@@ -66,19 +70,7 @@ def queue(dag_id, run_id, task_ids, conf, queue, retries=0):
 def trigger(dag_id, run_id, conf):
     """Make a run for the scheduler to take up."""
     with create_session() as session:
-        dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
-        now = datetime.now(UTC)
-        dag.create_dagrun(
-            run_id=run_id,
-            logical_date=now,
-            data_interval=(now, now),
-            run_after=now,
-            conf=conf,
-            run_type=DagRunType.MANUAL,
-            triggered_by=DagRunTriggeredByType.TEST,
-            state=DagRunState.QUEUED,
-            session=session,
-        )
+        new_run(session, dag_id, run_id, conf, state=DagRunState.QUEUED)
     return {}
 
 

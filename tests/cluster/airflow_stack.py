@@ -14,7 +14,7 @@ from typing import Any
 from support.airflow import Airflow
 from support.paths import ROOT
 
-from cluster.lab import Lab, Namespace, Raw, claim
+from cluster.lab import Lab, Namespace, Raw, share_folder
 from cluster.node import ADDRESS, Node
 from cluster.postgres import Postgres
 
@@ -108,7 +108,7 @@ class Stack:
         self._log_in()
         self.peer.start()
         self.peer.ask("secrets", connections=CONNECTIONS, variables=VARIABLES)
-        self._share_logs()
+        share_folder(self.lab, self.namespace, self.peer.home / "logs")
         for command in (["dag-processor"], ["triggerer", "--skip-serve-logs"]):
             self.components.append(Component(self.peer, *command))
 
@@ -128,21 +128,6 @@ class Stack:
         config["users"] = [{"name": ACCOUNT, "user": {"token": token}}]
         config["contexts"][0]["context"]["user"] = ACCOUNT
         self._kubeconfig.write_text(json.dumps(config))
-
-    def _share_logs(self) -> None:
-        """Let pods write into Airflow's folder of logs, which is a volume as far as they know."""
-        name, folder = f"airflow-{self.namespace.name}", self.peer.home / "logs"
-        folder.mkdir(exist_ok=True)
-        # pods have users of their own
-        for path in (folder, *folder.parents[:4]):
-            path.chmod(0o777)
-        volume = {
-            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
-            "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": "",
-                     "hostPath": {"path": str(folder)}},
-        }  # fmt: skip
-        self.lab.kubectl("apply", "-f", "-", stdin=json.dumps(volume))
-        self.namespace.apply(claim("airflow-logs", name, "ReadWriteMany"))
 
     # Schedulers.
 

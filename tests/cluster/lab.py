@@ -390,3 +390,20 @@ def rogue_env(behaviour: str, **env: str) -> Raw:
     """Return the pod template that has the rogue runtime misbehave in a given way."""
     values = [{"name": "ROGUE", "value": behaviour}, *({"name": key, "value": value} for key, value in env.items())]
     return {"spec": {"containers": [{"name": "task", "env": values}]}}
+
+
+def share_folder(lab: Lab, namespace: Namespace, folder: Path) -> str:
+    """Let pods write into Airflow's folder of logs, by the claim `airflow-logs`; return the volume's name."""
+    name = f"airflow-{namespace.name}"
+    folder.mkdir(exist_ok=True)
+    # pods have users of their own
+    for path in (folder, *folder.parents[:4]):
+        path.chmod(0o777)
+    volume = {
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": "",
+                 "hostPath": {"path": str(folder)}},
+    }  # fmt: skip
+    lab.kubectl("apply", "-f", "-", stdin=json.dumps(volume))
+    namespace.apply(claim("airflow-logs", name, "ReadWriteMany"))
+    return name

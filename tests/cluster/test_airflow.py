@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.airflow import Airflow
 
-from cluster.lab import Lab, Namespace, Raw, claim
+from cluster.lab import Lab, Namespace, Raw, share_folder
 from cluster.node import ADDRESS, Node
 
 pytestmark = pytest.mark.airflow
@@ -41,19 +41,7 @@ def installed(lab: Lab, peer: Airflow) -> Iterator[None]:
 
 @pytest.fixture
 def logs(lab: Lab, namespace: Namespace, peer: Airflow) -> Iterator[None]:
-    name = f"airflow-{namespace.name}"
-    folder = peer.home / "logs"
-    folder.mkdir(exist_ok=True)
-    # pods have users of their own
-    for path in (folder, *folder.parents[:4]):
-        path.chmod(0o777)
-    volume = {
-        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
-        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": "",
-                 "hostPath": {"path": str(folder)}},
-    }  # fmt: skip
-    lab.kubectl("apply", "-f", "-", stdin=json.dumps(volume))
-    namespace.apply(claim("airflow-logs", name, "ReadWriteMany"))
+    name = share_folder(lab, namespace, peer.home / "logs")
     yield
     lab.kubectl("delete", "persistentvolume", name, "--wait=false")
 

@@ -170,6 +170,28 @@ def test_a_scheduler_that_starts_anew_adopts_what_is_there_and_makes_nothing_twi
     assert len(task_runs(api)) == 5
 
 
+def test_of_a_task_that_is_queued_again_only_the_newest_taskrun_counts(
+    api: Api, start: Callable[..., Scheduler]
+) -> None:
+    scheduler = start()
+    queued = {"name": "task", "queue": "golang", "external_id": str(uuid.uuid4())}
+    again = {**queued, "external_id": str(uuid.uuid4())}
+    for task in (queued, again):
+        scheduler.ask("queue", tasks=[task])
+        scheduler.ask("heartbeat")
+    api.wait(lambda: len(api.items("taskruns")) == 2)
+    scheduler.process.kill()
+    second = start()
+    # a scheduler that has adopted the first meets the second, as after a requeue by another one
+    assert second.ask("adopt", tasks=[queued])["answer"] == []
+    assert second.ask("adopt", tasks=[again])["answer"] == []
+    for task, reason in ((queued, "NodeLost"), (again, "OOMKilled")):
+        status = {"phase": "Failed", "state": "failed", "reason": reason, "attempts": [{**REPORTED, "reported": False}]}
+        api.kubectl("patch", "taskrun", f"af-{task['external_id']}", "--subresource=status", "--type=merge",
+                    "-p", json.dumps({"status": status}))  # fmt: skip
+    assert second.until(lambda state: state["running"] == [])["events"] == {"task": ["failed", "OOMKilled"]}
+
+
 def test_what_waits_says_why_and_what_is_revoked_goes(api: Api, start: Callable[..., Scheduler]) -> None:
     scheduler = start()
     scheduler.ask("queue", tasks=[{"name": "waits", "queue": "golang"}])
