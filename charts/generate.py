@@ -1,4 +1,4 @@
-"""Writes what is generated of the chart: its README, values.schema.json, the CRD's copy and the dashboard."""
+"""Generate parts of the chart: its README, values.schema.json, the copy of the CRD and the dashboard."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ CHOICES = {
     "executionApi.mode": ["standalone", "airflow"],
 }
 FREE = {"operator.resources", "executionApi.resources", "metrics.dashboard.labels"}
-"""What is Kubernetes' own, or a map of the user's: any key may be in it."""
+"""Values of Kubernetes types, or free-form maps: any key is allowed."""
 PANELS = [
-    ("TaskRuns that have not finished", "sum(polypod_taskruns_active)", "short"),
-    ("Attempts by state", "sum by (state) (rate(polypod_attempts_total[$__rate_interval]))", "ops"),
-    ("Attempts that did not end well, by reason",
+    ("Active TaskRuns", "sum(polypod_taskruns_active)", "short"),
+    ("Attempts, by state", "sum by (state) (rate(polypod_attempts_total[$__rate_interval]))", "ops"),
+    ("Unsuccessful attempts, by reason",
      'sum by (reason) (rate(polypod_attempts_total{state!~"success|skipped"}[$__rate_interval]))', "ops"),
-    ("TaskRun to pod, 90 of 100",
+    ("TaskRun to pod, p90",
      "histogram_quantile(0.9, sum by (le, queue) (rate(polypod_taskrun_to_pod_seconds_bucket[$__rate_interval])))",
      "s"),
-    ("Attempt to the task's start, 90 of 100",
+    ("Attempt to task start, p90",
      "histogram_quantile(0.9, sum by (le, coordinator) "
      "(rate(polypod_attempt_to_start_seconds_bucket[$__rate_interval])))", "s"),
-    ("Attempt to the runtime's connection, 90 of 100",
+    ("Attempt to runtime connection, p90",
      "histogram_quantile(0.9, sum by (le, coordinator) "
      "(rate(polypod_attempt_to_connected_seconds_bucket[$__rate_interval])))", "s"),
-    ("CPU time of a task, 90 of 100",
+    ("Task CPU time, p90",
      "histogram_quantile(0.9, sum by (le, coordinator) (rate(polypod_attempt_cpu_seconds_bucket[$__rate_interval])))",
      "s"),
-    ("Memory of a task, 90 of 100",
+    ("Task peak memory, p90",
      "histogram_quantile(0.9, sum by (le, coordinator) "
      "(rate(polypod_attempt_peak_memory_bytes_bucket[$__rate_interval])))", "bytes"),
-    ("Time of a task, half of them",
+    ("Task duration, p50",
      "histogram_quantile(0.5, sum by (le, coordinator) (rate(polypod_attempt_run_seconds_bucket[$__rate_interval])))",
      "s"),
-    ("TaskRun to its end, half of them",
+    ("TaskRun duration, p50",
      "histogram_quantile(0.5, sum by (le, queue) (rate(polypod_taskrun_seconds_bucket[$__rate_interval])))", "s"),
-    ("Waiting for a place, by queue", "sum by (queue) (polypod_queue_waiting)", "short"),
-    ("Holding a place, by queue", "sum by (queue) (polypod_queue_running)", "short"),
-    ("Time in the queue, 90 of 100",
+    ("TaskRuns in line, by queue", "sum by (queue) (polypod_queue_waiting)", "short"),
+    ("Running attempts, by queue", "sum by (queue) (polypod_queue_running)", "short"),
+    ("Time in line, p90",
      "histogram_quantile(0.9, sum by (le, queue) (rate(polypod_queue_wait_seconds_bucket[$__rate_interval])))", "s"),
-    ("Look at one TaskRun, 99 of 100",
+    ("Reconcile duration, p99",
      "histogram_quantile(0.99, sum by (le) (rate(polypod_reconcile_seconds_bucket[$__rate_interval])))", "s"),
-    ("TaskRuns of which there is news", "sum(polypod_workqueue_depth)", "short"),
-    ("Looks that failed", "sum(rate(polypod_reconcile_errors_total[$__rate_interval]))", "ops"),
-    ("Calls to the Kubernetes API",
+    ("Work queue depth", "sum(polypod_workqueue_depth)", "short"),
+    ("Failed reconciles", "sum(rate(polypod_reconcile_errors_total[$__rate_interval]))", "ops"),
+    ("Kubernetes API requests",
      "sum by (verb, resource, code) (rate(polypod_api_requests_total[$__rate_interval]))", "ops"),
-    ("Watches begun anew",
+    ("Watch restarts, by cause",
      "sum by (resource, why) (increase(polypod_watch_restarts_total[$__rate_interval]))", "short"),
-    ("Outcomes from bridges", "sum by (result) (rate(polypod_outcomes_received_total[$__rate_interval]))", "ops"),
+    ("Outcomes received, by result", "sum by (result) (rate(polypod_outcomes_received_total[$__rate_interval]))", "ops"),
     ("Execution API requests, by code",
      "sum by (method, code) (rate(polypod_execution_api_requests_total[$__rate_interval]))", "ops"),
     ("Execution API latency, p99",
@@ -70,7 +70,7 @@ PANELS = [
     ("Execution API storage, by namespace",
      "max by (namespace) (polypod_execution_api_namespace_bytes) or max(polypod_execution_api_namespace_limit_bytes)",
      "bytes"),
-    ("Leader; routing valid", "max(polypod_leading) or max(polypod_routing_valid)", "short"),
+    ("Leader; valid routing", "max(polypod_leading) or max(polypod_routing_valid)", "short"),
     ("Routing reloads", "sum by (result) (increase(polypod_routing_reloads_total[$__rate_interval]))", "short"),
     ("Memory", "process_resident_memory_bytes", "bytes"),
     ("CPU", "rate(process_cpu_seconds_total[$__rate_interval])", "percentunit"),

@@ -40,19 +40,19 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("-f", "--filename", "files", type=FILES, multiple=True, help="A file with TaskRuns; may be repeated.")
-@click.option("--routing", type=FILES, required=True, help="Queue to coordinator; roots are relative to this file.")
+@click.option("-f", "--filename", "files", type=FILES, multiple=True, help="File with TaskRuns; can be repeated.")
+@click.option("--routing", type=FILES, required=True, help="Routing file; artifact roots are relative to it.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True,
-              help="What to print at the end: a table, or a Kubernetes List with every TaskRun's status.")  # fmt: skip
+              help="Output format: a table, or a Kubernetes List with the status of all TaskRuns.")  # fmt: skip
 @click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True,
-              help="How logs look on standard error.")  # fmt: skip
+              help="Format of logs on standard error.")  # fmt: skip
 @click.option("--max-parallel", type=click.IntRange(min=1), default=os.cpu_count() or 1,
-              show_default="the number of cores", help="How many tasks run at the same time, at most.")  # fmt: skip
-@click.option("--fail-fast", is_flag=True, help="Start nothing more once a task has failed.")
-@click.option("--show-xcoms", is_flag=True, help="Print the XComs that the tasks left below the table.")
-@click.option("--workload", type=FILES, help="Run one of Airflow's own ExecuteTask workloads (JSON) instead.")
-@click.option("--execution-api-url", help="With --workload: Airflow's Execution API, such as http://HOST/execution/.")
-@click.option("--log-file", type=FILES, help="With --workload: append the task's log there, as JSON lines.")
+              show_default="the number of cores", help="Maximum number of concurrent tasks.")  # fmt: skip
+@click.option("--fail-fast", is_flag=True, help="Start no more tasks after a failure.")
+@click.option("--show-xcoms", is_flag=True, help="Print the XComs of all tasks below the table.")
+@click.option("--workload", type=FILES, help="Run an ExecuteTask workload of Airflow (JSON) instead.")
+@click.option("--execution-api-url", help="With --workload: URL of Airflow's Execution API, such as http://HOST/execution/.")
+@click.option("--log-file", type=FILES, help="With --workload: append the task log to this file, as JSON lines.")
 def run(
     files: tuple[Path, ...],
     routing: Path,
@@ -65,7 +65,7 @@ def run(
     execution_api_url: str | None,
     log_file: Path | None,
 ) -> None:
-    """Run TaskRuns on this machine: each after those that it depends on, the others at the same time.
+    """Run TaskRuns on this machine, in dependency order; independent tasks run concurrently.
 
     What is decided is decided as on a cluster: retries, waits, and the status.
 
@@ -113,14 +113,14 @@ def _colors() -> bool:
 
 
 @cli.command()
-@click.option("-f", "--filename", "files", type=FILES, multiple=True, required=True, help="A file to check.")
-@click.option("--routing", type=FILES, help="Also check that an artifact is there for each TaskRun.")
-@click.option("--server", is_flag=True, help="Also have the cluster check them, as if they were applied.")
+@click.option("-f", "--filename", "files", type=FILES, multiple=True, required=True, help="File to check; can be repeated.")
+@click.option("--routing", type=FILES, help="Also check that every TaskRun has an artifact.")
+@click.option("--server", is_flag=True, help="Also validate on the cluster (server-side dry run).")
 @remote.on_cluster
 def validate(
     files: tuple[Path, ...], routing: Path | None, server: bool, context: str | None, namespace: str | None
 ) -> None:
-    """Check TaskRuns, and say what is wrong with file and line."""
+    """Validate TaskRuns; errors name file and line."""
     from polypod_cli import manifests, order, plan, pod_templates
 
     loaded = manifests.load(files, whole=not server)
@@ -146,14 +146,14 @@ def validate(
 
 @cli.group()
 def bundle() -> None:
-    """Pack, look into and verify artifacts."""
+    """Pack, inspect and verify artifacts."""
 
 
 @bundle.command()
 @click.argument("artifact", type=FILES)
 @click.option("--source", is_flag=True, help="Print the embedded source file instead.")
 def inspect(artifact: Path, source: bool) -> None:
-    """Say what an executable bundle, a jar or a TypeScript bundle holds."""
+    """Show the contents of an executable bundle, a jar or a TypeScript bundle."""
     from polypod_cli import bundles
 
     bundles.inspect(artifact, source)
@@ -162,7 +162,7 @@ def inspect(artifact: Path, source: bool) -> None:
 @bundle.command()
 @click.argument("artifacts", type=FILES, nargs=-1, required=True)
 def verify(artifacts: tuple[Path, ...]) -> None:
-    """Verify trailer, digests and manifest."""
+    """Verify the trailer, digests and manifest of artifacts."""
     from polypod_cli import bundles
 
     bundles.verify(artifacts)
@@ -171,10 +171,10 @@ def verify(artifacts: tuple[Path, ...]) -> None:
 @bundle.command()
 @click.argument("executable", type=FILES)
 @click.option("--manifest", type=FILES, required=True, help="airflow-metadata.yaml (Executable Bundle Spec 1.0).")
-@click.option("--source", type=FILES, help="The primary source file to embed.")
-@click.option("-o", "--output", type=FILES, required=True, help="The bundle to write.")
+@click.option("--source", type=FILES, help="Primary source file to embed.")
+@click.option("-o", "--output", type=FILES, required=True, help="Output file.")
 def pack(executable: Path, manifest: Path, source: Path | None, output: Path) -> None:
-    """Make an executable bundle from a stripped native program of any language."""
+    """Create an executable bundle from a stripped native program in any language."""
     from polypod_cli import bundles
 
     bundles.pack(executable, manifest, source, output)
@@ -182,7 +182,7 @@ def pack(executable: Path, manifest: Path, source: Path | None, output: Path) ->
 
 @cli.group()
 def routing() -> None:
-    """Make a routing."""
+    """Generate a routing."""
 
 
 @routing.command("from-airflow")

@@ -27,8 +27,8 @@ _EVERY = 0.5
 def on_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say which cluster and namespace."""
     for option in (
-        click.option("--context", help="Of the kubeconfig; by default its current one."),
-        click.option("-n", "--namespace", help="By default the context's."),
+        click.option("--context", help="Kubeconfig context (default: the current context)."),
+        click.option("-n", "--namespace", help="Namespace (default: that of the context)."),
     ):
         command = option(command)
     return command
@@ -36,7 +36,7 @@ def on_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def output(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text",
-                        show_default=True, help="For people, or for programs.")(command)  # fmt: skip
+                        show_default=True, help="Output format.")(command)  # fmt: skip
 
 
 def connect(context: str | None, namespace: str | None) -> Cluster:
@@ -48,16 +48,16 @@ def connect(context: str | None, namespace: str | None) -> Cluster:
 
 @click.command()
 @click.option(
-    "-f", "--filename", "files", type=FILES, multiple=True, required=True, help="TaskRuns, and what they use."
+    "-f", "--filename", "files", type=FILES, multiple=True, required=True, help="File with TaskRuns and the Secrets and ConfigMaps they use; can be repeated."
 )
-@click.option("--wait", "waits", is_flag=True, help="Wait for the end of all; exit code 1 if one did not succeed.")
-@click.option("--timeout", type=float, help="With --wait: seconds, exit code 3.")
+@click.option("--wait", "waits", is_flag=True, help="Wait until all TaskRuns finish; exit code 1 if any did not succeed.")
+@click.option("--timeout", type=float, help="With --wait: timeout in seconds; exit code 3.")
 @output
 @on_cluster
 def submit(
     files: tuple[Path, ...], waits: bool, timeout: float | None, output: str, context: str | None, namespace: str | None
 ) -> None:
-    """Check TaskRuns and apply them, with the Secrets and ConfigMaps in the same files."""
+    """Validate and apply TaskRuns, with the Secrets and ConfigMaps in the same files."""
     from polypod_cli import manifests
 
     loaded = manifests.load(files, whole=False)
@@ -74,13 +74,13 @@ def submit(
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--timeout", type=float, help="Seconds, exit code 3.")
+@click.option("--timeout", type=float, help="Timeout in seconds; exit code 3.")
 @output
 @on_cluster
 def wait(
     names: tuple[str, ...], timeout: float | None, output: str, context: str | None, namespace: str | None
 ) -> None:
-    """Wait for the end of TaskRuns; exit code 1 if one did not succeed."""
+    """Wait until TaskRuns finish; exit code 1 if any did not succeed."""
     sys.exit(_wait(connect(context, namespace), names, timeout, output))
 
 
@@ -88,7 +88,7 @@ def wait(
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @on_cluster
 def cancel(names: tuple[str, ...], context: str | None, namespace: str | None) -> None:
-    """Have TaskRuns end: their tasks are told, and end for good."""
+    """Cancel TaskRuns: their tasks get SIGTERM and are not retried."""
     cluster = connect(context, namespace)
     for name in names:
         cluster.cancel(name)
@@ -97,10 +97,10 @@ def cancel(names: tuple[str, ...], context: str | None, namespace: str | None) -
 
 @click.command()
 @click.argument("name")
-@click.option("-f", "--follow", is_flag=True, help="Go on to the end, over all attempts.")
-@click.option("--attempt", type=int, help="By default the last one.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until the TaskRun finishes, over all attempts.")
+@click.option("--attempt", type=int, help="Attempt number (default: the last).")
 @click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True)
-@click.option("--printed", is_flag=True, help="What the task has printed itself, in place of its log.")
+@click.option("--printed", is_flag=True, help="Show the output of the runtime instead of the task log.")
 @on_cluster
 def logs(
     name: str, follow: bool, attempt: int | None, log_format: str, printed: bool, context: str | None,
@@ -197,7 +197,7 @@ def _renderer(log_format: str, printed: bool) -> Callable[[bytes], bytes]:
 @output
 @on_cluster
 def describe(name: str, output: str, context: str | None, namespace: str | None) -> None:
-    """Show what has happened to a TaskRun, and how long each part took."""
+    """Show the timeline of a TaskRun and the duration of each step."""
     from polypod_cli import timeline
 
     cluster = connect(context, namespace)
@@ -217,11 +217,11 @@ def describe(name: str, output: str, context: str | None, namespace: str | None)
 
 @click.command()
 @click.option("-A", "--all-namespaces", "everywhere", is_flag=True)
-@click.option("--all", "finished", is_flag=True, help="Those that have finished, too.")
+@click.option("--all", "finished", is_flag=True, help="Include finished TaskRuns.")
 @output
 @on_cluster
 def top(everywhere: bool, finished: bool, output: str, context: str | None, namespace: str | None) -> None:
-    """Show what runs and what waits: live on a terminal, once in a pipe."""
+    """Show running and waiting TaskRuns: live on a terminal, once in a pipe."""
     cluster = connect(context, namespace)
     live = output == "text" and sys.stdout.isatty()
     while True:
@@ -319,7 +319,7 @@ def _print(text: Sequence[str], items: Sequence[Raw], output: str) -> None:
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion for a shell, such as: source <(polypod completion bash)."""
+    """Print shell completion code, for example: source <(polypod completion bash)."""
     from click.shell_completion import get_completion_class
 
     from polypod_cli.main import cli

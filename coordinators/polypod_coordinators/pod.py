@@ -62,7 +62,7 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
         _let_go(pod, wake_r)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: None)
-    # to exit untold has the kubelet start us again
+    # exiting before SIGTERM makes the kubelet restart us
     select.select([wake_r], [], [], patience)
     return 0
 

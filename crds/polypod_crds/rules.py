@@ -1,4 +1,4 @@
-"""The rules that the API server itself checks (CEL), each with a message that says what would be right."""
+"""Validation rules for the API server (CEL), each with a message that says what is valid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FROZEN = {
     "workloadSecretRef": False,
     "dependsOn": False,
 }
-"""Fields that cannot be changed once the TaskRun is there; True: always set."""
+"""Immutable fields. True: always set."""
 
 
 class Rule(Enum):
@@ -26,7 +26,7 @@ class Rule(Enum):
 
     OBJECT_NAME = (
         "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-        "the name of an object has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit",
+        "must consist of lower-case letters, digits, '-' and '.', and start and end with a letter or digit",
     )
     AIRFLOW_ID = (
         r"self.matches(r'^[\p{L}\p{M}\p{N}_.-]+$') && self != '.' && self != '..'",
@@ -74,7 +74,7 @@ class Rule(Enum):
     )
     CANCEL_STAYS = (
         "!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)",
-        "a TaskRun that was cancelled stays so; apply a new one to run the task again",
+        "cancel cannot be undone; create a new TaskRun to run the task again",
     )
 
     NOT_ITSELF = (
@@ -108,6 +108,6 @@ def frozen() -> list[dict[str, str]]:
         same = f"self.{name} == oldSelf.{name}"
         if not always:
             same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"
-        message = f"{name} cannot be changed; delete the TaskRun and apply it anew, or apply one of another name"
+        message = f"{name} is immutable; delete and re-create the TaskRun, or use another name"
         found.append({"rule": same, "message": message})
     return found

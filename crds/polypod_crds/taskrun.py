@@ -60,17 +60,17 @@ class Model(BaseModel):
 
 
 class FromXCom(Model):
-    """Where an argument's value comes from: what another task of the same run returned."""
+    """An argument's value, taken from the return value of another task of the same run."""
 
-    task_id: AirflowId = Field(description="The task whose return value is taken.")
+    task_id: AirflowId = Field(description="Task whose return value is used.")
 
 
 class Argument(Model):
     """One argument of the task: a value, or another task's XCom."""
 
-    name: Name = Field(description="The parameter that receives it; case and underscores are ignored.")
-    value: AnyValue = Field(default=None, description="The value itself: any JSON, of at most 64 levels.")
-    from_x_com: FromXCom | None = Field(default=None, alias="fromXCom", description="Take another task's return value.")
+    name: Name = Field(description="Name of the parameter; case and underscores are ignored.")
+    value: AnyValue = Field(default=None, description="Value: any JSON, nested at most 64 levels deep.")
+    from_x_com: FromXCom | None = Field(default=None, alias="fromXCom", description="Use the return value of another task.")
 
     @model_validator(mode="after")
     def one_source(self) -> Argument:
@@ -81,54 +81,54 @@ class Argument(Model):
 
 
 class Dependency(Model):
-    """Another task of the same run that must have ended first."""
+    """Another task of the same run that must finish first."""
 
-    task_id: AirflowId = Field(description="The task; of a mapped one, all its TaskRuns that there are.")
+    task_id: AirflowId = Field(description="Task ID; for a mapped task, all of its TaskRuns that exist.")
     when: Literal["succeeded", "finished"] = Field(
         default="succeeded",
-        description="succeeded: if it fails, this task becomes upstream_failed, and if it is skipped, skipped; "
-        "finished: this task starts however it has ended.",
+        description="succeeded: if that task fails, this one becomes upstream_failed; if it is skipped, so is this one. "
+        "finished: this task starts whatever the outcome.",
     )
 
 
 class Retries(Model):
-    """The user's own retries, after a failure of the task."""
+    """Retries after a failure of the task."""
 
-    limit: int = Field(default=0, ge=0, le=1000, description="How many more tries the task has after its first.")
-    delay: Duration = Field(default="5s", description="Time before the next try.")
+    limit: int = Field(default=0, ge=0, le=1000, description="Number of retries after the first try.")
+    delay: Duration = Field(default="5s", description="Delay before the next try.")
     backoff: Literal["fixed", "exponential"] = Field(
         default="fixed", description="fixed: always `delay`; exponential: doubled each time."
     )
-    max_delay: Duration = Field(default="10m", description="Longest time before a try.")
+    max_delay: Duration = Field(default="10m", description="Maximum delay before a try.")
 
 
 class Timeouts(Model):
-    """How long an attempt may take, step by step."""
+    """Timeouts of an attempt, by step."""
 
-    pending: Timeout = Field(default="10m", description="From the pod's creation to its start (cluster only).")
+    pending: Timeout = Field(default="10m", description="From creation of the pod to its start (cluster only).")
     startup: Timeout | None = Field(
-        default=None, description="From the runtime's start until it has connected; by default the coordinator's."
+        default=None, description="From the start of the runtime until it connects; defaults to the coordinator's timeout."
     )
-    execution: Timeout | None = Field(default=None, description="From the runtime's start to its end.")
+    execution: Timeout | None = Field(default=None, description="From the start of the runtime to its end.")
 
 
 class LocalRef(Model):
-    """An object of the same namespace."""
+    """An object in the same namespace."""
 
-    name: ObjectName = Field(description="The object's name.")
+    name: ObjectName = Field(description="Name of the object.")
 
 
 class SecretKeyRef(Model):
-    """One key of a Secret of the same namespace."""
+    """A key of a Secret in the same namespace."""
 
-    name: ObjectName = Field(description="The Secret's name.")
-    key: Key = Field(description="The key in its data.")
+    name: ObjectName = Field(description="Name of the Secret.")
+    key: Key = Field(description="Key in its data.")
 
 
 class ConnectionSource(Model):
     """A Secret whose keys are `AIRFLOW_CONN_<ID>`."""
 
-    secret_ref: LocalRef = Field(description="The Secret; its keys are AIRFLOW_CONN_<ID>, in upper case.")
+    secret_ref: LocalRef = Field(description="Secret with keys AIRFLOW_CONN_<ID>, in upper case.")
 
 
 class VariableSource(Model):
@@ -137,10 +137,10 @@ class VariableSource(Model):
     model_config = ConfigDict(json_schema_extra=rules(Rule.VARIABLE_SOURCE))
 
     config_map_ref: LocalRef | None = Field(
-        default=None, description="A ConfigMap; its keys are AIRFLOW_VAR_<KEY>, in upper case."
+        default=None, description="ConfigMap with keys AIRFLOW_VAR_<KEY>, in upper case."
     )
     secret_ref: LocalRef | None = Field(
-        default=None, description="A Secret; its keys are AIRFLOW_VAR_<KEY>, in upper case."
+        default=None, description="Secret with keys AIRFLOW_VAR_<KEY>, in upper case."
     )
 
     @model_validator(mode="after")
@@ -151,7 +151,7 @@ class VariableSource(Model):
 
 
 class DataInterval(Model):
-    """The data that the run is about."""
+    """The data interval of the run."""
 
     model_config = ConfigDict(json_schema_extra=rules(Rule.INTERVAL_ORDER))
 
@@ -166,38 +166,37 @@ class DataInterval(Model):
 
 
 class ExecutionApi(Model):
-    """An Execution API other than the operator's own."""
+    """An Execution API other than the operator's default."""
 
     url: Annotated[str, Field(max_length=2048, json_schema_extra=rules(Rule.URL))] = Field(
-        description="Its base URL, such as https://airflow.example/execution/."
+        description="Base URL, such as https://airflow.example/execution/."
     )
     token_secret_ref: SecretKeyRef | None = Field(
         default=None,
-        description="The Secret with the token of one task instance. Without it, the pod's own service account token "
-        "is sent.",
+        description="Secret with the token of one task instance. Defaults to the service account token of the pod.",
     )
 
 
 class Artifacts(Model):
-    """Where jars or bundles come from, if they are not in the language image."""
+    """Source of jars or bundles that are not in the language image."""
 
     model_config = ConfigDict(json_schema_extra=rules(Rule.ARTIFACT_SOURCE))
 
     image: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(
         default=None,
-        description="An image that holds them: mounted as a volume, or copied from.",
+        description="Image that contains them; it is mounted as a volume, or copied from.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
-        default=None, description="When that image is pulled."
+        default=None, description="Pull policy of that image."
     )
     persistent_volume_claim: ObjectName | None = Field(
-        default=None, description="A claim whose volume holds them; it is mounted read-only."
+        default=None, description="PersistentVolumeClaim that contains them; it is mounted read-only."
     )
     path: Annotated[str, Field(max_length=1024)] = Field(
-        default="", description="The folder in the image or volume; by default all of it."
+        default="", description="Folder in the image or volume; defaults to its root."
     )
     mount_path: Annotated[str, Field(max_length=1024, json_schema_extra=rules(Rule.ABSOLUTE))] = Field(
-        default="/artifacts", description="Where they appear in the language container."
+        default="/artifacts", description="Mount path in the language container."
     )
 
     @model_validator(mode="after")
@@ -208,34 +207,34 @@ class Artifacts(Model):
 
 
 class TaskRunSpec(Model):
-    """What is to run."""
+    """Desired state: the task to run."""
 
     model_config = ConfigDict(json_schema_extra=rules(*Rule.of_spec()))
 
-    queue: Name = Field(description="The routing leads it to a coordinator and an image.")
-    dag_id: AirflowId = Field(description="The Dag that the artifact must hold.")
-    task_id: AirflowId = Field(description="The task of that Dag.")
-    run_id: RunId = Field(description="The run; XComs flow between the tasks of one run.")
-    map_index: int = Field(default=-1, ge=-1, description="The index of a mapped task, -1 if it is not mapped.")
+    queue: Name = Field(description="Queue, which the routing maps to a coordinator and an image.")
+    dag_id: AirflowId = Field(description="Dag ID; the artifact must contain this Dag.")
+    task_id: AirflowId = Field(description="Task ID in that Dag.")
+    run_id: RunId = Field(description="Run ID; tasks of the same run share XComs.")
+    map_index: int = Field(default=-1, ge=-1, description="Index of a mapped task; -1 if the task is not mapped.")
     arguments: Annotated[list[Argument], Field(max_length=256)] = Field(
-        default=[], description="What the task's function receives."
+        default=[], description="Arguments of the task's function."
     )
     depends_on: Annotated[list[Dependency], Field(max_length=256)] = Field(
         default=[],
-        description="Tasks of the same run (namespace, dagId, runId) that must have ended first. Those of fromXCom "
-        "need not be named.",
+        description="Tasks of the same run (namespace, dagId, runId) that must finish first. Tasks in fromXCom are "
+        "implied.",
     )
-    params: AnyMapping = Field(default={}, description="The run's params (its conf), of at most 64 levels.")
-    logical_date: AwareDatetime | None = Field(default=None, description="The run's logical date, with a time zone.")
-    data_interval: DataInterval | None = Field(default=None, description="The data that the run is about.")
+    params: AnyMapping = Field(default={}, description="Params of the run (its conf), nested at most 64 levels deep.")
+    logical_date: AwareDatetime | None = Field(default=None, description="Logical date of the run, with a time zone.")
+    data_interval: DataInterval | None = Field(default=None, description="Data interval of the run.")
     priority: int = Field(
         default=0,
         ge=-2_147_483_648,
         le=2_147_483_647,
-        description="Larger goes first among those that wait for a place in their queue (queue_limits of the routing).",
+        description="Priority in the queue, higher first, if the queue has a limit (queue_limits of the routing).",
     )
-    retries: Retries = Field(default_factory=Retries, description="The user's own retries.")
-    timeouts: Timeouts = Field(default_factory=Timeouts, description="How long an attempt may take.")
+    retries: Retries = Field(default_factory=Retries, description="Retries after a failure of the task.")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="Timeouts of an attempt.")
     connections_from: Annotated[list[ConnectionSource], Field(max_length=32)] = Field(
         default=[], description="Secrets with connections."
     )
@@ -243,28 +242,28 @@ class TaskRunSpec(Model):
         default=[], description="ConfigMaps or Secrets with variables."
     )
     coordinator: Name | None = Field(
-        default=None, description="A coordinator of the routing, in place of the one that the queue leads to."
+        default=None, description="Coordinator from the routing; overrides the coordinator of the queue."
     )
     artifacts: Artifacts | None = Field(
-        default=None, description="Where the jars or bundles come from, in place of the routing's source."
+        default=None, description="Source of the jars or bundles; overrides the source in the routing."
     )
     pod_template: AnyMapping = Field(
         default={},
-        description="A PodTemplateSpec, merged over the routing's pod settings by name. The language container is "
-        "called `task`.",
+        description="PodTemplateSpec, merged by name over the pod settings of the routing. The language container is "
+        "named `task`.",
     )
     execution_api: ExecutionApi | None = Field(
-        default=None, description="An Execution API other than the operator's own."
+        default=None, description="Execution API; overrides the operator's default."
     )
     workload_secret_ref: SecretKeyRef | None = Field(
-        default=None, description="A Secret with one of Airflow's ExecuteTask workloads, as JSON, token included."
+        default=None, description="Secret with an ExecuteTask workload of Airflow as JSON, token included."
     )
-    cancel: bool = Field(default=False, description="End the task now and for good.")
+    cancel: bool = Field(default=False, description="Stop the task; it is not retried.")
     suspend: bool = Field(
-        default=False, description="Start nothing, and end what runs; set to false, a new attempt starts."
+        default=False, description="Stop a running attempt and start none; set to false, a new attempt starts."
     )
     ttl_seconds_after_finished: int | None = Field(
-        default=None, ge=0, le=2_147_483_647, description="Delete the TaskRun that many seconds after its end."
+        default=None, ge=0, le=2_147_483_647, description="Seconds after which a finished TaskRun is deleted."
     )
 
     @property
@@ -293,52 +292,52 @@ class TaskRunSpec(Model):
 
 
 class Observed(Model):
-    """Base of what the operator writes: what a later version has added is left out, and no error."""
+    """Base of what the operator writes. Unknown fields, added by a later version, are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class StoredLog(Observed):
-    """Where an attempt's log is kept, and what it takes to read it there."""
+    """Where an attempt's log is stored, and what is needed to read it."""
 
-    url: str = Field(description="The log; a long one goes on in objects whose names begin so.")
+    url: str = Field(description="URL of the log; a long log continues in objects with this prefix.")
     secret_name: str | None = Field(
-        default=None, description="The Secret with the storage's options, in the TaskRun's namespace."
+        default=None, description="Secret with the storage options, in the TaskRun's namespace."
     )
     persistent_volume_claim: str | None = Field(
-        default=None, description="The claim whose volume the log is on, in the TaskRun's namespace."
+        default=None, description="PersistentVolumeClaim that contains the log, in the TaskRun's namespace."
     )
     service_account_name: str | None = Field(
-        default=None, description="The service account of the attempt's pod, if it was not the default one."
+        default=None, description="Service account of the attempt's pod, unless it is the default."
     )
-    image_pull_secrets: list[str] = Field(default=[], description="The Secrets to pull that image with.")
-    reader_image: str = Field(description="The image that can read it: the sidecar's.")
+    image_pull_secrets: list[str] = Field(default=[], description="Pull secrets for the reader image.")
+    reader_image: str = Field(description="Image that can read the log: the bridge's.")
 
 
 class Attempt(Observed):
     """One attempt: one pod."""
 
     number: int = Field(description="Counted from 1.")
-    state: str = Field(description="Airflow's name: queued, running, or the state that it ended in.")
-    reason: str = Field(default="", description="Why, as one word; see docs/reasons.md.")
-    message: str = Field(default="", description="Why, for a person.")
-    pod_name: str | None = Field(default=None, description="The pod.")
-    pod_uid: str | None = Field(default=None, description="The pod's uid.")
-    node_name: str | None = Field(default=None, description="The node that it ran on.")
-    image: str | None = Field(default=None, description="The language image.")
-    coordinator: str | None = Field(default=None, description="The coordinator, by its name in the routing.")
-    exit_code: int | None = Field(default=None, description="The runtime's exit code, if it exited.")
-    signal: int | None = Field(default=None, description="The signal that ended the runtime, if one did.")
-    create_time: datetime | None = Field(default=None, description="When its pod was created.")
-    start_time: datetime | None = Field(default=None, description="When its language container started.")
-    connect_time: datetime | None = Field(default=None, description="When its runtime connected to the bridge.")
-    finish_time: datetime | None = Field(default=None, description="When it ended.")
+    state: str = Field(description="Airflow state: queued, running, or the final state.")
+    reason: str = Field(default="", description="Machine-readable reason; see docs/reasons.md.")
+    message: str = Field(default="", description="Human-readable explanation.")
+    pod_name: str | None = Field(default=None, description="Name of the pod.")
+    pod_uid: str | None = Field(default=None, description="UID of the pod.")
+    node_name: str | None = Field(default=None, description="Node that the pod runs on.")
+    image: str | None = Field(default=None, description="Language image.")
+    coordinator: str | None = Field(default=None, description="Coordinator, by its name in the routing.")
+    exit_code: int | None = Field(default=None, description="Exit code of the runtime, if it exited.")
+    signal: int | None = Field(default=None, description="Signal that terminated the runtime, if any.")
+    create_time: datetime | None = Field(default=None, description="Time when the pod was created.")
+    start_time: datetime | None = Field(default=None, description="Time when the language container started.")
+    connect_time: datetime | None = Field(default=None, description="Time when the runtime connected to the bridge.")
+    finish_time: datetime | None = Field(default=None, description="Time when the attempt ended.")
     reported: bool | None = Field(
-        default=None, description="True if the Execution API (Airflow) was told the state when it ended."
+        default=None, description="True if the final state was reported to the Execution API (Airflow)."
     )
-    peak_memory_bytes: int | None = Field(default=None, description="Largest resident set of the runtime, in bytes.")
+    peak_memory_bytes: int | None = Field(default=None, description="Peak resident memory of the runtime, in bytes.")
     cpu_seconds: float | None = Field(default=None, description="CPU time of the runtime, in seconds.")
-    log: StoredLog | None = Field(default=None, description="Its log, if logs are kept when their pod is gone.")
+    log: StoredLog | None = Field(default=None, description="Stored log, if logs outlive their pods.")
 
 
 class Condition(Observed):
@@ -346,40 +345,40 @@ class Condition(Observed):
 
     type: str = Field(description="Routed, Started, Complete or Succeeded.")
     status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
-    reason: str = Field(description="Why, as one word; see docs/reasons.md.")
-    message: str = Field(default="", description="Why, for a person.")
-    last_transition_time: datetime = Field(description="When the status changed last.")
-    observed_generation: int | None = Field(default=None, description="The generation that it was worked out from.")
+    reason: str = Field(description="Machine-readable reason; see docs/reasons.md.")
+    message: str = Field(default="", description="Human-readable explanation.")
+    last_transition_time: datetime = Field(description="Time of the last status change.")
+    observed_generation: int | None = Field(default=None, description="Generation that the condition is based on.")
 
 
 Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
 
 
 class TaskRunStatus(Observed):
-    """What became of it."""
+    """Observed state."""
 
     phase: Phase = Field(default="Pending", description="Pending, Running, Succeeded or Failed.")
-    state: str | None = Field(default=None, description="Airflow's name of the last attempt's state.")
-    reason: str = Field(default="", description="Why it is in this phase, as one word; see docs/reasons.md.")
-    message: str = Field(default="", description="Why, for a person.")
-    coordinator: str | None = Field(default=None, description="The coordinator that the queue led to.")
-    tries: int = Field(default=0, description="How many attempts there were.")
-    failed_tries: int = Field(default=0, description="How many of the user's tries have failed.")
+    state: str | None = Field(default=None, description="Airflow state of the last attempt.")
+    reason: str = Field(default="", description="Machine-readable reason of the phase; see docs/reasons.md.")
+    message: str = Field(default="", description="Human-readable explanation.")
+    coordinator: str | None = Field(default=None, description="Coordinator that the queue maps to.")
+    tries: int = Field(default=0, description="Number of attempts.")
+    failed_tries: int = Field(default=0, description="Number of failed tries; limited by spec.retries.")
     infrastructure_failures: int = Field(
-        default=0, description="How many attempts were lost with what they ran on; none of the user's tries."
+        default=0, description="Number of attempts lost to infrastructure; these do not count as tries."
     )
-    attempts: list[Attempt] = Field(default=[], description="The attempts, the oldest first; the last 20 are kept.")
+    attempts: list[Attempt] = Field(default=[], description="Attempts, oldest first; the last 20 are kept.")
     conditions: list[Condition] = Field(default=[], description="Routed, Started, Complete, Succeeded.")
-    start_time: datetime | None = Field(default=None, description="When the first attempt started.")
-    finish_time: datetime | None = Field(default=None, description="When it reached its final phase.")
-    next_attempt_time: datetime | None = Field(default=None, description="When the next attempt starts.")
+    start_time: datetime | None = Field(default=None, description="Time when the first attempt started.")
+    finish_time: datetime | None = Field(default=None, description="Time when the final phase was reached.")
+    next_attempt_time: datetime | None = Field(default=None, description="Time when the next attempt starts.")
     queue_place: int | None = Field(
         default=None,
-        description="Its place among those that wait for their turn in the queue, roughly beyond 10; 1 is next.",
+        description="Position in line for the queue; 1 is next, approximate beyond 10.",
     )
-    observed_generation: int | None = Field(default=None, description="The generation that this status is about.")
+    observed_generation: int | None = Field(default=None, description="Generation that this status is based on.")
     x_coms: list[str] = Field(
-        default=[], alias="xcoms", description="The keys of the XComs that the task left (of `polypod run` only)."
+        default=[], alias="xcoms", description="Keys of the XComs that the task pushed (`polypod run` only)."
     )
 
 

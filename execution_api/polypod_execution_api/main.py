@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="sqlite:////PATH or postgresql://USER@HOST/NAME (or POLYPOD_DATABASE_URL)",
         )
         if name == "xcoms":
-            command.add_argument("--namespace", default="", help="of the TaskRuns; empty: of a run without Kubernetes")
+            command.add_argument("--namespace", default="", help="namespace of the TaskRuns; empty: a run without Kubernetes")
             command.add_argument("--dag-id", required=True)
             command.add_argument("--run-id", required=True)
         if name == "serve":
@@ -53,21 +53,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument(
                 "--secret-file",
                 type=Path,
-                help="file with the secret that signs tokens, 32 bytes or more; may be left out with --pods",
+                help="file with the secret that signs tokens, at least 32 bytes; optional with --pods",
             )
             command.add_argument(
-                "--pods", action="store_true", help="know the pods of TaskRuns by their service account tokens"
+                "--pods", action="store_true", help="authenticate pods of TaskRuns by their service account tokens"
             )
             command.add_argument(
                 "--operator-account",
                 default="",
-                help="with --pods: NAMESPACE/NAME of the operator's service account, which may ask how tasks ended",
+                help="with --pods: NAMESPACE/NAME of the operator's service account, which may look up final states",
             )
             command.add_argument(
                 "--retention-days",
                 type=float,
                 default=30.0,
-                help="days that a run is kept after its last news; 0: for ever (default: 30)",
+                help="retention of a run after its last update, in days; 0: forever (default: 30)",
             )
             command.add_argument(
                 "--namespace-limit-mib",

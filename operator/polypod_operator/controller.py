@@ -109,7 +109,7 @@ class Controller:
         try:
             self._take_run(raw, deleted)
         except Exception as error:
-            self._unreadable(raw, f"TaskRun cannot be read: {type(error).__name__}: {error}")
+            self._unreadable(raw, f"TaskRun cannot be parsed: {type(error).__name__}: {error}")
 
     def saw_large_run(self, raw: objects.Raw) -> None:
         """Take note of a TaskRun of which only the metadata is shown, as it is large; it is read in its turn."""
@@ -161,7 +161,7 @@ class Controller:
         try:
             self._take_pod(objects.pod(raw, gone=deleted))
         except Exception as error:
-            self._unreadable(raw, f"pod cannot be read: {type(error).__name__}: {error}")
+            self._unreadable(raw, f"pod cannot be parsed: {type(error).__name__}: {error}")
 
     def _unreadable(self, raw: objects.Raw, problem: str) -> None:
         """Say of an object that it cannot be read: in the log, in an Event on it, and in a metric."""
@@ -235,14 +235,14 @@ class Controller:
         self.metrics.routing_reloads.labels("invalid" if self.routing.problem else "loaded").inc()
         self.metrics.routing_valid.set(not self.routing.problem)
         if self.routing.problem:
-            use = "the last good one stays in use" if self.routing.current is not None else "nothing can be started"
-            log.error("there is no valid routing; %s: %s", use, self.routing.problem)
+            use = "the last valid one stays in use" if self.routing.current is not None else "no TaskRun can start"
+            log.error("the routing is invalid; %s: %s", use, self.routing.problem)
             if raw is not None:
                 await self._tell_about(events.about_routing(raw), True, Reason.ROUTING_INVALID, self.routing.problem)
             return
         log.info("routing loaded", extra={"config_map": where})
         if self.routing.flaw:
-            message = f"in use, but for coordinators that no queue leads to: {self.routing.flaw}"
+            message = f"in use, except for coordinators that no queue maps to: {self.routing.flaw}"
             log.warning("%s", message)
             if raw is not None:
                 await self._tell_about(events.about_routing(raw), True, Reason.ROUTING_INVALID, message)
@@ -419,7 +419,7 @@ class Controller:
             level = logging.WARNING if isinstance(error, ApiError) else logging.ERROR
             run = self.store.run(key)
             fields = about(run) if run is not None else {}
-            log.log(level, "TaskRun %s/%s: %s; trying again in %.0f s", *key, error, wait,
+            log.log(level, "TaskRun %s/%s: %s; retrying in %.0f s", *key, error, wait,
                     exc_info=not isinstance(error, ApiError), extra=fields)  # fmt: skip
             self.queue.add_after(key, wait)
             if run is not None and failures == _TELL_AFTER:
@@ -439,7 +439,7 @@ class Controller:
 
     async def _tell_failure(self, run: TaskRunObject, error: Exception) -> None:
         """Say that the operator cannot go on with a TaskRun: in an Event and, if it can be written, the status."""
-        message = f"the operator cannot go on with it and tries again: {type(error).__name__}: {error}"
+        message = f"the operator failed and retries: {type(error).__name__}: {error}"
         if isinstance(error, ApiError) and error.status in (0, 429, 500, 502, 503, 504):
             # the API server's trouble, and no TaskRun's
             return
@@ -492,7 +492,7 @@ class Controller:
                 return None
             found = objects.task_run(raw)
         except Exception as error:
-            self._unreadable(raw, f"TaskRun cannot be read: {type(error).__name__}: {error}")
+            self._unreadable(raw, f"TaskRun cannot be parsed: {type(error).__name__}: {error}")
             return None
         self._put_run(found, raw)
         if known is None or known.uid != found.uid:
@@ -533,7 +533,7 @@ class Controller:
     async def _create(self, run: TaskRunObject, manifest: dict[str, Any], now: datetime) -> bool:
         """Make a pod; return False if it was there already, was refused, or is late."""
         if not self._creations.may_begin(run.namespace):
-            message = f"at most {FEW} pods at once in namespace {run.namespace!r}: {LATE_MESSAGE}"
+            message = f"at most {FEW} pods are created at once in namespace {run.namespace!r}: {LATE_MESSAGE}"
             refusal = Refusal(message, False, now, Reason.CREATING_POD)
             self.store.put_refusal(run, manifest["metadata"]["name"], refusal)
             return False

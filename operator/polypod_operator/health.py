@@ -1,4 +1,4 @@
-"""Whether the operator is alive and of use: `GET /healthz` and `GET /readyz`. That one is answered, the loop turns."""
+"""Liveness and readiness: `GET /healthz` and `GET /readyz`. Any answer proves that the event loop runs."""
 
 from __future__ import annotations
 

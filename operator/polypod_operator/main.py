@@ -92,41 +92,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="polypod-operator", description="Runs TaskRuns as pods.")
+    parser = argparse.ArgumentParser(prog="polypod-operator", description="Run TaskRuns as pods.")
     add = parser.add_argument
-    add("--bridge-image", required=True, help="the image of the sidecar")
-    add("--bridge-pull-policy", choices=["Always", "IfNotPresent", "Never"], help="when that image is pulled")
-    add("--bridge-resources", type=_resources, default=BRIDGE_RESOURCES, help="its requests and limits, as JSON")
-    add("--execution-api-url", required=True, help="the Execution API that pods use by default")
+    add("--bridge-image", required=True, help="image of the bridge (sidecar)")
+    add("--bridge-pull-policy", choices=["Always", "IfNotPresent", "Never"], help="pull policy of that image")
+    add("--bridge-resources", type=_resources, default=BRIDGE_RESOURCES, help="resource requests and limits of the bridge, as JSON")
+    add("--execution-api-url", required=True, help="URL of the default Execution API")
     add(
         "--execution-api-token-file",
         type=Path,
-        help="file with our own token for it (audience polypod), if it is Polypod's: it is asked how tasks have ended "
-        "whose TaskRuns were deleted",
+        help="file with a token for the standalone Execution API (audience polypod), to look up final states of "
+        "tasks whose TaskRuns were deleted",
     )
-    add("--namespace", action="append", default=[], help="serve this namespace only; may be given several times")
-    add("--routing-name", default="polypod-routing", help="the routing ConfigMap")
-    add("--routing-namespace", default=_own_namespace(), help="its namespace; by default the operator's own")
-    add("--image-volumes", choices=["auto", "yes", "no"], default="auto", help="mount artifact images, or copy them")
-    add("--task-log-level", default="INFO", help="what runtimes are told to log")
-    add("--task-log-format", choices=["json", "console"], default="json", help="of the bridge's log in the pod")
-    add("--log-url", default="", help="where the logs of tasks are kept, such as s3://bucket/logs/{namespace}")
-    add("--log-secret", help="Secret with the storage's options, in each TaskRun's namespace")
-    add("--log-claim", help="PersistentVolumeClaim for the logs, in each TaskRun's namespace")
-    add("--lease", type=_lease, help="NAMESPACE/NAME of the Lease by which one of several operators leads")
-    add("--tls-secret", help="Secret beside the routing with the certificate of our services; without it, plain HTTP")
+    add("--namespace", action="append", default=[], help="namespace to watch; can be repeated (default: all)")
+    add("--routing-name", default="polypod-routing", help="name of the routing ConfigMap")
+    add("--routing-namespace", default=_own_namespace(), help="namespace of the routing ConfigMap (default: the operator's)")
+    add("--image-volumes", choices=["auto", "yes", "no"], default="auto", help="mount artifact images as volumes instead of copying")
+    add("--task-log-level", default="INFO", help="log level for runtimes")
+    add("--task-log-format", choices=["json", "console"], default="json", help="log format of the bridge")
+    add("--log-url", default="", help="storage for task logs, such as s3://bucket/logs/{namespace}")
+    add("--log-secret", help="Secret with the storage options, in each TaskRun's namespace")
+    add("--log-claim", help="PersistentVolumeClaim for task logs, in each TaskRun's namespace")
+    add("--lease", type=_lease, help="NAMESPACE/NAME of the Lease for leader election")
+    add("--tls-secret", help="Secret with the server certificate, in the namespace of the routing (default: plain HTTP)")
     add(
         "--tls-authority",
         default="",
-        help="Secret with our own authority; else somebody else makes certificates",
+        help="Secret with the CA that issues certificates (default: certificates are provided)",
     )
-    add("--tls-name", action="append", default=[], help="DNS name of one of our services; may be given several times")
-    add("--log-format", choices=["json", "plain"], default="json", help="of the operator's own log")
-    add("--log-level", default="INFO", help="of the operator's own log")
-    add("--outcome-url", default="", help="where bridges send their outcomes to: the URL of --outcome-address")
-    add("--outcome-address", default="", help="HOST:PORT that takes the outcomes of bridges, at /outcomes")
-    add("--metrics-address", default="", help="HOST:PORT that answers /metrics")
-    add("--health-address", default="", help="HOST:PORT that answers /healthz and /readyz")
+    add("--tls-name", action="append", default=[], help="DNS name for the server certificate; can be repeated")
+    add("--log-format", choices=["json", "plain"], default="json", help="log format of the operator")
+    add("--log-level", default="INFO", help="log level of the operator")
+    add("--outcome-url", default="", help="URL where bridges send outcomes (of --outcome-address)")
+    add("--outcome-address", default="", help="HOST:PORT for outcomes of bridges (/outcomes)")
+    add("--metrics-address", default="", help="HOST:PORT for Prometheus metrics (/metrics)")
+    add("--health-address", default="", help="HOST:PORT for probes (/healthz, /readyz)")
     options = parser.parse_args(arguments)
     if options.log_claim and options.log_url:
         parser.error("--log-url and --log-claim exclude each other")

@@ -49,64 +49,64 @@ class Metrics:
         ProcessCollector(registry=own)
         self.registry.register(_Places(self))
         self.attempts = Counter(
-            "polypod_attempts", "Attempts that have ended.", ["state", "reason", "coordinator"], registry=own
+            "polypod_attempts", "Finished attempts.", ["state", "reason", "coordinator"], registry=own
         )
         self.reconcile = Histogram(
             "polypod_reconcile_seconds",
-            "Time to look at one TaskRun, calls included.",
+            "Duration of one reconcile, API calls included.",
             buckets=_FAST,
             registry=own,
         )
         self.reconcile_errors = Counter(
-            "polypod_reconcile_errors", "Looks at a TaskRun that failed and are tried again.", registry=own
+            "polypod_reconcile_errors", "Failed reconciles (retried).", registry=own
         )
         self.unreadable = Counter(
-            "polypod_objects_unreadable", "TaskRuns and pods that could not be read and were left out.", registry=own
+            "polypod_objects_unreadable", "TaskRuns and pods that the operator could not parse and ignores.", registry=own
         )
         self.api_requests = Counter(
-            "polypod_api_requests", "Calls to the Kubernetes API.", ["verb", "resource", "code"], registry=own
+            "polypod_api_requests", "Requests to the Kubernetes API.", ["verb", "resource", "code"], registry=own
         )
         self.watch_restarts = Counter(
             "polypod_watch_restarts",
-            "Watches that have ended and were begun anew.",
+            "Watch restarts, by cause.",
             ["resource", "why"],
             registry=own,
         )
-        self.work_depth = Gauge("polypod_workqueue_depth", "TaskRuns of which there is news.", registry=own)
+        self.work_depth = Gauge("polypod_workqueue_depth", "Work queue depth.", registry=own)
         self.queue_wait = Histogram(
-            "polypod_queue_wait_seconds", "Time that a TaskRun has waited for a place in its queue.", ["queue"],
+            "polypod_queue_wait_seconds", "Time a TaskRun waited in line for its queue.", ["queue"],
             buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.routing_reloads = Counter(
-            "polypod_routing_reloads", "Changes of the routing ConfigMap.", ["result"], registry=own
+            "polypod_routing_reloads", "Reloads of the routing ConfigMap, by result.", ["result"], registry=own
         )
         self.routing_valid = Gauge("polypod_routing_valid", "1 if the routing ConfigMap is valid.", registry=own)
         self.pod_wait = Histogram(
-            "polypod_taskrun_to_pod_seconds", "From a TaskRun's creation to its first pod, time in its queue included.",
+            "polypod_taskrun_to_pod_seconds", "Time from creation of a TaskRun to its first pod, queueing included.",
             ["queue"], buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.start_wait = Histogram(
-            "polypod_attempt_to_start_seconds", "From an attempt's creation to its task's start.",
+            "polypod_attempt_to_start_seconds", "Time from creation of an attempt to the start of its task.",
             ["coordinator"], buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.task_time = Histogram(
-            "polypod_attempt_run_seconds", "From a task's start to its end.", ["coordinator"],
+            "polypod_attempt_run_seconds", "Task duration.", ["coordinator"],
             buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.connect_wait = Histogram(
-            "polypod_attempt_to_connected_seconds", "From an attempt's creation to its runtime's connection.",
+            "polypod_attempt_to_connected_seconds", "Time from creation of an attempt to the connection of its runtime.",
             ["coordinator"], buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.cpu = Histogram(
-            "polypod_attempt_cpu_seconds", "CPU time of a runtime, as its bridge tells it.", ["coordinator"],
+            "polypod_attempt_cpu_seconds", "CPU time of a runtime, reported by its bridge.", ["coordinator"],
             buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.memory = Histogram(
-            "polypod_attempt_peak_memory_bytes", "Largest resident set of a runtime, as its bridge tells it.",
+            "polypod_attempt_peak_memory_bytes", "Peak resident memory of a runtime, reported by its bridge.",
             ["coordinator"], buckets=_SIZES, registry=own,
         )  # fmt: skip
         self.whole_time = Histogram(
-            "polypod_taskrun_seconds", "From a TaskRun's creation to its end, retries included.", ["queue", "phase"],
+            "polypod_taskrun_seconds", "Time from creation of a TaskRun to its end, retries included.", ["queue", "phase"],
             buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.queues: Callable[[], Collection[str]] = lambda: ()
@@ -114,9 +114,9 @@ class Metrics:
         self.active: Callable[[], Iterable[tuple[str, str, str]]] = lambda: ()
         """Yields phase, queue and coordinator of each TaskRun that has not finished."""
         self.registry.register(_Active(self))
-        self.leading = Gauge("polypod_leading", "1 if this operator leads.", registry=own)
+        self.leading = Gauge("polypod_leading", "1 if this operator holds the lease.", registry=own)
         self.outcomes = Counter(
-            "polypod_outcomes_received", "Outcomes that bridges have sent.", ["result"], registry=own
+            "polypod_outcomes_received", "Outcomes received from bridges, by result.", ["result"], registry=own
         )
 
     def queue(self, name: str) -> str:

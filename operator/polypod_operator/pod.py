@@ -140,10 +140,10 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
         found = security.violations(template["spec"], route.spec.allow, annotations)
     except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
         # something has a shape that no pod has, where `check_shape` does not look
-        message = f"the pod template cannot be laid over the pod: {type(error).__name__}: {error}"
+        message = f"the pod template cannot be merged: {type(error).__name__}: {error}"
         raise PodError(Reason.INVALID_POD_TEMPLATE, message) from error
     if found:
-        raise PodError(Reason.FORBIDDEN_POD_TEMPLATE, "the pod template is refused: " + "; ".join(found))
+        raise PodError(Reason.FORBIDDEN_POD_TEMPLATE, "the pod template is not allowed: " + "; ".join(found))
     task = container(template["spec"], TASK)
     if not task.get("image"):
         raise PodError(

@@ -44,7 +44,7 @@ from polypod_operator.status import Ended, Started, Waiting, lost, observe
 
 KEPT_ATTEMPTS = 20
 INFRASTRUCTURE_LIMIT = 5
-"""How many losses of what a task ran on are made good: pods evicted or deleted, nodes gone, sidecars killed."""
+"""How many infrastructure losses are replaced: pods evicted or deleted, nodes gone, sidecars killed."""
 INFRASTRUCTURE_DELAY, INFRASTRUCTURE_DELAY_MAX = 1.0, 60.0
 """Seconds before the next attempt, doubled each time up to the second."""
 LOOK_AFTER = timedelta(seconds=3)
@@ -132,7 +132,7 @@ class _Step:
         # an edit changes nothing any more, and yet it was seen: tools wait for that (kstatus)
         edited = self.run.status.observed_generation not in (None, self.run.generation)
         if edited and self.run.spec is not None and self.run.spec.cancel:
-            self.actions.append(Tell(False, Reason.CANCELLED, "it had ended before it was cancelled; nothing changes"))
+            self.actions.append(Tell(False, Reason.CANCELLED, "the TaskRun had already finished; cancel has no effect"))
         ttl = self.run.spec.ttl_seconds_after_finished if self.run.spec is not None else None
         if ttl is not None and self.status.finish_time is not None:
             due = self.status.finish_time + timedelta(seconds=ttl)
@@ -204,7 +204,7 @@ class _Step:
             self._without_pod(attempt, spec)
             return
         if attempt.pod_uid not in (None, pod.uid):
-            self._close(attempt, lost("the pod is gone; another one has its name now"), spec)
+            self._close(attempt, lost("the pod was deleted; another pod now has its name"), spec)
             return
         observation = observe(pod, self.world.events.get(pod.uid), self.world.told.get(pod.uid))
         self._note_pod(attempt, pod)
@@ -234,7 +234,7 @@ class _Step:
     def _routed(self, coordinator: str) -> None:
         self.status.coordinator = coordinator
         queue = self.run.spec.queue if self.run.spec is not None else ""
-        self._condition("Routed", "True", Reason.ROUTED, f"queue {queue!r} leads to coordinator {coordinator!r}")
+        self._condition("Routed", "True", Reason.ROUTED, f"queue {queue!r} maps to coordinator {coordinator!r}")
 
     def _wait(self, attempt: Attempt, pod: PodObject, waiting: Waiting, spec: TaskRunSpec) -> None:
         same_reason = attempt.reason == waiting.reason
@@ -264,7 +264,7 @@ class _Step:
             self._delete(pod)
         elif pod.containers and (not waiting.problem or waiting.reason is Reason.MOUNT_FAILED):
             looked = self._looked(pod)
-            # ever more seldom: who waits long can wait a little longer for the reason
+            # back off: poll Events less often the longer the pod is pending
             pause = LOOK_AFTER if looked is None else max(LOOK_AFTER, (looked - pod.created) / 2)
             look = (looked or pod.created) + pause
             if look <= self.now:
@@ -306,7 +306,7 @@ class _Step:
             return
         if attempt.reason not in (*STOPPED, Reason.NODE_LOST):
             attempt.reason = Reason.NODE_LOST
-            attempt.message = f"node {pod.node or '?'} did not end the pod in {SILENCE.total_seconds():.0f} s"
+            attempt.message = f"node {pod.node or '?'} did not terminate the pod within {SILENCE.total_seconds():.0f} s"
         self.write = True
         self.actions.append(DeletePod(pod.namespace, pod.name, pod.uid, force=True))
         self._look_again(self.now + SILENCE)
@@ -324,7 +324,7 @@ class _Step:
             if name not in self.world.absent:
                 self.actions.append(VerifyPod(self.run.namespace, name))
             else:
-                self._close(attempt, lost("the pod is gone, and how it ended was not seen"), spec)
+                self._close(attempt, lost("the pod was deleted before its final status was observed"), spec)
             return
         # never made: the API server refused it
         due = (attempt.create_time or self.now) + timedelta(seconds=seconds(spec.timeouts.pending))
@@ -401,7 +401,7 @@ class _Step:
         return attempt.reason in STOPPED and (attempt.create_time or self.now) + pending <= self.now
 
     def _may_replace(self, attempt: Attempt, spec: TaskRunSpec) -> bool:
-        """Tell whether a loss of infrastructure is made good without asking the user's limit."""
+        """Tell whether an infrastructure loss is replaced regardless of the retry limit."""
         if spec.workload_secret_ref is not None and attempt.start_time is not None:
             # Airflow starts a task instance once; the next try is the scheduler's
             return False
@@ -416,8 +416,8 @@ class _Step:
         self.status.next_attempt_time = (attempt.finish_time or self.now) + timedelta(seconds=wait)
         why = f"{end.reason}: {end.message}" if end.message else end.reason
         message = (
-            f"attempt {attempt.number} was lost ({lost} of {INFRASTRUCTURE_LIMIT} that are made good): {why}; the next "
-            f"starts in {wait:.0f} s and is the same try"
+            f"attempt {attempt.number} was lost to infrastructure (replacement {lost} of {INFRASTRUCTURE_LIMIT}): {why}; "
+            f"the next one starts in {wait:.0f} s and does not count as a retry"
         )
         self.actions.append(Tell(True, Reason.REPLACING, message))
         self._phase("Pending", "up_for_retry", Reason.REPLACING, message)
@@ -427,7 +427,7 @@ class _Step:
         """Have the same try run again at the time that the task has asked for."""
         when = max(asked, (attempt.finish_time or self.now) + RESCHEDULE_MIN)
         self.status.next_attempt_time = when
-        message = f"attempt {attempt.number} asked to be started again at {when.isoformat(timespec='seconds')}"
+        message = f"attempt {attempt.number} asked to run again at {when.isoformat(timespec='seconds')}"
         self._phase("Pending", "up_for_reschedule", Reason.RESCHEDULED, message)
         self._condition("Started", "False", Reason.RESCHEDULED, message)
 
@@ -448,7 +448,7 @@ class _Step:
             wait = min(max(asked, 0.0), LONGEST_DELAY)
         self.status.next_attempt_time = (attempt.finish_time or self.now) + timedelta(seconds=wait)
         why = f"{end.reason}: {end.message}" if end.message else end.reason
-        message = f"try {failed} of {spec.retries.limit + 1} failed: {why}; the next starts in {wait:.0f} s"
+        message = f"try {failed} of {spec.retries.limit + 1} failed: {why}; the next one starts in {wait:.0f} s"
         self.actions.append(Tell(True, Reason.RETRYING, message))
         self._phase("Pending", "up_for_retry", Reason.RETRYING, message)
         self._condition("Started", "False", Reason.RETRYING, message)
@@ -491,7 +491,7 @@ class _Step:
             again = earlier.when + ASK_AGAIN
             if earlier.when <= self.now < again:
                 self._look_again(again)
-                return f"; the Execution API cannot be asked whether it has ended before: {earlier.problem}"
+                return f"; whether it finished earlier is unknown, as the Execution API did not answer: {earlier.problem}"
         unknown = tuple(task_id for task_id in missing if task_id not in earlier.ended)
         if unknown:
             self.actions.append(AskForEnded(unknown))
@@ -504,14 +504,14 @@ class _Step:
         near = told is not None and turn.place > 10 and told / 2 < turn.place <= told * 2
         place = told if told is not None and near else turn.place
         self.status.queue_place, self.status.next_attempt_time = place, None
-        message = f"queue {spec.queue!r} runs {turn.limit} at once; place {place} among those that wait"
+        message = f"queue {spec.queue!r} is at its limit of {turn.limit}; position {place} in line"
         self._phase("Pending", self.status.state, Reason.QUEUE_LIMIT, message)
         self._condition("Started", "False", Reason.QUEUE_LIMIT, "")
         self._look_again(self.now + min(PLACE_MAX, max(PLACE_MIN, timedelta(seconds=turn.place / 2))))
 
     def _rest(self) -> None:
         if self.status.reason != Reason.SUSPENDED:
-            self.actions.append(Tell(False, Reason.SUSPENDED, "spec.suspend is true: nothing is started"))
+            self.actions.append(Tell(False, Reason.SUSPENDED, "spec.suspend is true: no attempt is started"))
         self.status.next_attempt_time = None
         state = self.status.attempts[-1].state if self.status.attempts else None
         self._phase("Pending", state, Reason.SUSPENDED, "spec.suspend is true")
@@ -523,7 +523,7 @@ class _Step:
             route = self._route(spec)
             if route is None:
                 self.waits = True
-                message = "there is no valid routing ConfigMap yet"
+                message = "no valid routing ConfigMap exists yet"
                 self._phase("Pending", self.status.state, Reason.WAITING_FOR_ROUTING, message)
                 self._condition("Routed", "Unknown", Reason.WAITING_FOR_ROUTING, message)
                 return

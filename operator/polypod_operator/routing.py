@@ -63,7 +63,7 @@ def parse(config_map: Mapping[str, Any], where: str) -> tuple[Routing, str]:
     if not routing.queue_to_coordinator and routing.default_coordinator is None:
         raise UserError(
             Reason.INVALID_ROUTING,
-            f"ConfigMap {where}: no queue leads anywhere; set queue_to_coordinator or default_coordinator",
+            f"ConfigMap {where}: no queue is mapped; set queue_to_coordinator or default_coordinator",
         )
     used = {*routing.queue_to_coordinator.values(), routing.default_coordinator}
     problems = list(_queue_problems(routing))
@@ -80,7 +80,7 @@ def _entry_problems(routing: Routing, name: str, entry: CoordinatorSpec) -> Iter
     yield from _coordinator_problems(routing, name, routing.with_artifacts(entry), f"{where}.kwargs")
     for allowance in entry.allow:
         if allowance not in security.ALLOWANCES:
-            yield f"{where}.allow: {allowance!r} is not known{nearest(allowance, security.ALLOWANCES)}"
+            yield f"{where}.allow: {allowance!r} is unknown{nearest(allowance, security.ALLOWANCES)}"
     yield from _template_problems(f"{where}.pod_template", entry.pod_template)
 
 
@@ -111,10 +111,10 @@ def _coordinator_problems(routing: Routing, name: str, entry: CoordinatorSpec, w
         return
     relative = [path for path in paths if not path.startswith("/")]
     if relative:
-        yield f"{where}.{keyword}: {relative[0]!r} is not absolute; a pod has no folder that it could be relative to"
+        yield f"{where}.{keyword}: {relative[0]!r} must be an absolute path"
     if not (paths or made.task_handler_bundle_name or routing.dag_bundles):
         yield (
-            f"{where}: nothing says where the artifacts are; set {keyword} to a non-empty list of "
+            f"{where}: no artifact root; set {keyword} to a non-empty list of "
             "folders, or task_handler_bundle_name to a name in dag_bundles"
         )
 

@@ -234,9 +234,9 @@ def _weak(spec: Mapping[str, Any]) -> Iterator[_Finding]:
     if spec.get("resourceClaims"):
         yield "spec.resourceClaims", spec["resourceClaims"], "resourceClaims"
     if spec.get("restartPolicy") != "Never":
-        yield "spec.restartPolicy", "it must stay Never: attempts are Polypod's, each in a pod of its own", ""
+        yield "spec.restartPolicy", "must be Never: Polypod creates a new pod for each attempt", ""
     if spec.get("ephemeralContainers"):
-        yield "spec.ephemeralContainers", "they cannot be part of a new pod", ""
+        yield "spec.ephemeralContainers", "not allowed in a new pod", ""
     yield from _unknown("spec", spec, SAFE_POD | CHECKED_POD | refused)
     yield from _weak_context("spec.securityContext", spec.get("securityContext") or {})
     yield from _weak_volumes(spec)
@@ -306,7 +306,7 @@ def _weak_container(where: str, item: Mapping[str, Any], *, init: bool) -> Itera
             yield f"{where}.{kind}", f"host {host}", "probeHost"
     # a sidecar is an init container that is started again; everything else runs once
     if item.get("restartPolicy") not in (None, "", "Always" if init and item.get("name") != COPY else ""):
-        yield f"{where}.restartPolicy", "a container is not started again: attempts are Polypod's", ""
+        yield f"{where}.restartPolicy", "containers are not restarted: Polypod creates a new pod for each attempt", ""
     yield from _unknown(where, item, SAFE_CONTAINER | CHECKED_CONTAINER)
     yield from _weak_mounts(where, item)
 
@@ -329,6 +329,6 @@ def _weak_mounts(where: str, item: Mapping[str, Any]) -> Iterator[_Finding]:
         if own is None or not name.startswith(RESERVED):
             continue
         if name not in own:
-            yield f"{where}.volumeMounts", f"volume {name!r} is Polypod's own", ""
+            yield f"{where}.volumeMounts", f"volume {name!r} is reserved", ""
         elif not mount.get("readOnly") and not (item.get("name") == COPY and name == WRITTEN_BY_COPY):
-            yield f"{where}.volumeMounts", f"volume {name!r} is Polypod's own and can be mounted read-only alone", ""
+            yield f"{where}.volumeMounts", f"volume {name!r} is reserved and can only be mounted read-only", ""

@@ -121,7 +121,7 @@ def _waiting(pod: PodObject, event: PodEvent | None) -> Waiting:
         return Waiting(Reason.UNSCHEDULABLE, pod.unschedulable, problem=True)
     if pod.gates and pod.node is None:
         names = ", ".join(pod.gates)
-        message = f"scheduling gates hold the pod: {names}; whoever has set them has to remove them"
+        message = f"scheduling gates hold the pod: {names}; their owner has to remove them"
         return Waiting(Reason.SCHEDULING_GATED, message, problem=True)
     for container in pod.containers.values():
         if container.waiting in _PULL:
@@ -139,15 +139,15 @@ def _waiting(pod: PodObject, event: PodEvent | None) -> Waiting:
 def _under_way(pod: PodObject, event: PodEvent | None) -> str:
     """Return what a pod is waiting for that may be well."""
     if pod.node is None:
-        unheard = f"scheduler {pod.scheduler!r} has not taken the pod up yet; is it running?"
+        unheard = f"scheduler {pod.scheduler!r} has not processed the pod yet; check that it is running"
         return pod.unscheduled or unheard
     if not pod.containers:
-        return f"node {pod.node!r} has not taken the pod up yet"
+        return f"the kubelet of node {pod.node!r} has not started the pod yet"
     for container in pod.containers.values():
         if container.sidecar and container.started is not None and not container.passed:
-            return f"sidecar {container.name!r} runs and has not passed its startup probe yet"
+            return f"sidecar {container.name!r} is running but has not passed its startup probe yet"
         if container.init and not container.sidecar and container.started is not None and not container.ended:
-            return f"init container {container.name!r} runs; the task starts when it has ended"
+            return f"init container {container.name!r} is running; the task starts when it completes"
         if container.init and container.exit_code:
             return f"init container {container.name!r} exited with code {container.exit_code}: {_last_line(container)}"
     if event is not None:
@@ -248,7 +248,7 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
     if pod.reason == "Evicted" or pod.disruption:
         return Reason.EVICTED, pod.message or pod.disruption
     if pod.reason == "DeadlineExceeded":
-        return Reason.DEADLINE_EXCEEDED, pod.message or "the pod outlived every timeout of its task"
+        return Reason.DEADLINE_EXCEEDED, pod.message or "the pod exceeded all timeouts of its task"
     copy = pod.containers.get(COPY)
     if copy is not None and copy.exit_code:
         return Reason.ARTIFACT_COPY_FAILED, copy.message.strip() or f"the copy exited with code {copy.exit_code}"
@@ -259,20 +259,20 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
     if pod.reason:
         return Reason.POD_LOST, f"{pod.reason}: {pod.message}"
     if pod.deleting or (pod.gone and pod.phase in ("Pending", "Running")):
-        return Reason.POD_DELETED, "the pod was deleted before its task had ended"
+        return Reason.POD_DELETED, "the pod was deleted while its task was running"
     if outcome is not None:
         return outcome.reason, outcome.message
     if pod.gone:
-        return Reason.POD_LOST, "the pod is gone, and how it ended was not seen"
+        return Reason.POD_LOST, "the pod was deleted before its final status was observed"
     if pod.bridge.exit_code or pod.bridge.restarts:
         return BridgeReason.BRIDGE_LOST, (
-            f"the bridge's container was ended while the task ran (exit code {pod.bridge.exit_code}), so its outcome "
-            "is not known"
+            f"the bridge container terminated while the task was running (exit code {pod.bridge.exit_code}); the outcome "
+            "is unknown"
         )
     if pod.task.ended:
         text = pod.task.message.strip() or pod.task.reason
         return Reason.NO_OUTCOME, (
-            f"the language container ended with exit code {pod.task.exit_code} ({text}) and the bridge left no outcome"
+            f"the language container exited with code {pod.task.exit_code} ({text}) and the bridge left no outcome"
         )
     return Reason.NO_OUTCOME, "the pod ended and the bridge left no outcome"
 

@@ -53,14 +53,14 @@ def check_template(overlay: Mapping[str, Any]) -> None:
     if taken:
         raise PodError(
             Reason.INVALID_POD_TEMPLATE,
-            f"the pod template's {sorted(taken)[0]} is null; Polypod's own cannot be taken away",
+            f"the pod template's {sorted(taken)[0]} is null; Polypod's own fields cannot be removed",
         )
     for kind in ("containers", "initContainers", "volumes"):
         for item in spec.get(kind) or ():
             if not isinstance(item.get("name"), str) or not item["name"]:
                 raise PodError(
                     Reason.INVALID_POD_TEMPLATE,
-                    f"the pod template's spec.{kind} has an item without a name; items are merged by their names",
+                    f"the pod template's spec.{kind} has an item without a name; items are merged by name",
                 )
     for item in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
         if item["name"] == BRIDGE and not set(item) <= _BRIDGE_FIELDS:
@@ -73,14 +73,14 @@ def check_template(overlay: Mapping[str, Any]) -> None:
             raise PodError(
                 Reason.FORBIDDEN_POD_TEMPLATE,
                 "the pod template sets command, args or lifecycle of container 'task', which runs Polypod's launcher; "
-                "what is run comes from the artifact (see the coordinator's kwargs)",
+                "the command comes from the artifact (see the coordinator's kwargs)",
             )
     for volume in spec.get("volumes") or ():
         if str(volume["name"]).startswith(security.RESERVED):
             raise PodError(
                 Reason.FORBIDDEN_POD_TEMPLATE,
-                f"the pod template has a volume {volume['name']!r}; names that begin with "
-                f"{security.RESERVED!r} are Polypod's own",
+                f"the pod template has a volume {volume['name']!r}; names that start with "
+                f"{security.RESERVED!r} are reserved",
             )
 
 
@@ -129,7 +129,7 @@ def check_whole(spec: Mapping[str, Any]) -> None:
     if mounts.get("/polypod") != "polypod-run" or names.get("POLYPOD_SOCKET") != PodConfig().socket:
         raise PodError(
             Reason.FORBIDDEN_POD_TEMPLATE,
-            "the pod template takes /polypod or POLYPOD_SOCKET away from container 'task'; the launcher needs both",
+            "the pod template removes /polypod or POLYPOD_SOCKET from container 'task'; the launcher needs both",
         )
 
 

@@ -1,4 +1,4 @@
-"""List and watch, for what comes by the thousand. What a break has hidden, a new list brings.
+"""List and watch. A relist recovers events that were missed while disconnected.
 
 Pods and the routing are watched here; TaskRuns are watched by kopf, and listed here (kopf_session.py,
 docs/decisions/0018).
