@@ -86,10 +86,10 @@ def test_a_bad_manifest_is_refused_with_what_would_be_right(api: Api, document: 
 
 
 FROZEN = [
-    ({"queue": "other"}, "queue cannot be changed"),
-    ({"taskId": "other"}, "taskId cannot be changed"),
-    ({"retries": {"limit": 5}}, "retries cannot be changed"),
-    ({"workloadSecretRef": {"name": "x", "key": "y"}}, "workloadSecretRef cannot be changed"),
+    ({"queue": "other"}, "queue is immutable"),
+    ({"taskId": "other"}, "taskId is immutable"),
+    ({"retries": {"limit": 5}}, "retries is immutable"),
+    ({"workloadSecretRef": {"name": "x", "key": "y"}}, "workloadSecretRef is immutable"),
 ]
 
 

@@ -69,7 +69,7 @@ def test_an_operator_killed_twenty_times_loses_nothing_and_keeps_the_queues_limi
             s for raw in namespace.taskruns().values() if (s := raw.get("status", {})).get("reason") == "QueueLimit"
         ]
     )
-    assert waiting[0]["message"].startswith("queue 'rogue' runs 5 at once; place "), waiting[0]
+    assert waiting[0]["message"].startswith("queue 'rogue' is at its limit of 5; position "), waiting[0]
     kills = 0
     while kills < 20:
         time.sleep(chance.uniform(0.0, 2.5))

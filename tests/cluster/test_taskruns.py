@@ -328,18 +328,18 @@ def test_whatever_a_pod_waits_for_the_status_says_it(lab: Lab, namespace: Namesp
         "gated": (
             {"schedulingGates": [{"name": "a.dev/held"}]},
             "SchedulingGated",
-            "scheduling gates hold the pod: a.dev/held; whoever has set them has to remove them",
+            "scheduling gates hold the pod: a.dev/held; their owner has to remove them",
         ),
         "nobodys": (
             {"schedulerName": "nobody"},
             "PodStarting",
-            "scheduler 'nobody' has not taken the pod up yet; is it running?",
+            "scheduler 'nobody' has not processed the pod yet; check that it is running",
         ),
-        "hanging": ({"initContainers": [hangs]}, "PodStarting", "init container 'hangs' runs"),
+        "hanging": ({"initContainers": [hangs]}, "PodStarting", "init container 'hangs' is running"),
         "unready": (
             {"initContainers": [unready]},
             "PodStarting",
-            "sidecar 'unready' runs and has not passed its startup",
+            "sidecar 'unready' is running but has not passed its startup",
         ),
         "unmounted": ({"volumes": [volume], "containers": [mounting]}, "MountFailed", 'secret "nowhere" not found'),
     }

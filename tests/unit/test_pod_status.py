@@ -114,11 +114,11 @@ def test_a_mount_is_told_by_the_events_alone() -> None:
 
 RUNS: dict[str, Any] = {"started": NOW, "init": True}
 UNDER_WAY: list[tuple[dict[str, Any], PodEvent | None, str]] = [
-    ({"node": None, "scheduler": "mine"}, None, "scheduler 'mine' has not taken the pod up yet; is it running?"),
+    ({"node": None, "scheduler": "mine"}, None, "scheduler 'mine' has not processed the pod yet; check that it is running"),
     ({"node": None, "scheduler": "mine", "unscheduled": "SchedulerError: x"}, None, "SchedulerError: x"),
-    ({"others": (Container("init", **RUNS),)}, None, "init container 'init' runs; the task starts when it has ended"),
-    ({"others": (Container("mesh", sidecar=True, **RUNS),)}, None, "'mesh' runs and has not passed its startup probe"),
-    ({"others": (Container("mesh", sidecar=True, passed=True, **RUNS), Container("init", **RUNS))}, None, "'init' runs"),
+    ({"others": (Container("init", **RUNS),)}, None, "init container 'init' is running; the task starts when it completes"),
+    ({"others": (Container("mesh", sidecar=True, **RUNS),)}, None, "'mesh' is running but has not passed its startup probe"),
+    ({"others": (Container("mesh", sidecar=True, passed=True, **RUNS), Container("init", **RUNS))}, None, "'init' is running"),
     ({"others": (Container("init", exit_code=3, message="a\nno network\n", init=True),)}, None,
      "init container 'init' exited with code 3: no network"),
     ({}, PodEvent("Pulling", "Pulling image x", False), "Pulling image x"),
@@ -139,14 +139,14 @@ def test_a_pod_that_has_no_problem_says_what_it_waits_for(
 def test_a_warning_is_told_beside_what_it_is_about() -> None:
     found = observe(pod(others=(Container("mesh", sidecar=True, **RUNS),)), PodEvent("Unhealthy", "probe failed"))
     assert isinstance(found, Waiting)
-    assert found.message == "sidecar 'mesh' runs and has not passed its startup probe yet; Unhealthy: probe failed"
+    assert found.message == "sidecar 'mesh' is running but has not passed its startup probe yet; Unhealthy: probe failed"
     assert found.problem
 
 
 def test_a_node_that_has_not_answered_is_named() -> None:
     found = observe(replace(pod(), containers={}))
     assert isinstance(found, Waiting)
-    assert found.message == "node 'node-1' has not taken the pod up yet"
+    assert found.message == "the kubelet of node 'node-1' has not started the pod yet"
 
 
 def test_of_a_pods_events_the_last_warning_tells_most_and_else_what_is_pulled() -> None:

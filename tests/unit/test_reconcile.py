@@ -533,7 +533,7 @@ def test_who_waits_for_a_turn_says_so_and_its_place_is_written_now_and_then_only
         assert place <= shown <= max(place * 2, place if place <= 10 else 0)
     assert written < 25
     assert (world.status.phase, world.status.reason) == ("Pending", "QueueLimit")
-    assert world.status.message == "queue 'q' runs 2 at once; place 1 among those that wait"
+    assert world.status.message == "queue 'q' is at its limit of 2; position 1 in line"
     world.extra = {}
     assert kinds(world.step()) == ["CreatePod"]
     world.see(phase="Running", task_started=NOW)
@@ -684,7 +684,7 @@ def test_how_a_task_without_a_taskrun_has_ended_is_asked_once() -> None:
 def test_who_waits_for_others_can_be_suspended_and_cancelled() -> None:
     world = World(suspend=True)
     world.extra = waits_for("extract")
-    assert world.step()[0] == d.Tell(False, Reason.SUSPENDED, "spec.suspend is true: nothing is started")
+    assert world.step()[0] == d.Tell(False, Reason.SUSPENDED, "spec.suspend is true: no attempt is started")
     world = World(cancel=True)
     world.extra = waits_for("extract")
     world.step()
