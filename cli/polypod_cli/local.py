@@ -22,7 +22,7 @@ from polypod_coordinators.routing import Routing
 from polypod_crds.dependencies import Graph, Key, Node, ended, node_of
 from polypod_crds.identity import pod_name
 from polypod_crds.taskrun import TaskRun, TaskRunStatus
-from polypod_operator.decision import Action, CreatePod, Decision, DeletePod, VerifyPod, World
+from polypod_operator.decision import Action, CreatePod, Decision, DeletePod, VerifyPod, Observed
 from polypod_operator.objects import ATTEMPT_LABEL, TRY_LABEL, TaskRunObject
 from polypod_operator.pod import Route
 from polypod_operator.queues import Queues, rank
@@ -209,7 +209,7 @@ class LocalRun:
             news += woken
             if decision.write:
                 found.object = replace(found.object, status=decision.status)
-            found.look_again = decision.again
+            found.look_again = decision.requeue_at
             done = [self._do(found, action, backend) for action in decision.actions]
             if not any(done):
                 break
@@ -223,15 +223,15 @@ class LocalRun:
         run = found.object
         assert run.spec is not None
         mine = rank(run.spec.priority, run.created, run.key)
-        world = World(
+        observed = Observed(
             pods={name: attempt.pod for name, attempt in found.attempts.items()},
             absent=frozenset(found.absent),
-            told={attempt.pod.uid: attempt.told for attempt in found.attempts.values() if attempt.told is not None},
-            turn=self._places.turn(run.key, run.spec.queue, mine),
+            reported={attempt.pod.uid: attempt.told for attempt in found.attempts.values() if attempt.told is not None},
+            queue_position=self._places.turn(run.key, run.spec.queue, mine),
             upstream=None if run.status.attempts or found.attempts else self._graph.judge(run.key),
             interrupted=INTERRUPTED if self.interrupted else "",
         )
-        decision = reconcile(run, world, self.routing, _Pods(), now)
+        decision = reconcile(run, observed, self.routing, _Pods(), now)
         return decision, self._places.put(run.key, run.spec.queue, mine, decision.place)
 
     def _do(self, found: _Run, action: Action, backend: Backend) -> bool:

@@ -284,7 +284,7 @@ def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, star
     try:
         client = _client(config, log)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, frame: client.hurry())
+            signal.signal(number, lambda number, frame: client.stop_retrying())
         reply = client.call(run_call(ti.id, *_identity(), os.getpid(), started), patient=True)
         if reply.ok:
             reason = failure.message if speaks_2026_10_30(reply) else ""

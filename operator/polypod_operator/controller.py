@@ -30,7 +30,7 @@ from polypod_operator.decision import (
     Earlier,
     LookAtEvents,
     Refusal,
-    Tell,
+    RecordEvent,
     VerifyPod,
 )
 from polypod_operator.history import History, HistoryUnavailable, NoHistory
@@ -133,7 +133,7 @@ class Controller:
             self._put_run(run, raw)
             if known is None or known.uid != run.uid:
                 self._seat(run)
-            self.queue.add(key, first=not run.status.attempts and not self.store.has_pods(run.namespace, run.uid))
+            self.queue.add(key, priority=not run.status.attempts and not self.store.has_pods(run.namespace, run.uid))
 
     def _seat(self, run: TaskRunObject) -> None:
         """Put a TaskRun that is new to us into its queue, so that it is served in its turn and not as it was read."""
@@ -207,7 +207,7 @@ class Controller:
     def _lost(self, run: TaskRunObject) -> None:
         """Let a TaskRun go that was deleted; a pod of it that still runs holds its place until it has ended."""
         self._leave_graph(run.key, run.uid)
-        alive = [pod for pod in self.store.world(run).pods.values() if not pod.over]
+        alive = [pod for pod in self.store.observed(run).pods.values() if not pod.over]
         self._forget(run.key)
         for pod in alive:
             # known still, so that its end is noticed
@@ -224,7 +224,7 @@ class Controller:
         key = self.store.put_told(claims, outcome)
         self.metrics.outcomes.labels("taken" if key is not None else "unknown").inc()
         if key is not None:
-            self.queue.add(key, first=True)
+            self.queue.add(key, priority=True)
         return key is not None
 
     async def saw_routing(self, raw: objects.Raw | None, where: str) -> None:
@@ -286,7 +286,7 @@ class Controller:
 
     def _wake(self, keys: list[Key]) -> None:
         for key in keys:
-            self.queue.add(key, first=True)
+            self.queue.add(key, priority=True)
 
     def trust(self, authority: str) -> None:
         """Have the pods that are made from now on trust these certificates, PEM."""
@@ -502,11 +502,11 @@ class Controller:
     def _decide(self, run: TaskRunObject, now: datetime) -> Decision:
         """Decide, and take a place in the queue in the same breath: nobody else can take it meanwhile."""
         if run.spec is None:
-            return reconcile(run, self.store.world(run), self.routing.current, self.settings, now)
+            return reconcile(run, self.store.observed(run), self.routing.current, self.settings, now)
         mine = rank(run.spec.priority, run.created, run.key)
         turn = self.places.turn(run.key, run.spec.queue, mine)
         waited = self.places.where(run.key) == "waits"
-        decision = reconcile(run, self.store.world(run, turn), self.routing.current, self.settings, now)
+        decision = reconcile(run, self.store.observed(run, turn), self.routing.current, self.settings, now)
         self._wake(self.places.put(run.key, run.spec.queue, mine, decision.place))
         if waited and decision.place == "holds":
             ended = run.status.attempts[-1].finish_time if run.status.attempts else None
@@ -639,8 +639,8 @@ class Controller:
                 self._put_node(objects.node(raw, run.spec))
         for action in decision.actions:
             await self._do(run, action, changed, now)
-        if decision.again is not None:
-            self.queue.add_after(run.key, (decision.again - now).total_seconds())
+        if decision.requeue_at is not None:
+            self.queue.add_after(run.key, (decision.requeue_at - now).total_seconds())
         elif run.status.phase in ("Succeeded", "Failed"):
             # nothing is left to do for it; should it change, the watch brings it again
             self._forget(run.key)
@@ -705,7 +705,7 @@ class Controller:
                 log.info("pod deleted", extra=about(run, pod=name))
             case DeleteTaskRun():
                 await self.api.delete_task_run(run.namespace, run.name, run.uid)
-            case Tell(warning, reason, message) if changed:
+            case RecordEvent(warning, reason, message) if changed:
                 await self._tell_about(events.about_run(run), warning, reason, message)
 
     async def _tell_about(self, about: dict[str, str], warning: bool, reason: str, message: str) -> None:

@@ -60,7 +60,7 @@ class DeleteTaskRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class RecordEvent:
     """Post an Event on the TaskRun, for people."""
 
     warning: bool
@@ -68,7 +68,7 @@ class Tell:
     message: str
 
 
-Action = CreatePod | DeletePod | VerifyPod | LookAtEvents | AskForEnded | DeleteTaskRun | Tell
+Action = CreatePod | DeletePod | VerifyPod | LookAtEvents | AskForEnded | DeleteTaskRun | RecordEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +82,16 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class QueuePosition:
     """The queue is full: a TaskRun that would begin an attempt waits.
 
     Attributes:
         limit: how many attempts of the queue there may be at once.
-        place: how many turns it is away; 1 is next.
+        position: in line; 1 is next.
     """
 
     limit: int
-    place: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Earlier:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Observed:
     """What there is around a TaskRun.
 
     Attributes:
@@ -117,9 +117,9 @@ class World:
         absent: names of pods that the API server said are not there.
         refused: name of a pod → why the API server refused to make it.
         events: uid of a pod → the Event that says most of why it does not start.
-        looked: uid of a pod → when its Events were looked at last.
-        told: uid of a pod → the outcome that its bridge has sent us.
-        turn: set if the queue has no place for another attempt.
+        events_checked_at: uid of a pod → when its Events were read last.
+        reported: uid of a pod → the outcome that its bridge has sent.
+        queue_position: set if the queue is at its limit.
         upstream: set if tasks that it depends on keep it from starting.
         earlier: what is known of those among them that have no TaskRun.
         interrupted: why everything is to end, empty if it is not.
@@ -129,9 +129,9 @@ class World:
     absent: frozenset[str] = frozenset()
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     events: Mapping[str, PodEvent] = field(default_factory=dict)
-    looked: Mapping[str, datetime] = field(default_factory=dict)
-    told: Mapping[str, Outcome] = field(default_factory=dict)
-    turn: Turn | None = None
+    events_checked_at: Mapping[str, datetime] = field(default_factory=dict)
+    reported: Mapping[str, Outcome] = field(default_factory=dict)
+    queue_position: QueuePosition | None = None
     upstream: Verdict | None = None
     earlier: Earlier = Earlier()
     interrupted: str = ""
@@ -147,13 +147,13 @@ class Decision:
 
     Attributes:
         status: the status to write, if it differs, before the actions.
-        again: when to look again without being asked.
+        requeue_at: when to reconcile again, without a change.
         place: in its queue, from now on.
         write: False if what differs is not worth a write yet.
     """
 
     status: TaskRunStatus
     actions: Sequence[Action] = ()
-    again: datetime | None = None
+    requeue_at: datetime | None = None
     place: Place = "none"
     write: bool = True

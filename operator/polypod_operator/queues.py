@@ -13,7 +13,7 @@ from datetime import datetime
 
 from polypod_crds.dependencies import Key
 
-from polypod_operator.decision import Place, Turn
+from polypod_operator.decision import Place, QueuePosition
 
 HOUR = 3600.0
 Rank = tuple[float, Key]
@@ -43,15 +43,15 @@ class Queues:
         self._limits = dict(limits)
         return [key for name, found in self._queues.items() for _, key in found.waiting[: self._free(name)]]
 
-    def turn(self, key: Key, queue: str, rank: Rank) -> Turn | None:
+    def turn(self, key: Key, queue: str, rank: Rank) -> QueuePosition | None:
         """Return what a TaskRun would have to wait for, None if it may begin an attempt now."""
         limit = self._limits.get(queue)
         found = self._queues.get(queue)
         if limit is None or found is None or key in found.holding:
-            return None if limit != 0 else Turn(0, 1)
+            return None if limit != 0 else QueuePosition(0, 1)
         place = bisect_left(found.waiting, rank) + 1
         free = limit - len(found.holding)
-        return None if place <= free else Turn(limit, place - max(0, free))
+        return None if place <= free else QueuePosition(limit, place - max(0, free))
 
     def put(self, key: Key, queue: str, rank: Rank, place: Place) -> list[Key]:
         """Note where a TaskRun stands; return those whose turn has come by it."""

@@ -31,10 +31,10 @@ from polypod_operator.decision import (
     DeleteTaskRun,
     LookAtEvents,
     Place,
-    Tell,
-    Turn,
+    RecordEvent,
+    QueuePosition,
     VerifyPod,
-    World,
+    Observed,
 )
 from polypod_operator.errors import PodError
 from polypod_operator.objects import PodObject, TaskRunObject
@@ -53,9 +53,9 @@ SLOW = timedelta(seconds=15)
 """How long it may be starting before what it waits for next is written down as well."""
 TEARDOWN = timedelta(seconds=90)
 """How long a pod may take to end after its attempt: more than its grace period."""
-HELD = timedelta(seconds=5)
+FOREIGN_CONTAINER_GRACE = timedelta(seconds=5)
 """How long containers that are not ours may go on after the task: a mesh's would keep the pod for ever."""
-SILENCE = timedelta(seconds=180)
+KUBELET_SILENCE = timedelta(seconds=180)
 """How long a kubelet may leave a pod that should be gone, its grace period included, before we take it for silent: more
 than a bridge lets its task run on without an answered heartbeat (`Timeouts.heartbeat_limit`) and to end it."""
 PLACE_MIN, PLACE_MAX = timedelta(seconds=5), timedelta(seconds=300)
@@ -69,35 +69,35 @@ RESCHEDULE_MIN = timedelta(seconds=1)
 """The least time before a task that asks to be started again is."""
 NEVER_MADE = frozenset({Reason.POD_REFUSED, Reason.POD_NAME_TAKEN, Reason.CREATING_POD})
 """Why an attempt that is written down has no pod: it is tried again."""
-STOPPED = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
+DELETED_BY_US = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
                      Reason.CONTAINER_CONFIG, Reason.MOUNT_FAILED, Reason.PENDING_TIMEOUT})  # fmt: skip
 """Why we delete a pod; written into the attempt first, so that it is known when the pod has ended."""
 
 
-def reconcile(run: TaskRunObject, world: World, routing: Routing | None, pods: PodMaker, now: datetime) -> Decision:
+def reconcile(run: TaskRunObject, observed: Observed, routing: Routing | None, pods: PodMaker, now: datetime) -> Decision:
     """Decide what to do for a TaskRun; `pods` makes the manifest of an attempt's pod."""
     if run.deleting:
         # its pods have it as their owner and go with it; until then they hold its place
-        alive = any(not pod.over for pod in world.pods.values())
+        alive = any(not pod.over for pod in observed.pods.values())
         return Decision(run.status, place="holds" if alive else "none")
-    return _Step(run, world, routing, pods, now).decide()
+    return _Step(run, observed, routing, pods, now).decide()
 
 
 class _Step:
     """One decision in the making."""
 
     def __init__(
-        self, run: TaskRunObject, world: World, routing: Routing | None, pods: PodMaker, now: datetime
+        self, run: TaskRunObject, observed: Observed, routing: Routing | None, pods: PodMaker, now: datetime
     ) -> None:
-        self.run, self.world, self.routing, self.pods, self.now = run, world, routing, pods, now
+        self.run, self.observed, self.routing, self.pods, self.now = run, observed, routing, pods, now
         self.status = run.status.model_copy(deep=True)
         self.status.observed_generation = run.generation
         self.actions: list[Action] = []
-        self.again: datetime | None = None
+        self.requeue_at: datetime | None = None
         self.write = True
         self.waits = False
         asked = run.spec is not None and run.spec.cancel
-        self.cancelled = "spec.cancel is true" if asked else world.interrupted
+        self.cancelled = "spec.cancel is true" if asked else observed.interrupted
         """Why it is to end for good, empty if it is not."""
 
     def decide(self) -> Decision:
@@ -115,7 +115,7 @@ class _Step:
         self.status.tries = self.status.attempts[-1].number if self.status.attempts else 0
         del self.status.attempts[:-KEPT_ATTEMPTS]
         place = self._place()
-        return Decision(self.status, self.actions, self.again, place, self.write)
+        return Decision(self.status, self.actions, self.requeue_at, place, self.write)
 
     def _place(self) -> Place:
         """Return where it stands in its queue: a pod holds a place, one that is refused or to come waits for one."""
@@ -124,7 +124,7 @@ class _Step:
         current = self._current()
         if current is None:
             return "waits" if self.waits else "none"
-        return "waits" if current.pod_uid is None and current.pod_name not in self.world.pods else "holds"
+        return "waits" if current.pod_uid is None and current.pod_name not in self.observed.pods else "holds"
 
     # The end.
 
@@ -132,7 +132,7 @@ class _Step:
         # an edit changes nothing any more, and yet it was seen: tools wait for that (kstatus)
         edited = self.run.status.observed_generation not in (None, self.run.generation)
         if edited and self.run.spec is not None and self.run.spec.cancel:
-            self.actions.append(Tell(False, Reason.CANCELLED, "the TaskRun had already finished; cancel has no effect"))
+            self.actions.append(RecordEvent(False, Reason.CANCELLED, "the TaskRun had already finished; cancel has no effect"))
         ttl = self.run.spec.ttl_seconds_after_finished if self.run.spec is not None else None
         if ttl is not None and self.status.finish_time is not None:
             due = self.status.finish_time + timedelta(seconds=ttl)
@@ -145,7 +145,7 @@ class _Step:
         """See to pods whose attempt is over: they end by themselves, unless somebody keeps them from it."""
         current = self._current()
         ended = {attempt.pod_name: attempt for attempt in self.status.attempts if attempt is not current}
-        for pod in self.world.pods.values():
+        for pod in self.observed.pods.values():
             if pod.over or pod.deleting or (current is not None and pod.name == current.pod_name):
                 continue
             if pod.name not in ended and self.status.phase not in ("Succeeded", "Failed"):
@@ -153,7 +153,7 @@ class _Step:
                 continue
             attempt = ended.get(pod.name)
             end = attempt.finish_time if attempt is not None else None
-            patience = HELD if pod.held_by and pod.task.ended else TEARDOWN
+            patience = FOREIGN_CONTAINER_GRACE if pod.held_by and pod.task.ended else TEARDOWN
             due = end + patience if end is not None else self.now
             if due <= self.now:
                 self._delete(pod)
@@ -169,7 +169,7 @@ class _Step:
         self._condition("Complete", "True", reason, message)
         self._condition("Succeeded", "True" if phase == "Succeeded" else "False", reason, message)
         if phase != "Succeeded":
-            self.actions.append(Tell(True, reason, message or f"the task ended in state {status.state}"))
+            self.actions.append(RecordEvent(True, reason, message or f"the task ended in state {status.state}"))
         if self.run.spec is not None and self.run.spec.ttl_seconds_after_finished is not None:
             self._look_again(self.now + timedelta(seconds=self.run.spec.ttl_seconds_after_finished))
 
@@ -181,7 +181,7 @@ class _Step:
         # its name is fixed: another of our TaskRun's is somebody's imitation
         found = [
             pod
-            for pod in self.world.pods.values()
+            for pod in self.observed.pods.values()
             if pod.attempt > last and pod.name == pod_name(self.run.name, self.run.uid, pod.attempt)
         ]
         if not found:
@@ -199,14 +199,14 @@ class _Step:
         return self.status.attempts[-1]
 
     def _attend(self, attempt: Attempt, spec: TaskRunSpec) -> None:
-        pod = self.world.pods.get(attempt.pod_name or "")
+        pod = self.observed.pods.get(attempt.pod_name or "")
         if pod is None:
             self._without_pod(attempt, spec)
             return
         if attempt.pod_uid not in (None, pod.uid):
             self._close(attempt, lost("the pod was deleted; another pod now has its name"), spec)
             return
-        observation = observe(pod, self.world.events.get(pod.uid), self.world.told.get(pod.uid))
+        observation = observe(pod, self.observed.events.get(pod.uid), self.observed.reported.get(pod.uid))
         self._note_pod(attempt, pod)
         match observation:
             case Ended():
@@ -238,9 +238,9 @@ class _Step:
 
     def _wait(self, attempt: Attempt, pod: PodObject, waiting: Waiting, spec: TaskRunSpec) -> None:
         same_reason = attempt.reason == waiting.reason
-        if attempt.reason not in (*STOPPED, Reason.NODE_LOST) or not pod.deleting:
+        if attempt.reason not in (*DELETED_BY_US, Reason.NODE_LOST) or not pod.deleting:
             if waiting.problem and attempt.reason != waiting.reason:
-                self.actions.append(Tell(True, waiting.reason, waiting.message))
+                self.actions.append(RecordEvent(True, waiting.reason, waiting.message))
             attempt.reason, attempt.message = waiting.reason, conditions.shorten(waiting.message)
         self._phase("Pending", "queued", attempt.reason, attempt.message)
         self._condition("Started", "False", attempt.reason, attempt.message)
@@ -254,7 +254,7 @@ class _Step:
         due = pod.created + timedelta(seconds=seconds(spec.timeouts.pending))
         self._look_again(due)
         if due <= self.now and not pod.deleting:
-            if waiting.reason not in STOPPED:
+            if waiting.reason not in DELETED_BY_US:
                 # no word of any container: the node was given the pod, and its kubelet never answered
                 silent = pod.node is not None and not pod.containers
                 attempt.reason = Reason.NODE_LOST if silent else Reason.PENDING_TIMEOUT
@@ -273,7 +273,7 @@ class _Step:
 
     def _looked(self, pod: PodObject) -> datetime | None:
         """Return when the pod's Events were read last, None if they were not, or the clock was set back since."""
-        looked = self.world.looked.get(pod.uid)
+        looked = self.observed.events_checked_at.get(pod.uid)
         return looked if looked is not None and looked <= self.now else None
 
     def _news_is_due(self, pod: PodObject) -> bool:
@@ -300,16 +300,16 @@ class _Step:
         """Do without the kubelet's word when it has been silent for longer than a bridge without heartbeats lives."""
         if not pod.deleting or pod.deletion_time is None:
             return
-        due = pod.deletion_time + SILENCE
+        due = pod.deletion_time + KUBELET_SILENCE
         if self.now < due:
             self._look_again(due)
             return
-        if attempt.reason not in (*STOPPED, Reason.NODE_LOST):
+        if attempt.reason not in (*DELETED_BY_US, Reason.NODE_LOST):
             attempt.reason = Reason.NODE_LOST
-            attempt.message = f"node {pod.node or '?'} did not terminate the pod within {SILENCE.total_seconds():.0f} s"
+            attempt.message = f"node {pod.node or '?'} did not terminate the pod within {KUBELET_SILENCE.total_seconds():.0f} s"
         self.write = True
         self.actions.append(DeletePod(pod.namespace, pod.name, pod.uid, force=True))
-        self._look_again(self.now + SILENCE)
+        self._look_again(self.now + KUBELET_SILENCE)
 
     def _delete(self, pod: PodObject) -> None:
         action = DeletePod(pod.namespace, pod.name, pod.uid)
@@ -319,9 +319,9 @@ class _Step:
     def _without_pod(self, attempt: Attempt, spec: TaskRunSpec) -> None:
         """The attempt is in the status, and there is no pod of it that we know of."""
         name = attempt.pod_name or ""
-        refused = name in self.world.refused or attempt.reason in NEVER_MADE
+        refused = name in self.observed.refused or attempt.reason in NEVER_MADE
         if not refused:
-            if name not in self.world.absent:
+            if name not in self.observed.absent:
                 self.actions.append(VerifyPod(self.run.namespace, name))
             else:
                 self._close(attempt, lost("the pod was deleted before its final status was observed"), spec)
@@ -330,19 +330,19 @@ class _Step:
         due = (attempt.create_time or self.now) + timedelta(seconds=seconds(spec.timeouts.pending))
         asked = Reason.CANCELLED if self.cancelled else Reason.SUSPENDED if spec.suspend else None
         if asked is not None or due <= self.now:
-            refusal = self.world.refused.get(name)
+            refusal = self.observed.refused.get(name)
             taken = (refusal.reason if refusal is not None else attempt.reason) == Reason.POD_NAME_TAKEN
-            if not taken and name not in self.world.absent:
+            if not taken and name not in self.observed.absent:
                 # the last request may have been carried out although nobody answered: then the pod must end first
                 self.actions.append(VerifyPod(self.run.namespace, name))
                 return
             message = attempt.message if asked is None else self.cancelled or "spec.suspend is true"
             self._close(attempt, Ended("failed", asked or attempt.reason, message, lost=True), spec)
             return
-        refusal = self.world.refused.get(name)
+        refusal = self.observed.refused.get(name)
         if refusal is not None:
             if attempt.message != conditions.shorten(refusal.message):
-                self.actions.append(Tell(True, refusal.reason, refusal.message))
+                self.actions.append(RecordEvent(True, refusal.reason, refusal.message))
             attempt.reason, attempt.message = refusal.reason, conditions.shorten(refusal.message)
             self._phase("Pending", "queued", attempt.reason, attempt.message)
             self._condition("Started", "False", attempt.reason, attempt.message)
@@ -356,7 +356,7 @@ class _Step:
             if refusal.when <= self.now < again:
                 self._look_again(min(due, again))
                 return
-        if self.world.turn is not None:
+        if self.observed.queue_position is not None:
             self._look_again(min(due, self.now + RETRY_REFUSED))
             return
         self._create(attempt.number, attempt, spec)
@@ -398,7 +398,7 @@ class _Step:
         if attempt.reason in (Reason.CANCELLED, Reason.SUSPENDED):
             return True
         pending = timedelta(seconds=seconds(spec.timeouts.pending))
-        return attempt.reason in STOPPED and (attempt.create_time or self.now) + pending <= self.now
+        return attempt.reason in DELETED_BY_US and (attempt.create_time or self.now) + pending <= self.now
 
     def _may_replace(self, attempt: Attempt, spec: TaskRunSpec) -> bool:
         """Tell whether an infrastructure loss is replaced regardless of the retry limit."""
@@ -419,7 +419,7 @@ class _Step:
             f"attempt {attempt.number} was lost to infrastructure (replacement {lost} of {INFRASTRUCTURE_LIMIT}): {why}; "
             f"the next one starts in {wait:.0f} s and does not count as a retry"
         )
-        self.actions.append(Tell(True, Reason.REPLACING, message))
+        self.actions.append(RecordEvent(True, Reason.REPLACING, message))
         self._phase("Pending", "up_for_retry", Reason.REPLACING, message)
         self._condition("Started", "False", Reason.REPLACING, message)
 
@@ -449,7 +449,7 @@ class _Step:
         self.status.next_attempt_time = (attempt.finish_time or self.now) + timedelta(seconds=wait)
         why = f"{end.reason}: {end.message}" if end.message else end.reason
         message = f"try {failed} of {spec.retries.limit + 1} failed: {why}; the next one starts in {wait:.0f} s"
-        self.actions.append(Tell(True, Reason.RETRYING, message))
+        self.actions.append(RecordEvent(True, Reason.RETRYING, message))
         self._phase("Pending", "up_for_retry", Reason.RETRYING, message)
         self._condition("Started", "False", Reason.RETRYING, message)
 
@@ -462,10 +462,10 @@ class _Step:
             self._rest()
         elif self.status.next_attempt_time is not None and self.status.next_attempt_time > self.now:
             self._look_again(self.status.next_attempt_time)
-        elif self.world.upstream is not None and not self.status.attempts:
-            self._wait_for_upstream(self.world.upstream, spec)
-        elif self.world.turn is not None:
-            self._queue_up(self.world.turn, spec)
+        elif self.observed.upstream is not None and not self.status.attempts:
+            self._wait_for_upstream(self.observed.upstream, spec)
+        elif self.observed.queue_position is not None:
+            self._queue_up(self.observed.queue_position, spec)
         else:
             number = self.status.attempts[-1].number + 1 if self.status.attempts else 1
             self._create(number, None, spec)
@@ -486,7 +486,7 @@ class _Step:
 
     def _ask_for_ended(self, missing: tuple[str, ...]) -> str:
         """Ask once how tasks without a TaskRun have ended; return what is to be said if that cannot be asked now."""
-        earlier = self.world.earlier
+        earlier = self.observed.earlier
         if earlier.problem and earlier.when is not None:
             again = earlier.when + ASK_AGAIN
             if earlier.when <= self.now < again:
@@ -497,21 +497,21 @@ class _Step:
             self.actions.append(AskForEnded(unknown))
         return ""
 
-    def _queue_up(self, turn: Turn, spec: TaskRunSpec) -> None:
+    def _queue_up(self, turn: QueuePosition, spec: TaskRunSpec) -> None:
         """Wait for a turn. The place is written down now and then: each end moves all of them."""
         self.waits = True
         told = self.status.queue_place
-        near = told is not None and turn.place > 10 and told / 2 < turn.place <= told * 2
-        place = told if told is not None and near else turn.place
+        near = told is not None and turn.position > 10 and told / 2 < turn.position <= told * 2
+        place = told if told is not None and near else turn.position
         self.status.queue_place, self.status.next_attempt_time = place, None
         message = f"queue {spec.queue!r} is at its limit of {turn.limit}; position {place} in line"
         self._phase("Pending", self.status.state, Reason.QUEUE_LIMIT, message)
         self._condition("Started", "False", Reason.QUEUE_LIMIT, "")
-        self._look_again(self.now + min(PLACE_MAX, max(PLACE_MIN, timedelta(seconds=turn.place / 2))))
+        self._look_again(self.now + min(PLACE_MAX, max(PLACE_MIN, timedelta(seconds=turn.position / 2))))
 
     def _rest(self) -> None:
         if self.status.reason != Reason.SUSPENDED:
-            self.actions.append(Tell(False, Reason.SUSPENDED, "spec.suspend is true: no attempt is started"))
+            self.actions.append(RecordEvent(False, Reason.SUSPENDED, "spec.suspend is true: no attempt is started"))
         self.status.next_attempt_time = None
         state = self.status.attempts[-1].state if self.status.attempts else None
         self._phase("Pending", state, Reason.SUSPENDED, "spec.suspend is true")
@@ -533,7 +533,7 @@ class _Step:
                 # Airflow, too, is to know; after that the attempt ends with this very reason
                 tries = self.status.failed_tries + 1
                 pod = self.pods.refuse(self.run, number, tries, error.reason, error.message)
-                if pod["metadata"]["name"] not in self.world.refused:
+                if pod["metadata"]["name"] not in self.observed.refused:
                     self._condition("Routed", "False", error.reason, error.message)
                     self.actions.append(CreatePod(pod))
                     return
@@ -543,7 +543,7 @@ class _Step:
             self._finish("Failed", "failed", error.reason, error.message)
             return
         name = manifest["metadata"]["name"]
-        if attempt is None and name in self.world.refused:
+        if attempt is None and name in self.observed.refused:
             attempt = Attempt(
                 number=number, state="queued", pod_name=name, create_time=self.now, coordinator=route.name
             )
@@ -590,4 +590,4 @@ class _Step:
         if when <= self.now:
             # what was due has been done; what comes of it the watch tells
             return
-        self.again = when if self.again is None else min(self.again, when)
+        self.requeue_at = when if self.requeue_at is None else min(self.requeue_at, when)

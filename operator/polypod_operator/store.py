@@ -10,7 +10,7 @@ from polypod_coordinators.termination import Outcome
 from polypod_crds.dependencies import Graph, Key, Run
 from polypod_crds.pod_tokens import PodClaims
 
-from polypod_operator.decision import Earlier, Refusal, Turn, World
+from polypod_operator.decision import Earlier, Refusal, QueuePosition, Observed
 from polypod_operator.objects import Meta, PodEvent, PodObject, TaskRunObject, slim, version
 
 Owner = tuple[str, str]
@@ -181,20 +181,20 @@ class Store:
             self._told.setdefault(claims.uid, outcome)
         return key
 
-    def world(self, run: TaskRunObject, turn: Turn | None = None) -> World:
+    def observed(self, run: TaskRunObject, turn: QueuePosition | None = None) -> Observed:
         """Return what there is around a TaskRun."""
         pods = self._pods.get((run.namespace, run.uid), {})
         uids = [pod.uid for pod in pods.values()]
         node = self.graph.node(run.key)
         earlier = self._earlier.get(node.run, Earlier()) if node is not None else Earlier()
-        return World(
+        return Observed(
             pods=pods,
             absent=frozenset(self._absent.get(run.uid, ())),
             refused=self._refused.get(run.uid, {}),
             events={uid: event for uid in uids if (event := self._events.get(uid)) is not None},
-            looked={uid: self._looked[uid] for uid in uids if uid in self._looked},
-            told={uid: self._told[uid] for uid in uids if uid in self._told},
-            turn=turn,
+            events_checked_at={uid: self._looked[uid] for uid in uids if uid in self._looked},
+            reported={uid: self._told[uid] for uid in uids if uid in self._told},
+            queue_position=turn,
             upstream=None if run.status.attempts or pods else self.graph.judge(run.key, earlier.ended),
             earlier=earlier,
         )

@@ -43,11 +43,11 @@ class WorkQueue(Generic[K]):
         self._working: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
 
-    def add(self, key: K, *, first: bool = False) -> None:
-        """Have the key looked at as soon as there is somebody to do so; `first`: before those that are not."""
-        if key in self._waiting and (self._waiting[key] or not first):
+    def add(self, key: K, *, priority: bool = False) -> None:
+        """Queue a key; `priority`: before those without it."""
+        if key in self._waiting and (self._waiting[key] or not priority):
             return
-        self._waiting[key] = first
+        self._waiting[key] = priority
         if key in self._held:
             del self._held[key]
         elif key in self._writing and key not in self._working:

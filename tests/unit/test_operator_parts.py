@@ -121,7 +121,7 @@ def test_the_store_lets_go_of_what_has_finished_and_of_what_belongs_to_it() -> N
     assert store.put_pod(pod()) == run.key
     event = PodEvent("FailedMount", "no such Secret")
     store.put_look("uid-of-run-1", NOW, event)
-    assert store.world(run).events == {"uid-of-run-1": event}
+    assert store.observed(run).events == {"uid-of-run-1": event}
     store.forget(run.key)
     # late news of a TaskRun that is let go
     assert store.put_pod(pod(phase="Running")) is None
@@ -136,7 +136,7 @@ def test_the_store_keeps_a_pod_that_comes_before_its_taskrun() -> None:
     store = Store()
     assert store.put_pod(pod()) is None
     store.put_run(task_run())
-    assert list(store.world(task_run()).pods) == ["run-1"]
+    assert list(store.observed(task_run()).pods) == ["run-1"]
 
 
 def test_an_older_version_of_a_taskrun_does_not_replace_a_newer_one() -> None:
@@ -153,10 +153,10 @@ def test_an_older_state_of_a_pod_does_not_replace_a_newer_one() -> None:
     store.put_run(run)
     store.put_pod(pod(phase="Running", version=5))
     assert store.put_pod(pod(version=4)) == run.key
-    assert store.world(run).pods["run-1"].phase == "Running"
+    assert store.observed(run).pods["run-1"].phase == "Running"
     store.put_pod(pod(phase="Running", version=6, gone=True))
     store.put_pod(pod(phase="Running", version=6))
-    assert store.world(run).pods["run-1"].gone
+    assert store.observed(run).pods["run-1"].gone
 
 
 def test_another_taskrun_of_the_same_name_is_not_the_same() -> None:
@@ -165,7 +165,7 @@ def test_another_taskrun_of_the_same_name_is_not_the_same() -> None:
     store.put_pod(pod())
     again = task_run(uid="uid-2")
     store.put_run(again)
-    assert store.world(again).pods == {}
+    assert store.observed(again).pods == {}
 
 
 def test_a_pod_that_appears_is_neither_absent_nor_refused() -> None:
@@ -173,9 +173,9 @@ def test_a_pod_that_appears_is_neither_absent_nor_refused() -> None:
     run = task_run()
     store.put_run(run)
     store.put_absent(run, "run-1")
-    assert store.world(run).absent == {"run-1"}
+    assert store.observed(run).absent == {"run-1"}
     store.put_pod(pod())
-    assert store.world(run).absent == frozenset()
+    assert store.observed(run).absent == frozenset()
 
 
 class Hand:
@@ -199,12 +199,12 @@ def taken(queue: WorkQueue[str]) -> list[str]:
 def test_what_is_to_begin_holds_back_what_is_to_be_written_down() -> None:
     clock = Hand()
     queue: WorkQueue[str] = WorkQueue(8, clock)
-    queue.add("new", first=True)
+    queue.add("new", priority=True)
     for key in "abcdef":
         queue.add(key)
     # few at a time, but some: a stream of new ones must not stop them
     assert taken(queue) == ["a", "b", "new"]
-    queue.add("newer", first=True)
+    queue.add("newer", priority=True)
     queue.done("a")
     assert taken(queue) == ["c", "newer"]
     assert len(queue) == 3
@@ -217,16 +217,16 @@ def test_what_is_to_begin_holds_back_what_is_to_be_written_down() -> None:
 def test_the_longer_writes_wait_the_more_of_them_go_at_once() -> None:
     clock = Hand()
     queue: WorkQueue[str] = WorkQueue(8, clock)
-    queue.add("new", first=True)
+    queue.add("new", priority=True)
     for key in "abcdefghijk":
         queue.add(key)
     assert taken(queue) == ["a", "b", "new"]
     clock.now += 11
-    queue.add("newer", first=True)
+    queue.add("newer", priority=True)
     queue.done("a")
     assert taken(queue) == ["c", "d", "e", "newer"]
     clock.now += 1000
-    queue.add("newest", first=True)
+    queue.add("newest", priority=True)
     queue.done("b")
     # never more than there are workers
     assert taken(queue) == ["f", "g", "h", "i", "j", "newest"]
@@ -234,11 +234,11 @@ def test_the_longer_writes_wait_the_more_of_them_go_at_once() -> None:
 
 def test_a_key_that_is_held_back_may_become_urgent() -> None:
     queue: WorkQueue[str] = WorkQueue(8, Hand())
-    queue.add("new", first=True)
+    queue.add("new", priority=True)
     for key in "abcd":
         queue.add(key)
-    queue.add("d", first=True)
-    queue.add("a", first=True)
+    queue.add("d", priority=True)
+    queue.add("a", priority=True)
     queue.add("d")
     assert taken(queue) == ["a", "b", "new", "d"]
     queue.done("a")
@@ -259,7 +259,7 @@ def test_what_is_under_way_is_waited_for_and_nothing_new_is_begun() -> None:
 
         controller.turn = turn  # type: ignore[method-assign]
         for number in range(5):
-            controller.queue.add(("n", str(number)), first=True)
+            controller.queue.add(("n", str(number)), priority=True)
         workers = [asyncio.create_task(controller.work()) for _ in range(2)]
         await asyncio.sleep(0.05)
         await controller.rest(30)

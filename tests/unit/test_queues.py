@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from polypod_crds.dependencies import Key
-from polypod_operator.decision import Turn
+from polypod_operator.decision import QueuePosition
 from polypod_operator.queues import Queues, Rank, rank
 from support.objects import NOW
 
@@ -18,7 +18,7 @@ class Waiting:
         self.queues.set_limits({"q": limit})
         self.ranks: dict[Key, Rank] = {}
 
-    def submit(self, name: str, priority: int = 0, later: float = 0.0) -> Turn | None:
+    def submit(self, name: str, priority: int = 0, later: float = 0.0) -> QueuePosition | None:
         """Have a TaskRun ask for a place, that many seconds after the others; it takes it or waits."""
         key = ("ns", name)
         self.ranks[key] = rank(priority, NOW + timedelta(seconds=later), key)
@@ -38,10 +38,10 @@ class Waiting:
 def test_as_many_as_the_limit_hold_a_place_and_the_others_have_theirs_in_the_line() -> None:
     line = Waiting(2)
     turns = [line.submit(name, later=index) for index, name in enumerate("abcd")]
-    assert turns == [None, None, Turn(2, 1), Turn(2, 2)]
+    assert turns == [None, None, QueuePosition(2, 1), QueuePosition(2, 2)]
     assert line.queues.depths() == {"q": (2, 2)}
     assert line.end("a") == ["c"]
-    assert line.queues.turn(("ns", "d"), "q", line.ranks["ns", "d"]) == Turn(2, 1)
+    assert line.queues.turn(("ns", "d"), "q", line.ranks["ns", "d"]) == QueuePosition(2, 1)
 
 
 def test_a_larger_priority_goes_first_and_of_the_same_the_older() -> None:

@@ -169,7 +169,7 @@ def test_an_imitated_pod_is_nobodys(imitation: dict[str, Any], first: bool) -> N
         ours.saw_pod(imitation, False)
     run = ours.store.run(("ns", "honest"))
     assert run is not None
-    assert ours.store.world(run).pods == {}
+    assert ours.store.observed(run).pods == {}
     assert ours.places.depths() == {"q": (0, 1)}, "it holds no place in the queue"
 
 

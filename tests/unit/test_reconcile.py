@@ -29,7 +29,7 @@ class World:
         self.routing: Any = ROUTING
 
     def decide(self) -> d.Decision:
-        world = d.World(pods=self.pods, **self.extra)
+        world = d.Observed(pods=self.pods, **self.extra)
         return r.reconcile(self.run, world, self.routing, SETTINGS, self.now)
 
     def step(self) -> list[d.Action]:
@@ -83,7 +83,7 @@ def test_an_attempt_is_written_down_when_there_is_something_to_say() -> None:
     # a pod that is just starting is not worth a write
     assert world.step() == []
     assert world.status == TaskRunStatus()
-    assert world.decide().again == NOW + r.LOOK_AFTER
+    assert world.decide().requeue_at == NOW + r.LOOK_AFTER
     world.later(3)
     world.step()
     [attempt] = world.status.attempts
@@ -135,7 +135,7 @@ def test_a_final_phase_never_changes() -> None:
 def test_a_failed_try_is_tried_again_after_the_delay_and_no_sooner() -> None:
     world = started(retries={"limit": 1, "delay": "10s"})
     actions = world.see(phase="Failed", bridge_message=outcome_of("up_for_retry", "RuntimeExited", exit_code=3))
-    assert kinds(actions) == ["Tell"]
+    assert kinds(actions) == ["RecordEvent"]
     assert (world.status.phase, world.status.state, world.status.reason) == ("Pending", "up_for_retry", "Retrying")
     world.later(9)
     assert world.step() == []
@@ -218,7 +218,7 @@ def test_the_pending_timeout_ends_with_the_real_reason() -> None:
     world = World(timeouts={"pending": "1m"})
     world.step()
     actions = world.see(waiting=("task", "ImagePullBackOff", "no such image"))
-    assert kinds(actions) == ["Tell"]
+    assert kinds(actions) == ["RecordEvent"]
     assert (world.status.phase, world.status.reason) == ("Pending", "ImagePullFailed")
     assert kinds(world.see(waiting=("task", "ErrImagePull", "no such image"))) == []
     world.later(61)
@@ -233,7 +233,7 @@ def test_a_pod_that_does_not_start_for_no_known_reason_has_reached_the_pending_t
     world = World(timeouts={"pending": "1m"})
     world.step()
     events = {f"uid-of-{world.only}": event} if event is not None else {}
-    world.extra = {"events": events, "looked": {f"uid-of-{world.only}": NOW}}
+    world.extra = {"events": events, "events_checked_at": {f"uid-of-{world.only}": NOW}}
     world.later(61)
     assert "DeletePod" in kinds(world.step())
     world.see(gone=True)
@@ -260,7 +260,7 @@ def test_the_events_of_a_pod_that_does_not_start_are_looked_at_ever_more_seldom(
         actions = world.step()
         if "LookAtEvents" in kinds(actions):
             looks.append((world.now - NOW).total_seconds())
-            world.extra = {"looked": {world.pods[world.only].uid: world.now}}
+            world.extra = {"events_checked_at": {world.pods[world.only].uid: world.now}}
     assert looks[0] == 3
     assert len(looks) < 12
     world.extra["events"] = {world.pods[world.only].uid: PodEvent("FailedMount", 'secret "x" not found')}
@@ -339,7 +339,7 @@ def refused(message: str, for_good: bool, **spec: Any) -> World:
 
 def test_a_refused_pod_waits_and_is_tried_again_until_the_pending_timeout() -> None:
     world = refused("exceeded quota", False, timeouts={"pending": "1m"})
-    assert kinds(world.step()) == ["Tell"]
+    assert kinds(world.step()) == ["RecordEvent"]
     assert (world.status.phase, world.status.reason, world.status.message) == (
         "Pending",
         "PodRefused",
@@ -396,7 +396,7 @@ def test_a_container_of_somebody_elses_does_not_keep_the_pod() -> None:
     world = started()
     assert world.see(bridge_message=outcome_of("success", "TaskSucceeded"), others=(mesh,), **ended) == []
     assert world.status.phase == "Succeeded"
-    assert world.decide().again == NOW + r.HELD
+    assert world.decide().requeue_at == NOW + r.FOREIGN_CONTAINER_GRACE
     world.later(5)
     assert kinds(world.step()) == ["DeletePod"]
     # without one the kubelet is about to end the pod, and its logs are to stay
@@ -409,7 +409,7 @@ def test_a_container_of_somebody_elses_does_not_keep_the_pod() -> None:
 
 
 def told(world: World, state: str, reason: str) -> dict[str, Any]:
-    return {"told": {f"uid-of-{world.only}": decode(outcome_of(state, reason).encode())}}
+    return {"reported": {f"uid-of-{world.only}": decode(outcome_of(state, reason).encode())}}
 
 
 def test_what_the_bridge_tells_us_is_the_end_before_the_kubelet_says_so() -> None:
@@ -420,13 +420,13 @@ def test_what_the_bridge_tells_us_is_the_end_before_the_kubelet_says_so() -> Non
     # the pod ends by itself
     before = world.status
     world.see(phase="Succeeded", bridge_message=outcome_of("success", "TaskSucceeded"))
-    assert (world.status, world.decide().again) == (before, None)
+    assert (world.status, world.decide().requeue_at) == (before, None)
 
 
 def test_the_next_try_need_not_wait_for_the_kubelet_either() -> None:
     world = started(retries={"limit": 1, "delay": "0s"})
     world.extra = told(world, "up_for_retry", "RuntimeExited")
-    assert kinds(world.step()) == ["Tell", "CreatePod"]
+    assert kinds(world.step()) == ["RecordEvent", "CreatePod"]
     assert len(world.pods) == 2
 
 
@@ -443,8 +443,8 @@ def test_a_silent_kubelet_is_done_without_and_the_task_starts_elsewhere() -> Non
     world = started()
     due = NOW + timedelta(seconds=40)
     assert world.see(phase="Running", task_started=NOW, deleting=True, deletion_time=due) == []
-    assert world.decide().again == due + r.SILENCE
-    world.now = due + r.SILENCE
+    assert world.decide().requeue_at == due + r.KUBELET_SILENCE
+    world.now = due + r.KUBELET_SILENCE
     [action] = world.step()
     assert isinstance(action, d.DeletePod)
     assert action.force
@@ -461,7 +461,7 @@ def test_before_a_starting_pod_is_deleted_by_force_the_status_says_why() -> None
     world.step()
     due = world.now + timedelta(seconds=30)
     world.see(deleting=True, deletion_time=due)
-    world.now = due + r.SILENCE
+    world.now = due + r.KUBELET_SILENCE
     assert [action.force for action in world.step() if isinstance(action, d.DeletePod)] == [True]
     assert [attempt.reason for attempt in world.status.attempts] == ["NodeLost"]
 
@@ -472,7 +472,7 @@ def test_a_clock_that_is_set_back_delays_nothing() -> None:
     name = world.only
     ahead = NOW + timedelta(hours=1)
     # Events that were read, and a refusal, an hour ahead of the clock
-    world.extra = {"looked": {world.pods[name].uid: ahead}}
+    world.extra = {"events_checked_at": {world.pods[name].uid: ahead}}
     world.later(20)
     assert "LookAtEvents" in kinds(world.step())
     world = World()
@@ -523,7 +523,7 @@ def test_who_waits_for_a_turn_says_so_and_its_place_is_written_now_and_then_only
     world = World()
     written = 0
     for place in range(5000, 0, -1):
-        world.extra = {"turn": d.Turn(limit=2, place=place)}
+        world.extra = {"queue_position": d.QueuePosition(limit=2, position=place)}
         before = world.status
         assert world.step() == []
         assert world.decide().place == "waits"
@@ -544,7 +544,7 @@ def test_ttl() -> None:
     world = started(ttlSecondsAfterFinished=10)
     world.see(phase="Succeeded", bridge_message=outcome_of("success", "TaskSucceeded"))
     decision = world.decide()
-    assert decision.again == NOW + timedelta(seconds=10)
+    assert decision.requeue_at == NOW + timedelta(seconds=10)
     world.later(10)
     assert world.decide().actions == [d.DeleteTaskRun()]
 
@@ -587,7 +587,7 @@ def test_a_task_that_asks_for_it_is_started_again_as_the_same_try() -> None:
     status = world.status
     assert (status.phase, status.state, status.reason) == ("Pending", "up_for_reschedule", "Rescheduled")
     assert (status.next_attempt_time, status.failed_tries) == (due, 0)
-    assert world.decide().again == due
+    assert world.decide().requeue_at == due
     assert world.step() == []
     world.later(300)
     [created] = [item for item in world.step() if isinstance(item, d.CreatePod)]
@@ -636,7 +636,7 @@ def test_a_task_waits_for_those_that_it_depends_on_and_says_for_whom() -> None:
     status = world.run.status
     assert (status.phase, status.state, status.reason) == ("Pending", None, Reason.WAITING_FOR_UPSTREAM)
     assert status.message == "waits for tasks 'extract', 'load' to end"
-    assert world.decide().again is None, "it is woken, and does not look by itself"
+    assert world.decide().requeue_at is None, "it is woken, and does not look by itself"
     world.extra = {}
     assert isinstance(world.step()[0], d.CreatePod)
     # after its first attempt has started, their state no longer matters
@@ -676,7 +676,7 @@ def test_how_a_task_without_a_taskrun_has_ended_is_asked_once() -> None:
     world.extra["earlier"] = d.Earlier({"extract": ""}, "503", NOW)
     decision = world.decide()
     assert "503" in decision.status.message
-    assert decision.again == NOW + r.ASK_AGAIN
+    assert decision.requeue_at == NOW + r.ASK_AGAIN
     world.now = NOW + r.ASK_AGAIN
     assert world.decide().actions == [d.AskForEnded(("load",))]
 
@@ -684,7 +684,7 @@ def test_how_a_task_without_a_taskrun_has_ended_is_asked_once() -> None:
 def test_who_waits_for_others_can_be_suspended_and_cancelled() -> None:
     world = World(suspend=True)
     world.extra = waits_for("extract")
-    assert world.step()[0] == d.Tell(False, Reason.SUSPENDED, "spec.suspend is true: no attempt is started")
+    assert world.step()[0] == d.RecordEvent(False, Reason.SUSPENDED, "spec.suspend is true: no attempt is started")
     world = World(cancel=True)
     world.extra = waits_for("extract")
     world.step()
@@ -707,10 +707,10 @@ def test_airflow_is_told_of_what_cannot_be_routed_by_a_pod_that_only_refuses() -
 def test_an_edit_after_the_end_is_seen_and_changes_nothing_else() -> None:
     done = TaskRunStatus(phase="Succeeded", state="success", observed_generation=1, finish_time=NOW)
     edited = replace(task_run(status=done, cancel=True), generation=2)
-    decision = r.reconcile(edited, d.World(), ROUTING, SETTINGS, NOW)
+    decision = r.reconcile(edited, d.Observed(), ROUTING, SETTINGS, NOW)
     assert decision.status == done.model_copy(update={"observed_generation": 2})
     [told] = decision.actions
-    assert isinstance(told, d.Tell)
+    assert isinstance(told, d.RecordEvent)
     assert "had ended before" in told.message
 
 
@@ -739,6 +739,6 @@ def test_the_steps_of_a_pod_that_starts_slowly_are_not_a_write_each() -> None:
     world.see(waiting=("task", "ContainerCreating", ""))
     assert world.status.message == "container 'task': PodInitializing", "it is written when the Events are looked at"
     world.later(12)
-    world.extra = {"looked": {world.pods[world.only].uid: world.now}}
+    world.extra = {"events_checked_at": {world.pods[world.only].uid: world.now}}
     world.see(waiting=("task", "ContainerCreating", ""))
     assert world.status.message == "container 'task': ContainerCreating"

@@ -205,7 +205,7 @@ class ExecutionApiClient:
         """Try patient calls no more often than others from now on."""
         self._patience.clear()
 
-    def hurry(self) -> None:
+    def stop_retrying(self) -> None:
         """Try each call once from now on, one that waits for its next try included."""
         self._closing.set()
 

@@ -79,7 +79,7 @@ class MaskConnection:
 
 
 @dataclass(frozen=True, slots=True)
-class Hurry:
+class StopRetrying:
     """Try calls once from now on: whoever told us to end will not wait."""
 
 
@@ -92,4 +92,4 @@ class Finish:
     reported: bool
 
 
-Action = Call | Beat | Send | Signal | EndTree | CloseChannels | Log | Mask | MaskConnection | Hurry | Finish
+Action = Call | Beat | Send | Signal | EndTree | CloseChannels | Log | Mask | MaskConnection | StopRetrying | Finish

@@ -35,7 +35,7 @@ from polypod_coordinators.supervisor.actions import (
     CloseChannels,
     EndTree,
     Finish,
-    Hurry,
+    StopRetrying,
     Log,
     Mask,
     MaskConnection,
@@ -288,8 +288,8 @@ class Shell:
                 case CloseChannels():
                     self._close_comm()
                     self._pump.stop(timeout=5.0)
-                case Hurry():
-                    self._client.hurry()
+                case StopRetrying():
+                    self._client.stop_retrying()
                 case Finish():
                     self._finish = action
 
@@ -382,7 +382,7 @@ class Shell:
         self._calls.put(None)
         if self._beats is not None:
             self._beats.put(None)
-        self._client.hurry()
+        self._client.stop_retrying()
         self._process.end_tree()
         self._process.close()
         if self._comm is not None:

@@ -28,7 +28,7 @@ from polypod_coordinators.supervisor.actions import (
     CloseChannels,
     EndTree,
     Finish,
-    Hurry,
+    StopRetrying,
     Log,
     Mask,
     MaskConnection,
@@ -227,7 +227,7 @@ class Supervision:
             Log("debug", "runtime exited", {"exit_code": ended.code, "signal": ended.signal}),
         ]
         if self._ended_by is EndedBy.TOLD:
-            actions.append(Hurry())
+            actions.append(StopRetrying())
         if self._awaited and self._ended_by is None:
             missing = " and ".join(sorted(self._awaited))
             how = f"ended by {signal_name(ended.signal)}" if ended.signal else f"exited with code {ended.code}"
@@ -252,7 +252,7 @@ class Supervision:
     def told(self, now: float, number: int) -> list[Action]:
         """The supervisor itself was told to end: forward it, wait, then force it."""
         if self._exit is not None:
-            return [Hurry()]
+            return [StopRetrying()]
         name = signal_name(number)
         notice = Log("warning", "told to end; forwarding to the runtime", {"signal": name})
         return [notice, *self._end(now, EndedBy.TOLD, f"the supervisor got {name}", self._times.stop_grace)]
