@@ -51,7 +51,9 @@ def cli() -> None:
 @click.option("--fail-fast", is_flag=True, help="Start no more tasks after a failure.")
 @click.option("--show-xcoms", is_flag=True, help="Print the XComs of all tasks below the table.")
 @click.option("--workload", type=FILES, help="Run an ExecuteTask workload of Airflow (JSON) instead.")
-@click.option("--execution-api-url", help="With --workload: URL of Airflow's Execution API, such as http://HOST/execution/.")
+@click.option(
+    "--execution-api-url", help="With --workload: URL of Airflow's Execution API, such as http://HOST/execution/."
+)
 @click.option("--log-file", type=FILES, help="With --workload: append the task log to this file, as JSON lines.")
 def run(
     files: tuple[Path, ...],
@@ -113,7 +115,9 @@ def _colors() -> bool:
 
 
 @cli.command()
-@click.option("-f", "--filename", "files", type=FILES, multiple=True, required=True, help="File to check; can be repeated.")
+@click.option(
+    "-f", "--filename", "files", type=FILES, multiple=True, required=True, help="File to check; can be repeated."
+)
 @click.option("--routing", type=FILES, help="Also check that every TaskRun has an artifact.")
 @click.option("--server", is_flag=True, help="Also validate on the cluster (server-side dry run).")
 @remote.on_cluster

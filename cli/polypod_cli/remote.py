@@ -48,9 +48,17 @@ def connect(context: str | None, namespace: str | None) -> Cluster:
 
 @click.command()
 @click.option(
-    "-f", "--filename", "files", type=FILES, multiple=True, required=True, help="File with TaskRuns and the Secrets and ConfigMaps they use; can be repeated."
+    "-f",
+    "--filename",
+    "files",
+    type=FILES,
+    multiple=True,
+    required=True,
+    help="File with TaskRuns and the Secrets and ConfigMaps they use; can be repeated.",
 )
-@click.option("--wait", "waits", is_flag=True, help="Wait until all TaskRuns finish; exit code 1 if any did not succeed.")
+@click.option(
+    "--wait", "waits", is_flag=True, help="Wait until all TaskRuns finish; exit code 1 if any did not succeed."
+)
 @click.option("--timeout", type=float, help="With --wait: timeout in seconds; exit code 3.")
 @output
 @on_cluster

@@ -70,7 +70,9 @@ class Argument(Model):
 
     name: Name = Field(description="Name of the parameter; case and underscores are ignored.")
     value: AnyValue = Field(default=None, description="Value: any JSON, nested at most 64 levels deep.")
-    from_x_com: FromXCom | None = Field(default=None, alias="fromXCom", description="Use the return value of another task.")
+    from_x_com: FromXCom | None = Field(
+        default=None, alias="fromXCom", description="Use the return value of another task."
+    )
 
     @model_validator(mode="after")
     def one_source(self) -> Argument:
@@ -86,7 +88,7 @@ class Dependency(Model):
     task_id: AirflowId = Field(description="Task ID; for a mapped task, all of its TaskRuns that exist.")
     when: Literal["succeeded", "finished"] = Field(
         default="succeeded",
-        description="succeeded: if that task fails, this one becomes upstream_failed; if it is skipped, so is this one. "
+        description="succeeded: if that task fails, this one becomes upstream_failed; if skipped, so is this one. "
         "finished: this task starts whatever the outcome.",
     )
 
@@ -107,7 +109,8 @@ class Timeouts(Model):
 
     pending: Timeout = Field(default="10m", description="From creation of the pod to its start (cluster only).")
     startup: Timeout | None = Field(
-        default=None, description="From the start of the runtime until it connects; defaults to the coordinator's timeout."
+        default=None,
+        description="From the start of the runtime until it connects; defaults to the coordinator's timeout.",
     )
     execution: Timeout | None = Field(default=None, description="From the start of the runtime to its end.")
 
@@ -139,9 +142,7 @@ class VariableSource(Model):
     config_map_ref: LocalRef | None = Field(
         default=None, description="ConfigMap with keys AIRFLOW_VAR_<KEY>, in upper case."
     )
-    secret_ref: LocalRef | None = Field(
-        default=None, description="Secret with keys AIRFLOW_VAR_<KEY>, in upper case."
-    )
+    secret_ref: LocalRef | None = Field(default=None, description="Secret with keys AIRFLOW_VAR_<KEY>, in upper case.")
 
     @model_validator(mode="after")
     def one_source(self) -> VariableSource:

@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="sqlite:////PATH or postgresql://USER@HOST/NAME (or POLYPOD_DATABASE_URL)",
         )
         if name == "xcoms":
-            command.add_argument("--namespace", default="", help="namespace of the TaskRuns; empty: a run without Kubernetes")
+            command.add_argument(
+                "--namespace", default="", help="namespace of the TaskRuns; empty: a run without Kubernetes"
+            )
             command.add_argument("--dag-id", required=True)
             command.add_argument("--run-id", required=True)
         if name == "serve":

@@ -29,8 +29,8 @@ from polypod_operator.decision import (
     DeleteTaskRun,
     Earlier,
     LookAtEvents,
-    Refusal,
     RecordEvent,
+    Refusal,
     VerifyPod,
 )
 from polypod_operator.history import History, HistoryUnavailable, NoHistory

@@ -96,7 +96,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--bridge-image", required=True, help="image of the bridge (sidecar)")
     add("--bridge-pull-policy", choices=["Always", "IfNotPresent", "Never"], help="pull policy of that image")
-    add("--bridge-resources", type=_resources, default=BRIDGE_RESOURCES, help="resource requests and limits of the bridge, as JSON")
+    add(
+        "--bridge-resources",
+        type=_resources,
+        default=BRIDGE_RESOURCES,
+        help="resource requests and limits of the bridge, as JSON",
+    )
     add("--execution-api-url", required=True, help="URL of the default Execution API")
     add(
         "--execution-api-token-file",
@@ -106,15 +111,26 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--namespace", action="append", default=[], help="namespace to watch; can be repeated (default: all)")
     add("--routing-name", default="polypod-routing", help="name of the routing ConfigMap")
-    add("--routing-namespace", default=_own_namespace(), help="namespace of the routing ConfigMap (default: the operator's)")
-    add("--image-volumes", choices=["auto", "yes", "no"], default="auto", help="mount artifact images as volumes instead of copying")
+    add(
+        "--routing-namespace",
+        default=_own_namespace(),
+        help="namespace of the routing ConfigMap (default: the operator's)",
+    )
+    add(
+        "--image-volumes",
+        choices=["auto", "yes", "no"],
+        default="auto",
+        help="mount artifact images as volumes instead of copying",
+    )
     add("--task-log-level", default="INFO", help="log level for runtimes")
     add("--task-log-format", choices=["json", "console"], default="json", help="log format of the bridge")
     add("--log-url", default="", help="storage for task logs, such as s3://bucket/logs/{namespace}")
     add("--log-secret", help="Secret with the storage options, in each TaskRun's namespace")
     add("--log-claim", help="PersistentVolumeClaim for task logs, in each TaskRun's namespace")
     add("--lease", type=_lease, help="NAMESPACE/NAME of the Lease for leader election")
-    add("--tls-secret", help="Secret with the server certificate, in the namespace of the routing (default: plain HTTP)")
+    add(
+        "--tls-secret", help="Secret with the server certificate, in the namespace of the routing (default: plain HTTP)"
+    )
     add(
         "--tls-authority",
         default="",

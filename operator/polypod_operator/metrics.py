@@ -57,11 +57,11 @@ class Metrics:
             buckets=_FAST,
             registry=own,
         )
-        self.reconcile_errors = Counter(
-            "polypod_reconcile_errors", "Failed reconciles (retried).", registry=own
-        )
+        self.reconcile_errors = Counter("polypod_reconcile_errors", "Failed reconciles (retried).", registry=own)
         self.unreadable = Counter(
-            "polypod_objects_unreadable", "TaskRuns and pods that the operator could not parse and ignores.", registry=own
+            "polypod_objects_unreadable",
+            "TaskRuns and pods that the operator could not parse and ignores.",
+            registry=own,
         )
         self.api_requests = Counter(
             "polypod_api_requests", "Requests to the Kubernetes API.", ["verb", "resource", "code"], registry=own
@@ -94,7 +94,7 @@ class Metrics:
             buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.connect_wait = Histogram(
-            "polypod_attempt_to_connected_seconds", "Time from creation of an attempt to the connection of its runtime.",
+            "polypod_attempt_to_connected_seconds", "Time from creation of an attempt to connection of its runtime.",
             ["coordinator"], buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.cpu = Histogram(
@@ -106,8 +106,8 @@ class Metrics:
             ["coordinator"], buckets=_SIZES, registry=own,
         )  # fmt: skip
         self.whole_time = Histogram(
-            "polypod_taskrun_seconds", "Time from creation of a TaskRun to its end, retries included.", ["queue", "phase"],
-            buckets=_SLOW, registry=own,
+            "polypod_taskrun_seconds", "Time from creation of a TaskRun to its end, retries included.",
+            ["queue", "phase"], buckets=_SLOW, registry=own,
         )  # fmt: skip
         self.queues: Callable[[], Collection[str]] = lambda: ()
         """Returns the queues that the routing names: those of others would be series without end."""

@@ -30,11 +30,11 @@ from polypod_operator.decision import (
     DeletePod,
     DeleteTaskRun,
     LookAtEvents,
-    Place,
-    RecordEvent,
-    QueuePosition,
-    VerifyPod,
     Observed,
+    Place,
+    QueuePosition,
+    RecordEvent,
+    VerifyPod,
 )
 from polypod_operator.errors import PodError
 from polypod_operator.objects import PodObject, TaskRunObject
@@ -74,7 +74,9 @@ DELETED_BY_US = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULA
 """Why we delete a pod; written into the attempt first, so that it is known when the pod has ended."""
 
 
-def reconcile(run: TaskRunObject, observed: Observed, routing: Routing | None, pods: PodMaker, now: datetime) -> Decision:
+def reconcile(
+    run: TaskRunObject, observed: Observed, routing: Routing | None, pods: PodMaker, now: datetime
+) -> Decision:
     """Decide what to do for a TaskRun; `pods` makes the manifest of an attempt's pod."""
     if run.deleting:
         # its pods have it as their owner and go with it; until then they hold its place
@@ -132,7 +134,9 @@ class _Step:
         # an edit changes nothing any more, and yet it was seen: tools wait for that (kstatus)
         edited = self.run.status.observed_generation not in (None, self.run.generation)
         if edited and self.run.spec is not None and self.run.spec.cancel:
-            self.actions.append(RecordEvent(False, Reason.CANCELLED, "the TaskRun had already finished; cancel has no effect"))
+            self.actions.append(
+                RecordEvent(False, Reason.CANCELLED, "the TaskRun had already finished; cancel has no effect")
+            )
         ttl = self.run.spec.ttl_seconds_after_finished if self.run.spec is not None else None
         if ttl is not None and self.status.finish_time is not None:
             due = self.status.finish_time + timedelta(seconds=ttl)
@@ -306,7 +310,9 @@ class _Step:
             return
         if attempt.reason not in (*DELETED_BY_US, Reason.NODE_LOST):
             attempt.reason = Reason.NODE_LOST
-            attempt.message = f"node {pod.node or '?'} did not terminate the pod within {KUBELET_SILENCE.total_seconds():.0f} s"
+            attempt.message = (
+                f"node {pod.node or '?'} did not terminate the pod within {KUBELET_SILENCE.total_seconds():.0f} s"
+            )
         self.write = True
         self.actions.append(DeletePod(pod.namespace, pod.name, pod.uid, force=True))
         self._look_again(self.now + KUBELET_SILENCE)
@@ -416,8 +422,8 @@ class _Step:
         self.status.next_attempt_time = (attempt.finish_time or self.now) + timedelta(seconds=wait)
         why = f"{end.reason}: {end.message}" if end.message else end.reason
         message = (
-            f"attempt {attempt.number} was lost to infrastructure (replacement {lost} of {INFRASTRUCTURE_LIMIT}): {why}; "
-            f"the next one starts in {wait:.0f} s and does not count as a retry"
+            f"attempt {attempt.number} was lost to infrastructure (replacement {lost} of {INFRASTRUCTURE_LIMIT}): "
+            f"{why}; the next one starts in {wait:.0f} s and does not count as a retry"
         )
         self.actions.append(RecordEvent(True, Reason.REPLACING, message))
         self._phase("Pending", "up_for_retry", Reason.REPLACING, message)
@@ -491,7 +497,9 @@ class _Step:
             again = earlier.when + ASK_AGAIN
             if earlier.when <= self.now < again:
                 self._look_again(again)
-                return f"; whether it finished earlier is unknown, as the Execution API did not answer: {earlier.problem}"
+                return (
+                    f"; whether it finished earlier is unknown, as the Execution API did not answer: {earlier.problem}"
+                )
         unknown = tuple(task_id for task_id in missing if task_id not in earlier.ended)
         if unknown:
             self.actions.append(AskForEnded(unknown))

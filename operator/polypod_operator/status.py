@@ -266,8 +266,8 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
         return Reason.POD_LOST, "the pod was deleted before its final status was observed"
     if pod.bridge.exit_code or pod.bridge.restarts:
         return BridgeReason.BRIDGE_LOST, (
-            f"the bridge container terminated while the task was running (exit code {pod.bridge.exit_code}); the outcome "
-            "is unknown"
+            f"the bridge container terminated while the task was running (exit code {pod.bridge.exit_code}); "
+            "the outcome is unknown"
         )
     if pod.task.ended:
         text = pod.task.message.strip() or pod.task.reason

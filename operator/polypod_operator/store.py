@@ -10,7 +10,7 @@ from polypod_coordinators.termination import Outcome
 from polypod_crds.dependencies import Graph, Key, Run
 from polypod_crds.pod_tokens import PodClaims
 
-from polypod_operator.decision import Earlier, Refusal, QueuePosition, Observed
+from polypod_operator.decision import Earlier, Observed, QueuePosition, Refusal
 from polypod_operator.objects import Meta, PodEvent, PodObject, TaskRunObject, slim, version
 
 Owner = tuple[str, str]

@@ -67,8 +67,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({**GOOD, "queue_overrides": {"q": {"classpath": "y"}}}, "classpath"),
     ({**GOOD, "queue_to_image": {"p": "lang:2"}}, "queue_to_image.p"),
     ({**GOOD, "queue_limits": {"p": 3}}, "queue_limits.p"),
-    ({}, "no queue leads anywhere"),
-    ({"coordinators": GOOD["coordinators"]}, "no queue leads anywhere"),
+    ({}, "no queue is mapped"),
+    ({"coordinators": GOOD["coordinators"]}, "no queue is mapped"),
     ({**GOOD, "queue_limits": {"q": -1}}, "`$.queue_limits"),
     ({**GOOD, "queue_limits": {"q": "many"}}, "Expected `int`"),
 ]

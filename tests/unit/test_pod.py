@@ -283,11 +283,11 @@ NEVER: list[tuple[dict[str, Any], str]] = [
     ({"spec": {"containers": [{**TASK, "volumeMounts": None}]}}, "/polypod"),
     ({"spec": {"containers": [{**TASK, "volumeMounts": [{"name": "tmp", "mountPath": "/polypod"}]}]}}, "/polypod"),
     ({"spec": {"containers": [{**TASK, "env": [{"name": "POLYPOD_SOCKET", "value": "x"}]}]}}, "POLYPOD_SOCKET"),
-    ({"spec": {"containers": [{**TASK, "volumeMounts": [{"name": "polypod-token", "mountPath": "/t"}]}]}}, "own"),
+    ({"spec": {"containers": [{**TASK, "volumeMounts": [{"name": "polypod-token", "mountPath": "/t"}]}]}}, "reserved"),
     ({"spec": {"containers": [{"name": "spy", "image": "x",
-                               "volumeMounts": [{"name": "polypod-run", "mountPath": "/p"}]}]}}, "own"),
+                               "volumeMounts": [{"name": "polypod-run", "mountPath": "/p"}]}]}}, "reserved"),
     ({"spec": {"initContainers": [{"name": "bridge", "image": "mine"}]}}, "the bridge"),
-    ({"spec": {"volumes": [{"name": "polypod-run", "emptyDir": {}}]}}, "own"),
+    ({"spec": {"volumes": [{"name": "polypod-run", "emptyDir": {}}]}}, "reserved"),
 ]  # fmt: skip
 
 

@@ -139,7 +139,9 @@ def test_a_pod_that_has_no_problem_says_what_it_waits_for(
 def test_a_warning_is_told_beside_what_it_is_about() -> None:
     found = observe(pod(others=(Container("mesh", sidecar=True, **RUNS),)), PodEvent("Unhealthy", "probe failed"))
     assert isinstance(found, Waiting)
-    assert found.message == "sidecar 'mesh' is running but has not passed its startup probe yet; Unhealthy: probe failed"
+    assert (
+        found.message == "sidecar 'mesh' is running but has not passed its startup probe yet; Unhealthy: probe failed"
+    )
     assert found.problem
 
 

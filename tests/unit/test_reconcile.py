@@ -451,7 +451,7 @@ def test_a_silent_kubelet_is_done_without_and_the_task_starts_elsewhere() -> Non
     world.see(gone=True, phase="Running", task_started=NOW, deleting=True, deletion_time=due)
     assert (world.status.phase, world.status.reason) == ("Pending", "Replacing")
     assert (world.status.attempts[0].reason, world.status.infrastructure_failures) == ("NodeLost", 1)
-    assert "node-1 did not end the pod" in world.status.attempts[0].message
+    assert "node node-1 did not terminate the pod" in world.status.attempts[0].message
 
 
 def test_before_a_starting_pod_is_deleted_by_force_the_status_says_why() -> None:
@@ -711,7 +711,7 @@ def test_an_edit_after_the_end_is_seen_and_changes_nothing_else() -> None:
     assert decision.status == done.model_copy(update={"observed_generation": 2})
     [told] = decision.actions
     assert isinstance(told, d.RecordEvent)
-    assert "had ended before" in told.message
+    assert "had already finished" in told.message
 
 
 def test_a_pod_that_is_not_valid_is_the_templates_fault_only_if_there_is_one() -> None:

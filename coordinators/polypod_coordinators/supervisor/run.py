@@ -35,12 +35,12 @@ from polypod_coordinators.supervisor.actions import (
     CloseChannels,
     EndTree,
     Finish,
-    StopRetrying,
     Log,
     Mask,
     MaskConnection,
     Send,
     Signal,
+    StopRetrying,
 )
 from polypod_coordinators.supervisor.listeners import Listeners
 from polypod_coordinators.supervisor.state import Supervision

@@ -28,12 +28,12 @@ from polypod_coordinators.supervisor.actions import (
     CloseChannels,
     EndTree,
     Finish,
-    StopRetrying,
     Log,
     Mask,
     MaskConnection,
     Send,
     Signal,
+    StopRetrying,
 )
 from polypod_coordinators.supervisor.exit_log import explain
 from polypod_coordinators.supervisor.outcome import SILENT, EndedBy, Ending, Verdict, decide, signal_name
