@@ -23,8 +23,8 @@ import aiohttp
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from page import put
-from polypod_crds.identity import pod_name
-from polypod_crds.pod_tokens import AUDIENCE
+from polypod_core.identity import pod_name
+from polypod_core.pod_tokens import AUDIENCE
 
 RUNS, SECONDS, CONNECTIONS, EVERY = 3, 6.0, 64, 0.05
 ISSUER = "https://issuer"

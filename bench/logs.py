@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import page
-from bridge import pss
 from cluster import programs
 from polypod_coordinators.logs.storage import of_pod, read
 from support.airflow import free_port
 from support.api import Store, make_store
 from support.bridge import COORDINATORS, Bridge
+
+from bridge import pss
 
 RUNS = int(os.environ.get("BENCH_RUNS", "5"))
 LINES = 200_000

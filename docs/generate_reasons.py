@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from polypod_coordinators.supervisor import reasons as attempt
+from polypod_core import reasons as attempt
 from polypod_operator import reasons as operator
 
 PAGE = Path(__file__).parent / "reasons.md"

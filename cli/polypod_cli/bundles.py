@@ -13,8 +13,8 @@ import yaml
 from polypod_coordinators.artifacts import executable_bundle, jar, typescript_bundle
 from polypod_coordinators.artifacts.metadata import Metadata
 from polypod_coordinators.artifacts.search import Unfit
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
 
 
 def inspect(path: Path, source: bool) -> None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from kubernetes import client, config
-from polypod_coordinators.errors import UserError, nearest
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError, nearest
+from polypod_core.reasons import Reason
 from polypod_crds.taskrun import API_VERSION, PLURAL
 
 Raw = dict[str, Any]

@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 from polypod_coordinators.coordinator import CLASS_PATHS, keywords
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.routing import ROOT_KEYWORDS
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
+from polypod_core.routing import ROOT_KEYWORDS
 
 LOCAL_BUNDLE = ".LocalDagBundle"
 

@@ -18,9 +18,9 @@ from types import FrameType
 from typing import Any
 
 import msgspec
-from polypod_coordinators.routing import Routing
+from polypod_core.identity import pod_name
+from polypod_core.routing import Routing
 from polypod_crds.dependencies import Graph, Key, Node, ended, node_of
-from polypod_crds.identity import pod_name
 from polypod_crds.taskrun import TaskRun, TaskRunStatus
 from polypod_operator.decision import Action, CreatePod, Decision, DeletePod, Observed, VerifyPod
 from polypod_operator.objects import ATTEMPT_LABEL, TRY_LABEL, TaskRunObject

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 from polypod_coordinators.config import BridgeConfig
-from polypod_coordinators.termination import Outcome, decode
+from polypod_core.outcome import Outcome, decode
 from polypod_operator.objects import BRIDGE, TASK, Container, PodObject
 
 from polypod_cli.log_lines import LogLines

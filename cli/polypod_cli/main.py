@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TextIO
 
 import click
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.routing import read_routing
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
+from polypod_core.routing import read_routing
 
 from polypod_cli import remote
 

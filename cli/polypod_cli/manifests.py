@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from polypod_coordinators.documents import Document, load_all
-from polypod_coordinators.errors import UserError, nearest
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.documents import Document, load_all
+from polypod_core.errors import UserError, nearest
+from polypod_core.reasons import Reason
 from polypod_crds.taskrun import API_VERSION, KIND, TaskRun
 from pydantic import BaseModel, ValidationError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from polypod_coordinators.documents import Document
-from polypod_coordinators.errors import nearest
+from polypod_core.documents import Document
+from polypod_core.errors import nearest
 from polypod_crds.dependencies import Cycle, Graph, Node, node_of
 from polypod_crds.taskrun import TaskRun, TaskRunSpec
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import msgspec
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.routing import Routing
+from polypod_core.errors import UserError
+from polypod_core.routing import Routing
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator.errors import PodError
 from polypod_operator.objects import TaskRunObject

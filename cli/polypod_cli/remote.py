@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
 
 if TYPE_CHECKING:
     from polypod_cli.cluster import Cluster

@@ -9,9 +9,9 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from polypod_coordinators.errors import UserError
 from polypod_coordinators.logs.storage import PRINTED
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
 from polypod_crds.taskrun import API_VERSION, KIND
 
 if TYPE_CHECKING:

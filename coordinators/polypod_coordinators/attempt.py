@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from polypod_core.errors import UserError
+from polypod_core.outcome import Outcome
+from polypod_core.reasons import Reason
+
 from polypod_coordinators.config import BridgeConfig, airflow_settings
 from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate
-from polypod_coordinators.errors import UserError
 from polypod_coordinators.process.base import Exit, Host, Process
-from polypod_coordinators.supervisor.reasons import Reason
-from polypod_coordinators.termination import Outcome
 
 if TYPE_CHECKING:
     from polypod_coordinators.api.client import ExecutionApiClient

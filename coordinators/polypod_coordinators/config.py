@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from polypod_core.routing import CoordinatorSpec
 
 from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
-from polypod_coordinators.routing import CoordinatorSpec
 
 AIRFLOW_SETTINGS = {
     "AIRFLOW__API__BASE_URL": "/",

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
+from polypod_core.errors import UserError, nearest
+from polypod_core.reasons import Reason
+from polypod_core.schema_versions import VERSIONS
 
 from polypod_coordinators.artifacts.metadata import Metadata
 from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rank, Rejected, Unfit, describe, named, walk
-from polypod_coordinators.comm.versions import VERSIONS
-from polypod_coordinators.errors import UserError, nearest
-from polypod_coordinators.supervisor.reasons import Reason
 
 DEFAULT_STARTUP_TIMEOUT = 10.0
 """Seconds that a runtime has to connect, as upstream."""

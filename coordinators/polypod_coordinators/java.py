@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass
 
 import msgspec
+from polypod_core.errors import UserError, nearest
+from polypod_core.reasons import Reason
+from polypod_core.schema_versions import resolve_version
 
 from polypod_coordinators.artifacts import jar
 from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rank, Rejected, describe, named, walk
-from polypod_coordinators.comm.versions import resolve_version
 from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, Command, check_roots
-from polypod_coordinators.errors import UserError, nearest
-from polypod_coordinators.supervisor.reasons import Reason
 
 SLF4J_PROVIDER = "dev.polypod.sdk.internal.Slf4jProvider"
 PROPERTIES = {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import msgspec
+from polypod_core.schema_versions import resolve_version
 
 from polypod_coordinators.artifacts import typescript_bundle
 from polypod_coordinators.artifacts.metadata import Metadata
 from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate
-from polypod_coordinators.comm.versions import resolve_version
 from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, BundleKind, Command, check_roots, choose_bundle
 
 

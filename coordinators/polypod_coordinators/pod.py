@@ -16,14 +16,14 @@ import sys
 from datetime import UTC, datetime
 
 import msgspec
+from polypod_core.errors import UserError
+from polypod_core.outcome import Outcome, decode, encode
+from polypod_core.reasons import Reason
 
 from polypod_coordinators.attempt import refuse_attempt, run_attempt
 from polypod_coordinators.config import BridgeConfig, PodConfig, Refusal, parse_workload
-from polypod_coordinators.errors import UserError
 from polypod_coordinators.pod_log import PodLog
 from polypod_coordinators.process.launcher import LauncherHost, LauncherLost
-from polypod_coordinators.supervisor.reasons import Reason
-from polypod_coordinators.termination import Outcome, decode, encode
 
 SENT_WITHIN = 3.0
 """Seconds in which the operator is told the outcome, or not at all."""

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Sequence
 
 import msgspec
+from polypod_core.errors import UserError
+from polypod_core.outcome import Outcome, encode
+from polypod_core.reasons import Reason
+from polypod_core.routing import CoordinatorSpec, read_routing
 
 from polypod_coordinators.attempt import PASSED, refuse_attempt, run_attempt
 from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, parse_workload
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.routing import CoordinatorSpec, read_routing
-from polypod_coordinators.supervisor.reasons import Reason
-from polypod_coordinators.termination import Outcome, encode
 
 EXIT_PASSED, EXIT_FAILED, EXIT_USER_ERROR = 0, 1, 2
 

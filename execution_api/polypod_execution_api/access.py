@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 from fastapi import Depends, HTTPException, Request, Response
-from polypod_crds import pod_tokens
+from polypod_core import pod_tokens
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 

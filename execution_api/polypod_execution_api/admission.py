@@ -8,7 +8,7 @@ from collections import OrderedDict, defaultdict
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 
 from fastapi.concurrency import run_in_threadpool
-from polypod_crds.pod_tokens import InvalidToken
+from polypod_core.pod_tokens import InvalidToken
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

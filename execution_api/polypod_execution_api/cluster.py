@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
-from polypod_crds.identity import pod_name, task_instance_id
-from polypod_crds.pod_tokens import DISCOVERY, KEYS, ClusterKeys, PodClaims, UnknownKey
+from polypod_core.identity import pod_name, task_instance_id
+from polypod_core.pod_tokens import DISCOVERY, KEYS, ClusterKeys, PodClaims, UnknownKey
 from polypod_crds.taskrun import TaskRunSpec
 from pydantic import ValidationError
 from sqlalchemy.orm import Session

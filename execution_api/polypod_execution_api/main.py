@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polypod_crds.server_certificate import ServerCertificate
+from polypod_core.server_certificate import ServerCertificate
 from sqlalchemy import Engine
 
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate

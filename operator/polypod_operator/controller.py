@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.termination import Outcome
+from polypod_core.errors import UserError
+from polypod_core.outcome import Outcome
+from polypod_core.pod_tokens import PodClaims
 from polypod_crds.dependencies import Key, Node
-from polypod_crds.pod_tokens import PodClaims
 from polypod_crds.taskrun import API_VERSION, PLURAL, TaskRunStatus
 
 from polypod_operator import conditions, events, objects

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from polypod_coordinators.termination import Outcome
+from polypod_core.outcome import Outcome
 from polypod_crds.dependencies import Verdict
 from polypod_crds.taskrun import TaskRunStatus
 

@@ -7,7 +7,7 @@ from collections import Counter as Counting
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from aiohttp import web
-from polypod_coordinators.supervisor.reasons import Reason as BridgeReason
+from polypod_core.reasons import Reason as BridgeReason
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,

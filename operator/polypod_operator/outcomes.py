@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import msgspec
 from aiohttp import web
-from polypod_coordinators.termination import MAX_SIZE, Outcome, decode
-from polypod_crds.pod_tokens import DISCOVERY, KEYS, ClusterKeys, InvalidToken, PodClaims, UnknownKey
+from polypod_core.outcome import MAX_SIZE, Outcome, decode
+from polypod_core.pod_tokens import DISCOVERY, KEYS, ClusterKeys, InvalidToken, PodClaims, UnknownKey
 
 from polypod_operator.api import ApiError, KubernetesApi
 

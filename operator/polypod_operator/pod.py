@@ -16,10 +16,10 @@ import msgspec
 from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
 from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, PodConfig, Refusal
 from polypod_coordinators.config import Timeouts as BridgeTimeouts
-from polypod_coordinators.routing import ArtifactSource, CoordinatorSpec
+from polypod_core.identity import pod_name, task_instance_id
+from polypod_core.pod_tokens import AUDIENCE
+from polypod_core.routing import ArtifactSource, CoordinatorSpec
 from polypod_crds.durations import seconds
-from polypod_crds.identity import pod_name, task_instance_id
-from polypod_crds.pod_tokens import AUDIENCE
 from polypod_crds.taskrun import API_VERSION, KIND, TaskRunSpec
 
 from polypod_operator import security

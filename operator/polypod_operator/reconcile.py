@@ -13,11 +13,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.routing import Routing
+from polypod_core.errors import UserError
+from polypod_core.identity import pod_name
+from polypod_core.routing import Routing
 from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.durations import seconds
-from polypod_crds.identity import pod_name
 from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Attempt, TaskRunSpec
 

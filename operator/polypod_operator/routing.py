@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from polypod_coordinators.coordinator import create
-from polypod_coordinators.errors import UserError, nearest
-from polypod_coordinators.routing import CoordinatorSpec, Routing, parse_routing
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError, nearest
+from polypod_core.reasons import Reason
+from polypod_core.routing import CoordinatorSpec, Routing, parse_routing
 
 from polypod_operator import security
 from polypod_operator.errors import PodError

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 from polypod_coordinators.attempt import PASSED
-from polypod_coordinators.supervisor.reasons import Reason as BridgeReason
-from polypod_coordinators.termination import Outcome, decode
+from polypod_core.outcome import Outcome, decode
+from polypod_core.reasons import Reason as BridgeReason
 
 from polypod_operator.objects import BRIDGE, COPY, Container, PodEvent, PodObject
 from polypod_operator.reasons import Reason

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from dataclasses import replace
 from datetime import datetime
 
-from polypod_coordinators.termination import Outcome
+from polypod_core.outcome import Outcome
+from polypod_core.pod_tokens import PodClaims
 from polypod_crds.dependencies import Graph, Key, Run
-from polypod_crds.pod_tokens import PodClaims
 
 from polypod_operator.decision import Earlier, Observed, QueuePosition, Refusal
 from polypod_operator.objects import Meta, PodEvent, PodObject, TaskRunObject, slim, version

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from polypod_crds.server_certificate import ServerCertificate
+from polypod_core.server_certificate import ServerCertificate
 
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.certificates import Certificates, Pair, renewed, split

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from polypod_coordinators.routing import Routing
+from polypod_core.routing import Routing
 from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
 
 from polypod_operator.errors import PodError

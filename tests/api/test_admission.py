@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
-from polypod_crds.pod_tokens import InvalidToken, PodClaims
+from polypod_core.pod_tokens import InvalidToken, PodClaims
 from polypod_execution_api.admission import Admission
 from polypod_execution_api.cluster import ClusterAccess
 from polypod_execution_api.server import ServerThread

@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from polypod_crds.pod_tokens import AUDIENCE, InvalidToken
+from polypod_core.pod_tokens import AUDIENCE, InvalidToken
 from polypod_execution_api import registry
 from polypod_execution_api.app import create_app
 from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable

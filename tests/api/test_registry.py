@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from polypod_crds.identity import task_instance_id
+from polypod_core.identity import task_instance_id
 from polypod_execution_api import registry
 from polypod_execution_api.models import TaskInstance
 from sqlalchemy.orm import Session

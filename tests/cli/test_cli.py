@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from polypod_coordinators.routing import parse_routing
+from polypod_core.routing import parse_routing
 from support.artifacts import make_forms
 from support.bridge import COORDINATORS
 from support.cli import POLYPOD, polypod, routing, run_json, task_run, write

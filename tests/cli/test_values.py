@@ -15,7 +15,7 @@ import pytest
 from polypod_cli import manifests
 from polypod_cli.local import LocalRun, LogOptions
 from polypod_cli.plan import plan
-from polypod_coordinators.routing import read_routing
+from polypod_core.routing import read_routing
 from support.cli import routing, task_run, write
 from support.same import same
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from polypod_crds.identity import pod_name
+from polypod_core.identity import pod_name
 
 from cluster import polypod
 from cluster.lab import Lab, Namespace, task_run

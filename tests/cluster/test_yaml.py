@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polypod_coordinators.documents import load
-from polypod_coordinators.errors import UserError
+from polypod_core.documents import load
+from polypod_core.errors import UserError
 from polypod_crds.taskrun import TaskRunSpec
 from pydantic import ValidationError
 

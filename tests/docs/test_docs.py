@@ -13,7 +13,7 @@ import pytest
 import yaml
 from polypod_cli import manifests
 from polypod_coordinators.artifacts import metadata
-from polypod_coordinators.routing import parse_routing
+from polypod_core.routing import parse_routing
 from polypod_operator import security
 from support.paths import CONFORMANCE, JAVA_ROOT, ROOT
 

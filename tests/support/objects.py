@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from polypod_coordinators.routing import Routing, parse_routing
+from polypod_core.routing import Routing, parse_routing
 from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
 from polypod_operator.objects import BRIDGE, TASK, Container, PodObject, TaskRunObject
 from polypod_operator.pod import Settings

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_coordinators.documents import DEEPEST, LARGEST, SMALLEST, load, load_all
-from polypod_coordinators.errors import UserError
+from polypod_core.documents import DEEPEST, LARGEST, SMALLEST, load, load_all
+from polypod_core.errors import UserError
 from support.same import same
 
 READ: list[tuple[str, Any]] = [

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from polypod_coordinators.termination import decode
+from polypod_core.outcome import decode
+from polypod_core.pod_tokens import PodClaims
 from polypod_crds.dependencies import Key
-from polypod_crds.pod_tokens import PodClaims
 from polypod_operator.api import KubernetesApi
 from polypod_operator.controller import Controller
 from polypod_operator.large import LARGE

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from polypod_coordinators.comm import messages as m
 from polypod_coordinators.process.base import Exit
 from polypod_coordinators.supervisor.outcome import SILENT, EndedBy, Ending, decide
-from polypod_coordinators.supervisor.reasons import TEXTS, Reason
+from polypod_core.reasons import TEXTS, Reason
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 SUCCESS, RETRY = m.SucceedTask(end_date=NOW), m.RetryTask(end_date=NOW, retry_reason="why")

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 from polypod_coordinators.config import BridgeConfig, Refusal
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.routing import parse_routing
-from polypod_crds.identity import pod_name
+from polypod_core.errors import UserError
+from polypod_core.identity import pod_name
+from polypod_core.routing import parse_routing
 from polypod_operator import main, security
 from polypod_operator.errors import PodError
 from polypod_operator.log_storage import LogSettings

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from polypod_coordinators.routing import parse_routing
-from polypod_coordinators.termination import decode
+from polypod_core.outcome import decode
+from polypod_core.routing import parse_routing
 from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator import decision as d

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from polypod_crds.server_certificate import ServerCertificate
+from polypod_core.server_certificate import ServerCertificate
 from polypod_operator.certificates import Certificates, renewed
 
 

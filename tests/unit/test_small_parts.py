@@ -13,12 +13,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_coordinators.errors import UserError
 from polypod_coordinators.process.base import Exit
 from polypod_coordinators.process.local import LocalHost
 from polypod_coordinators.process.ownership import canonical, owned_by_tree
-from polypod_coordinators.routing import load_yaml, parse_routing
-from polypod_coordinators.termination import MAX_SIZE, Outcome, decode, encode
+from polypod_core.errors import UserError
+from polypod_core.outcome import MAX_SIZE, Outcome, decode, encode
+from polypod_core.routing import load_yaml, parse_routing
 from polypod_crds.durations import seconds
 from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Retries

@@ -17,8 +17,8 @@ from polypod_coordinators.comm.requests import ApiReply
 from polypod_coordinators.config import Timeouts
 from polypod_coordinators.process.base import Exit
 from polypod_coordinators.supervisor import actions as act
-from polypod_coordinators.supervisor.reasons import Reason
 from polypod_coordinators.supervisor.state import Identity, Supervision
+from polypod_core.reasons import Reason
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 TI = a.TaskInstance(id="ti", task_id="t", dag_id="d", run_id="r", try_number=1, dag_version_id="v")

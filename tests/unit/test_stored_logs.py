@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polypod_cli import stored_log
-from polypod_coordinators.errors import UserError
 from polypod_coordinators.logs.masking import Masker
 from polypod_coordinators.logs.pipeline import Output, TaskLog
 from polypod_coordinators.logs.render import json_line
@@ -33,6 +32,7 @@ from polypod_coordinators.logs.storage import (
     read_options,
 )
 from polypod_coordinators.logs.stored import SpooledLog, open_stored_log
+from polypod_core.errors import UserError
 
 
 def event(text: str, **fields: Any) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import urllib3
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
 
 from polypod_coordinators.comm.requests import NO_BODY, ApiCall, ApiReply
 from polypod_coordinators.config import ExecutionApiConfig
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.supervisor.reasons import Reason
 
 API_VERSIONS = ("2026-10-30", "2026-06-30")
 """The versions of the Execution API that we speak, newest first. A server migrates what it sends and takes to ours."""

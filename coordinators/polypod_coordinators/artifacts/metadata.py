@@ -46,8 +46,7 @@ def parse(raw: bytes) -> Metadata:
     """
     # imported late: a JVM task never needs it
     import yaml
-
-    from polypod_coordinators.documents import check_depth
+    from polypod_core.documents import check_depth
 
     try:
         text = raw.decode("utf-8")

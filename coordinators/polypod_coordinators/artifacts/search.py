@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
 
 _MAX_LINKS = 40
 _SHOWN, _MOST = 10, 50

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 from msgspec import UNSET
+from polypod_core.schema_versions import V2026_10_30
 
 from polypod_coordinators.comm.answers import Answer, PreviousTIResult, StartupDetails
-from polypod_coordinators.comm.versions import V2026_10_30
 
 
 def downgrade(answer: Answer, version: str) -> Answer:

@@ -12,9 +12,10 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from polypod_core.reasons import Reason
+
 from polypod_coordinators.comm.messages import RescheduleTask, RetryTask, SucceedTask, TaskState, Terminal
 from polypod_coordinators.process.base import Exit
-from polypod_coordinators.supervisor.reasons import Reason
 
 
 class EndedBy(Enum):

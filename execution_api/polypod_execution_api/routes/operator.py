@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Request
-from polypod_crds import pod_tokens
+from polypod_core import pod_tokens
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 

@@ -6,8 +6,8 @@ is refused before the runtime starts.
 
 from __future__ import annotations
 
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
 
 V2026_06_16 = "2026-06-16"
 V2026_10_30 = "2026-10-30"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.reasons import Reason
 
 
 class UserError(Exception):

@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from polypod_coordinators.errors import UserError
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
 
 DEEPEST = 100
 """How many lists and mappings may be within each other; Kubernetes itself takes a few hundred at most."""

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from polypod_coordinators.errors import UserError, nearest
-from polypod_coordinators.supervisor.reasons import Reason
+from polypod_core.errors import UserError, nearest
+from polypod_core.reasons import Reason
 
 
 class ArtifactSource(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -301,7 +301,7 @@ def load_yaml(text: str | bytes, where: str) -> Any:
     Raises:
         UserError: it is neither; the message has the line and column.
     """
-    from polypod_coordinators.documents import load
+    from polypod_core.documents import load
 
     return load(text, where)
 
