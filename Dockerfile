@@ -13,7 +13,7 @@ FROM base AS bridge
 ARG TARGETARCH=amd64
 COPY launcher/dist/polypod-launcher-${TARGETARCH} /usr/local/bin/polypod-launcher
 COPY build/image/${TARGETARCH}/bridge /opt/polypod
-ENTRYPOINT ["python3", "-sP", "-m", "polypod_coordinators.sidecar"]
+ENTRYPOINT ["python3", "-sP", "-m", "polypod_bridge.main"]
 
 FROM base AS operator
 ARG TARGETARCH=amd64

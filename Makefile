@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
-	$(BIN)/python -m compileall -q core crds coordinators operator execution_api cli
+	$(BIN)/python -m compileall -q core crds coordinators bridge operator execution_api cli
 	touch $@
 
 toolchains: ## check for what is not installed by us: Go, a JDK, Maven, npm
@@ -125,7 +125,7 @@ cluster-down: setup ## and remove it, with all that is on it
 lint: setup ## ruff, mypy, import contracts, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p polypod_core -p polypod_crds -p polypod_coordinators -p polypod_operator -p polypod_execution_api -p polypod_cli -p polypod_airflow
+	$(BIN)/mypy -p polypod_core -p polypod_crds -p polypod_coordinators -p polypod_bridge -p polypod_operator -p polypod_execution_api -p polypod_cli -p polypod_airflow
 	$(BIN)/mypy tests/{conftest,run_all}.py tests/{support,unit,api,cli,docs,chart,swap,faults,cluster} bench sdks docs examples charts
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/helm lint --quiet --strict charts/polypod
@@ -176,13 +176,13 @@ generated: setup ## write anew what is generated
 # No command runs in an image while it is built, so one machine makes them for every architecture.
 IMAGES      := bridge operator api
 PYTHON_IN   := 3.11
-ROOMS_bridge   := core/polypod_core coordinators/polypod_coordinators
-ROOMS_operator := core/polypod_core crds/polypod_crds coordinators/polypod_coordinators operator/polypod_operator
+ROOMS_bridge   := core/polypod_core coordinators/polypod_coordinators bridge/polypod_bridge
+ROOMS_operator := core/polypod_core crds/polypod_crds coordinators/polypod_coordinators bridge/polypod_bridge operator/polypod_operator
 ROOMS_api      := core/polypod_core crds/polypod_crds execution_api/polypod_execution_api
 PLATFORM_amd64 := x86_64-manylinux_2_28
 PLATFORM_arm64 := aarch64-manylinux_2_28
 ARCHES ?= $(subst aarch64,arm64,$(subst x86_64,amd64,$(shell uname -m)))
-ROOM_FILES := $(shell find core crds coordinators operator execution_api -name '*.py' -o -name '*.json' -o -name '*.mako' | grep -v __pycache__ | sort)
+ROOM_FILES := $(shell find core crds coordinators bridge operator execution_api -name '*.py' -o -name '*.json' -o -name '*.mako' | grep -v __pycache__ | sort)
 
 image-files: launcher $(foreach a,$(ARCHES),$(foreach i,$(IMAGES),build/image/$(a)/$(i)/.built)) ## what the Dockerfile copies
 

@@ -107,7 +107,7 @@ class Side:
                 "log_file": str(log_file),
             }
             path.write_text(json.dumps(config))
-            command = [sys.executable, "-m", "polypod_coordinators.sidecar", "--config", str(path)]
+            command = [sys.executable, "-m", "polypod_bridge.main", "--config", str(path)]
             env = {k: v for k, v in os.environ.items() if not k.startswith("AIRFLOW")}
             figures = measure(command, env)
             log = [json.loads(line) for line in log_file.read_text().splitlines()]

@@ -18,7 +18,7 @@ from typing import Any
 
 import page
 from cluster import programs
-from polypod_coordinators.logs.storage import of_pod, read
+from polypod_bridge.logs.storage import of_pod, read
 from support.airflow import free_port
 from support.api import Store, make_store
 from support.bridge import COORDINATORS, Bridge

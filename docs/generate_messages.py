@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from polypod_coordinators.comm import answers, messages
+from polypod_bridge.comm import answers, messages
 
 PAGE = Path(__file__).parent / "messages.schema.json"
 

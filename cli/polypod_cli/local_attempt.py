@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from polypod_coordinators.config import BridgeConfig
+from polypod_bridge.config import BridgeConfig
 from polypod_core.outcome import Outcome, decode
 from polypod_operator.objects import BRIDGE, TASK, Container, PodObject
 
@@ -67,7 +67,7 @@ class LocalAttempt:
         config_file = self.folder / "bridge.json"
         config_file.touch(mode=0o600)
         config_file.write_bytes(msgspec.json.encode(msgspec.structs.replace(config, outcome_file=str(self._outcome))))
-        command = [sys.executable, "-m", "polypod_coordinators.sidecar", "--config", str(config_file)]
+        command = [sys.executable, "-m", "polypod_bridge.main", "--config", str(config_file)]
         # a session of its own: Ctrl-C is for us, and we pass it on
         self._process = subprocess.Popen(
             command,

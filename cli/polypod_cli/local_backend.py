@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
-from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, Timeouts
+from polypod_bridge.comm.answers import BundleInfo, TaskInstance
+from polypod_bridge.config import BridgeConfig, ExecutionApiConfig, Timeouts
 from polypod_core.identity import task_instance_id
 from polypod_crds.durations import seconds
 from polypod_crds.taskrun import TaskRunSpec

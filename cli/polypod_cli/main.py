@@ -104,7 +104,7 @@ def run(
 
 
 def _run_workload(workload: Path, url: str, routing: Path, log_file: Path | None, log_format: str) -> int:
-    from polypod_coordinators.sidecar import run_workload
+    from polypod_bridge.main import run_workload
 
     file = str(log_file) if log_file is not None else None
     return run_workload(str(workload), url, str(routing), file, log_format, _colors())

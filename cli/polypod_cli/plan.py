@@ -6,11 +6,11 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-from polypod_coordinators.attempt import find_command
+from polypod_bridge.attempt import find_command
+from polypod_bridge.process.local import LocalHost
 from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create
 from polypod_coordinators.java import JavaCoordinator, class_file_java
 from polypod_coordinators.node import NodeCoordinator
-from polypod_coordinators.process.local import LocalHost
 from polypod_core.errors import UserError
 from polypod_core.reasons import Reason
 from polypod_core.routing import CoordinatorSpec, Routing

@@ -185,7 +185,7 @@ def _of_a_pod_that_is_gone(
 def _renderer(log_format: str, printed: bool) -> Callable[[bytes], bytes]:
     if printed or log_format == "json":
         return lambda line: line + b"\n"
-    from polypod_coordinators.logs.render import console
+    from polypod_bridge.logs.render import console
 
     render = console(sys.stdout.isatty())
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from polypod_coordinators.logs.storage import PRINTED
+from polypod_bridge.logs.storage import PRINTED
 from polypod_core.errors import UserError
 from polypod_core.reasons import Reason
 from polypod_crds.taskrun import API_VERSION, KIND

@@ -1,1 +1,1 @@
-"""What runs inside the bridge sidecar: coordinators, comm protocol, supervisor, logs, Execution API client."""
+"""Coordinators: which artifact holds a task, and the command that runs it."""

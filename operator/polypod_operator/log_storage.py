@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from polypod_coordinators.config import LogStorage
-from polypod_coordinators.logs.storage import joined, log_path
+from polypod_bridge.config import LogStorage
+from polypod_bridge.logs.storage import joined, log_path
 from polypod_crds.taskrun import StoredLog
 
 from polypod_operator.objects import TaskRunObject

@@ -16,7 +16,7 @@ from typing import Any
 
 import kopf
 import msgspec
-from polypod_coordinators.config import airflow_settings
+from polypod_bridge.config import airflow_settings
 
 from polypod_operator.api import ApiError, KubernetesApi
 from polypod_operator.controller import Controller

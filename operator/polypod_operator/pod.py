@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import msgspec
-from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
-from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, PodConfig, Refusal
-from polypod_coordinators.config import Timeouts as BridgeTimeouts
+from polypod_bridge.comm.answers import BundleInfo, TaskInstance
+from polypod_bridge.config import BridgeConfig, ExecutionApiConfig, PodConfig, Refusal
+from polypod_bridge.config import Timeouts as BridgeTimeouts
 from polypod_core.identity import pod_name, task_instance_id
 from polypod_core.pod_tokens import AUDIENCE
 from polypod_core.routing import ArtifactSource, CoordinatorSpec

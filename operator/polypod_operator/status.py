@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from polypod_coordinators.attempt import PASSED
+from polypod_bridge.attempt import PASSED
 from polypod_core.outcome import Outcome, decode
 from polypod_core.reasons import Reason as BridgeReason
 

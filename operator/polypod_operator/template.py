@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polypod_coordinators.config import PodConfig
+from polypod_bridge.config import PodConfig
 
 from polypod_operator import security
 from polypod_operator.errors import PodError

@@ -19,10 +19,10 @@ import jwt
 import msgspec
 import pytest
 import urllib3
-from polypod_coordinators.api.client import ExecutionApiClient
-from polypod_coordinators.comm import messages as m
-from polypod_coordinators.comm.requests import rows
-from polypod_coordinators.config import ExecutionApiConfig
+from polypod_bridge.api.client import ExecutionApiClient
+from polypod_bridge.comm import messages as m
+from polypod_bridge.comm.requests import rows
+from polypod_bridge.config import ExecutionApiConfig
 from polypod_execution_api import registry, tokens
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
 from polypod_execution_api.models import Base

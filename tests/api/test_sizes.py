@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from polypod_coordinators.api.client import ExecutionApiClient
-from polypod_coordinators.comm.requests import ApiCall, ApiReply
-from polypod_coordinators.config import ExecutionApiConfig
+from polypod_bridge.api.client import ExecutionApiClient
+from polypod_bridge.comm.requests import ApiCall, ApiReply
+from polypod_bridge.config import ExecutionApiConfig
 from polypod_execution_api import models
 from polypod_execution_api.app import create_app
 from polypod_execution_api.metrics import Metrics

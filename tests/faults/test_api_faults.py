@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
-from polypod_coordinators.api.client import API_VERSIONS
+from polypod_bridge.api.client import API_VERSIONS
 from support.api import Store, make_store
 from support.bridge import COORDINATORS, Bridge
 from support.rogue_runtime import rogue_coordinator

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polypod_coordinators.logs.storage import of_pod, read
+from polypod_bridge.logs.storage import of_pod, read
 from support.api import Store
 from support.bridge import COORDINATORS, Bridge
 from support.processes import alive, children

@@ -113,7 +113,7 @@ class Bridge:
         env = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
         self.stderr_file = self.folder / "stderr.txt"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "polypod_coordinators.sidecar", "--config", str(self.config_file)],
+            [sys.executable, "-m", "polypod_bridge.main", "--config", str(self.config_file)],
             stderr=self.stderr_file.open("wb") if self.stderr_fd is None else self.stderr_fd,
             stdin=subprocess.DEVNULL,
             env={**env, **self.env},

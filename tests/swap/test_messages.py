@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polypod_coordinators.comm.messages import REQUEST_TYPES, TERMINAL_TYPES
+from polypod_bridge.comm.messages import REQUEST_TYPES, TERMINAL_TYPES
 from support.airflow import Airflow
 from support.bridge import Bridge, workload_config
 from support.rogue_runtime import rogue_coordinator

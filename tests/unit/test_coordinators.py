@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polypod_bridge.attempt import find_command
+from polypod_bridge.process.local import LocalHost
 from polypod_coordinators.artifacts import typescript_bundle as tsb
 from polypod_coordinators.artifacts.search import Rejected, walk
-from polypod_coordinators.attempt import find_command
 from polypod_coordinators.coordinator import Command, Wanted, create
 from polypod_coordinators.java import class_file_java
-from polypod_coordinators.process.local import LocalHost
 from polypod_core.errors import UserError
 from support.artifacts import bundle, make_jar, manifest, minified, unnamed
 from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT, JAVA_CLASSPATH, JAVA_ROOT, NODE_CLASSPATH, TYPESCRIPT_ROOT

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_coordinators.comm import frames
-from polypod_coordinators.comm import messages as m
-from polypod_coordinators.comm.exact import DEEPEST, json_problem, msgpack_problem
+from polypod_bridge.comm import frames
+from polypod_bridge.comm import messages as m
+from polypod_bridge.comm.exact import DEEPEST, json_problem, msgpack_problem
 from support.same import same
 
 SCALARS = (

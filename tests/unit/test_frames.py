@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_coordinators.comm import frames
-from polypod_coordinators.comm.answers import ErrorResponse
+from polypod_bridge.comm import frames
+from polypod_bridge.comm.answers import ErrorResponse
 
 
 def wire(value: Any) -> bytes:

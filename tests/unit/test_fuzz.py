@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from polypod_coordinators.comm import answers as a
-from polypod_coordinators.comm import frames
-from polypod_coordinators.comm import messages as m
-from polypod_coordinators.comm.exact import DEEPEST
-from polypod_coordinators.comm.requests import NO_BODY, ApiReply
-from polypod_coordinators.config import Timeouts
-from polypod_coordinators.supervisor import actions as act
-from polypod_coordinators.supervisor.state import Identity, Supervision
+from polypod_bridge.comm import answers as a
+from polypod_bridge.comm import frames
+from polypod_bridge.comm import messages as m
+from polypod_bridge.comm.exact import DEEPEST
+from polypod_bridge.comm.requests import NO_BODY, ApiReply
+from polypod_bridge.config import Timeouts
+from polypod_bridge.supervisor import actions as act
+from polypod_bridge.supervisor.state import Identity, Supervision
 
 INPUTS = int(os.environ.get("POLYPOD_FUZZ", "3000"))
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_coordinators.logs.masking import Masker
-from polypod_coordinators.logs.pipeline import Output, TaskLog, runtime_record
-from polypod_coordinators.logs.render import Renderer, console, json_line
+from polypod_bridge.logs.masking import Masker
+from polypod_bridge.logs.pipeline import Output, TaskLog, runtime_record
+from polypod_bridge.logs.render import Renderer, console, json_line
 
 KEYS = st.sampled_from(
     ["stack", "stack_info", "exc_info", "exception", "event", "level", "logger", "timestamp", "_record", "positional_args",

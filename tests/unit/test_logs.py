@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_coordinators.logs.masking import Masker
-from polypod_coordinators.logs.pipeline import LineSplitter, Output, TaskLog, runtime_record
-from polypod_coordinators.logs.render import console, json_line
+from polypod_bridge.logs.masking import Masker
+from polypod_bridge.logs.pipeline import LineSplitter, Output, TaskLog, runtime_record
+from polypod_bridge.logs.render import console, json_line
 
 
 @given(st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line), max_size=8), st.data())

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from polypod_coordinators.logs.masking import Masker
+from polypod_bridge.logs.masking import Masker
 
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=5, max_size=24).filter(
     lambda text: len(text.strip()) >= 5

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_coordinators.comm import messages as m
-from polypod_coordinators.process.base import Exit
-from polypod_coordinators.supervisor.outcome import SILENT, EndedBy, Ending, decide
+from polypod_bridge.comm import messages as m
+from polypod_bridge.process.base import Exit
+from polypod_bridge.supervisor.outcome import SILENT, EndedBy, Ending, decide
 from polypod_core.reasons import TEXTS, Reason
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from polypod_coordinators.config import BridgeConfig, Refusal
+from polypod_bridge.config import BridgeConfig, Refusal
 from polypod_core.errors import UserError
 from polypod_core.identity import pod_name
 from polypod_core.routing import parse_routing

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from polypod_coordinators.comm import answers as a
-from polypod_coordinators.comm import messages as m
-from polypod_coordinators.comm import requests
-from polypod_coordinators.comm.requests import ApiReply
+from polypod_bridge.comm import answers as a
+from polypod_bridge.comm import messages as m
+from polypod_bridge.comm import requests
+from polypod_bridge.comm.requests import ApiReply
 from support.paths import AIRFLOWS, airflow_venv
 
 TI = "01234567-89ab-cdef-0123-456789abcdef"

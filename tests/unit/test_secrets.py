@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from polypod_coordinators.comm import messages as m
-from polypod_coordinators.secrets import ConnectionFormatError, SecretStore, parse_connection
+from polypod_bridge.comm import messages as m
+from polypod_bridge.secrets import ConnectionFormatError, SecretStore, parse_connection
 from support.paths import AIRFLOWS, airflow_venv
 
 CONNECTIONS = {

@@ -13,9 +13,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_coordinators.process.base import Exit
-from polypod_coordinators.process.local import LocalHost
-from polypod_coordinators.process.ownership import canonical, owned_by_tree
+from polypod_bridge.process.base import Exit
+from polypod_bridge.process.local import LocalHost
+from polypod_bridge.process.ownership import canonical, owned_by_tree
 from polypod_core.errors import UserError
 from polypod_core.outcome import MAX_SIZE, Outcome, decode, encode
 from polypod_core.routing import load_yaml, parse_routing

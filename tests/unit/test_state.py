@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polypod_coordinators.comm import answers as a
-from polypod_coordinators.comm import frames
-from polypod_coordinators.comm.requests import ApiReply
-from polypod_coordinators.config import Timeouts
-from polypod_coordinators.process.base import Exit
-from polypod_coordinators.supervisor import actions as act
-from polypod_coordinators.supervisor.state import Identity, Supervision
+from polypod_bridge.comm import answers as a
+from polypod_bridge.comm import frames
+from polypod_bridge.comm.requests import ApiReply
+from polypod_bridge.config import Timeouts
+from polypod_bridge.process.base import Exit
+from polypod_bridge.supervisor import actions as act
+from polypod_bridge.supervisor.state import Identity, Supervision
 from polypod_core.reasons import Reason
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

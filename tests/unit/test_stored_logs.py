@@ -13,11 +13,10 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_cli import stored_log
-from polypod_coordinators.logs.masking import Masker
-from polypod_coordinators.logs.pipeline import Output, TaskLog
-from polypod_coordinators.logs.render import json_line
-from polypod_coordinators.logs.storage import (
+from polypod_bridge.logs.masking import Masker
+from polypod_bridge.logs.pipeline import Output, TaskLog
+from polypod_bridge.logs.render import json_line
+from polypod_bridge.logs.storage import (
     BEGINS,
     Storage,
     StorageError,
@@ -31,7 +30,8 @@ from polypod_coordinators.logs.storage import (
     read,
     read_options,
 )
-from polypod_coordinators.logs.stored import SpooledLog, open_stored_log
+from polypod_bridge.logs.stored import SpooledLog, open_stored_log
+from polypod_cli import stored_log
 from polypod_core.errors import UserError
 
 

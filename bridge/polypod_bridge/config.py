@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from polypod_core.routing import CoordinatorSpec
 
-from polypod_coordinators.comm.answers import BundleInfo, TaskInstance
+from polypod_bridge.comm.answers import BundleInfo, TaskInstance
 
 AIRFLOW_SETTINGS = {
     "AIRFLOW__API__BASE_URL": "/",

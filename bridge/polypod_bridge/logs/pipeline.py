@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from polypod_coordinators.logs.masking import Masker
-from polypod_coordinators.logs.render import Renderer, safely
+from polypod_bridge.logs.masking import Masker
+from polypod_bridge.logs.render import Renderer, safely
 
 MAX_LINE = 32 << 20
 """Longest line kept whole, in bytes; a longer one is cut into lines of this length."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 
-from polypod_coordinators.process.base import Exit
-from polypod_coordinators.supervisor.actions import Action, Log
-from polypod_coordinators.supervisor.outcome import EndedBy, signal_name
+from polypod_bridge.process.base import Exit
+from polypod_bridge.supervisor.actions import Action, Log
+from polypod_bridge.supervisor.outcome import EndedBy, signal_name
 
 _HINTS = {
     signal.SIGKILL: "likely out of memory: raise the container's memory limit, or lower what the task uses",

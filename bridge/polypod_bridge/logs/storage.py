@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from polypod_coordinators.logs.masking import Masker
+from polypod_bridge.logs.masking import Masker
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss"})
 """URL schemes that the sidecar's image serves by itself; for others, fsspec needs that file system's package."""

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 
-from polypod_coordinators.process.base import Address
+from polypod_bridge.process.base import Address
 
 
 def canonical(host: str) -> str:

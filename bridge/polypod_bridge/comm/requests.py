@@ -15,9 +15,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from polypod_coordinators.comm import answers as a
-from polypod_coordinators.comm import messages as m
-from polypod_coordinators.comm.exact import UNREADABLE
+from polypod_bridge.comm import answers as a
+from polypod_bridge.comm import messages as m
+from polypod_bridge.comm.exact import UNREADABLE
 
 NO_BODY: Any = msgspec.UNSET
 

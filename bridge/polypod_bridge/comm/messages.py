@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from polypod_coordinators.comm.exact import UNREADABLE, json_problem
+from polypod_bridge.comm.exact import UNREADABLE, json_problem
 
 Aware = Annotated[datetime, Meta(tz=True)]
 

@@ -19,16 +19,16 @@ from functools import partial
 
 import msgspec
 
-from polypod_coordinators.api.client import ApiUnavailable, ExecutionApiClient
-from polypod_coordinators.comm import frames
-from polypod_coordinators.comm.requests import ApiReply
-from polypod_coordinators.logs.masking import Masker
-from polypod_coordinators.logs.pipeline import TaskLog
-from polypod_coordinators.logs.pump import LogPump
-from polypod_coordinators.process.base import Process
-from polypod_coordinators.process.ownership import canonical
-from polypod_coordinators.secrets import ConnectionFormatError, SecretStore
-from polypod_coordinators.supervisor.actions import (
+from polypod_bridge.api.client import ApiUnavailable, ExecutionApiClient
+from polypod_bridge.comm import frames
+from polypod_bridge.comm.requests import ApiReply
+from polypod_bridge.logs.masking import Masker
+from polypod_bridge.logs.pipeline import TaskLog
+from polypod_bridge.logs.pump import LogPump
+from polypod_bridge.process.base import Process
+from polypod_bridge.process.ownership import canonical
+from polypod_bridge.secrets import ConnectionFormatError, SecretStore
+from polypod_bridge.supervisor.actions import (
     Action,
     Beat,
     Call,
@@ -42,8 +42,8 @@ from polypod_coordinators.supervisor.actions import (
     Signal,
     StopRetrying,
 )
-from polypod_coordinators.supervisor.listeners import Listeners
-from polypod_coordinators.supervisor.state import Supervision
+from polypod_bridge.supervisor.listeners import Listeners
+from polypod_bridge.supervisor.state import Supervision
 
 _READ_SIZE = 256 << 10
 _POLL = 0.2

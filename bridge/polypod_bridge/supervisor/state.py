@@ -15,14 +15,14 @@ import msgspec
 from polypod_core.reasons import Reason
 from polypod_core.schema_versions import V2026_10_30
 
-from polypod_coordinators.comm import answers as a
-from polypod_coordinators.comm import frames, requests, schema
-from polypod_coordinators.comm import messages as m
-from polypod_coordinators.comm.exact import UNREADABLE, msgpack_problem
-from polypod_coordinators.comm.requests import ApiCall, ApiReply
-from polypod_coordinators.config import Timeouts
-from polypod_coordinators.process.base import Exit
-from polypod_coordinators.supervisor.actions import (
+from polypod_bridge.comm import answers as a
+from polypod_bridge.comm import frames, requests, schema
+from polypod_bridge.comm import messages as m
+from polypod_bridge.comm.exact import UNREADABLE, msgpack_problem
+from polypod_bridge.comm.requests import ApiCall, ApiReply
+from polypod_bridge.config import Timeouts
+from polypod_bridge.process.base import Exit
+from polypod_bridge.supervisor.actions import (
     Action,
     Beat,
     Call,
@@ -36,8 +36,8 @@ from polypod_coordinators.supervisor.actions import (
     Signal,
     StopRetrying,
 )
-from polypod_coordinators.supervisor.exit_log import explain
-from polypod_coordinators.supervisor.outcome import SILENT, EndedBy, Ending, Verdict, decide, signal_name
+from polypod_bridge.supervisor.exit_log import explain
+from polypod_bridge.supervisor.outcome import SILENT, EndedBy, Ending, Verdict, decide, signal_name
 
 LONGEST_DELAY = 10 * 365 * 86400.0
 """Seconds that a task may have its next try wait."""

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET
 from polypod_core.schema_versions import V2026_10_30
 
-from polypod_coordinators.comm.answers import Answer, PreviousTIResult, StartupDetails
+from polypod_bridge.comm.answers import Answer, PreviousTIResult, StartupDetails
 
 
 def downgrade(answer: Answer, version: str) -> Answer:

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from polypod_coordinators.comm import answers as a
-from polypod_coordinators.comm import messages as m
+from polypod_bridge.comm import answers as a
+from polypod_bridge.comm import messages as m
 
 CONN_PREFIX = "AIRFLOW_CONN_"
 VAR_PREFIX = "AIRFLOW_VAR_"

@@ -16,8 +16,8 @@ import urllib3
 from polypod_core.errors import UserError
 from polypod_core.reasons import Reason
 
-from polypod_coordinators.comm.requests import NO_BODY, ApiCall, ApiReply
-from polypod_coordinators.config import ExecutionApiConfig
+from polypod_bridge.comm.requests import NO_BODY, ApiCall, ApiReply
+from polypod_bridge.config import ExecutionApiConfig
 
 API_VERSIONS = ("2026-10-30", "2026-06-30")
 """The versions of the Execution API that we speak, newest first. A server migrates what it sends and takes to ours."""

@@ -20,10 +20,10 @@ from polypod_core.errors import UserError
 from polypod_core.outcome import Outcome, decode, encode
 from polypod_core.reasons import Reason
 
-from polypod_coordinators.attempt import refuse_attempt, run_attempt
-from polypod_coordinators.config import BridgeConfig, PodConfig, Refusal, parse_workload
-from polypod_coordinators.pod_log import PodLog
-from polypod_coordinators.process.launcher import LauncherHost, LauncherLost
+from polypod_bridge.attempt import refuse_attempt, run_attempt
+from polypod_bridge.config import BridgeConfig, PodConfig, Refusal, parse_workload
+from polypod_bridge.pod.log import PodLog
+from polypod_bridge.process.launcher import LauncherHost, LauncherLost
 
 SENT_WITHIN = 3.0
 """Seconds in which the operator is told the outcome, or not at all."""
@@ -217,7 +217,7 @@ def _send(outcome: Outcome, pod: PodConfig) -> None:
     import urllib3
 
     give_up = time.monotonic() + SENT_WITHIN
-    from polypod_coordinators.api.client import trusting
+    from polypod_bridge.api.client import trusting
 
     context = trusting(pod.outcome_authority) if pod.outcome_authority else None
     timeout = urllib3.Timeout(connect=1.0, read=2.0)

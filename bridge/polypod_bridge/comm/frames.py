@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from polypod_coordinators.comm.exact import UNREADABLE
+from polypod_bridge.comm.exact import UNREADABLE
 
 HEADER_SIZE = 4
 MAX_FRAME_SIZE = 1 << 30

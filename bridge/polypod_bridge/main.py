@@ -16,8 +16,8 @@ from polypod_core.outcome import Outcome, encode
 from polypod_core.reasons import Reason
 from polypod_core.routing import CoordinatorSpec, read_routing
 
-from polypod_coordinators.attempt import PASSED, refuse_attempt, run_attempt
-from polypod_coordinators.config import BridgeConfig, ExecutionApiConfig, parse_workload
+from polypod_bridge.attempt import PASSED, refuse_attempt, run_attempt
+from polypod_bridge.config import BridgeConfig, ExecutionApiConfig, parse_workload
 
 EXIT_PASSED, EXIT_FAILED, EXIT_USER_ERROR = 0, 1, 2
 
@@ -65,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_config(config: BridgeConfig) -> int:
     """Run the attempt, write its outcome, and return the exit code."""
     if config.pod is not None:
-        from polypod_coordinators.pod import run_in_pod
+        from polypod_bridge.pod.lifecycle import run_in_pod
 
         return run_in_pod(config, config.pod)
-    from polypod_coordinators.process.local import LocalHost, end_with_parent
+    from polypod_bridge.process.local import LocalHost, end_with_parent
 
     if config.parent_pid is not None:
         end_with_parent(config.parent_pid, signal.SIGTERM)
@@ -101,7 +101,7 @@ def write_outcome(path: str | None, outcome: Outcome) -> None:
 
 
 def _print_stored_log(options: dict[str, str]) -> int:
-    from polypod_coordinators.logs.storage import PART, StorageError, of_pod, part, read, read_options
+    from polypod_bridge.logs.storage import PART, StorageError, of_pod, part, read, read_options
 
     skip = options.get("skip-lines", "0")
     if not (skip.isascii() and skip.isdecimal()):

@@ -16,11 +16,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import msgspec
+from polypod_coordinators.artifacts.search import ArtifactRoot, missing_root
 from polypod_core.errors import UserError
 from polypod_core.reasons import Reason
 
-from polypod_coordinators.artifacts.search import ArtifactRoot, missing_root
-from polypod_coordinators.process.base import Address, Exit
+from polypod_bridge.process.base import Address, Exit
 
 _MAX_PACKET = 1 << 16
 _MAX_ROOTS = 250

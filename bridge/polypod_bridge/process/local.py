@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+from polypod_coordinators.artifacts.search import ArtifactRoot, missing_root
 from polypod_core.errors import UserError
 from polypod_core.reasons import Reason
 
-from polypod_coordinators.artifacts.search import ArtifactRoot, missing_root
-from polypod_coordinators.process import ownership
-from polypod_coordinators.process.base import Address, Exit
+from polypod_bridge.process import ownership
+from polypod_bridge.process.base import Address, Exit
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36

@@ -13,19 +13,19 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate
 from polypod_core.errors import UserError
 from polypod_core.outcome import Outcome
 from polypod_core.reasons import Reason
 
-from polypod_coordinators.config import BridgeConfig, airflow_settings
-from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate
-from polypod_coordinators.process.base import Exit, Host, Process
+from polypod_bridge.config import BridgeConfig, airflow_settings
+from polypod_bridge.process.base import Exit, Host, Process
 
 if TYPE_CHECKING:
-    from polypod_coordinators.api.client import ExecutionApiClient
-    from polypod_coordinators.logs.masking import Masker
-    from polypod_coordinators.logs.pipeline import Destination, TaskLog
-    from polypod_coordinators.logs.stored import StoredLog
+    from polypod_bridge.api.client import ExecutionApiClient
+    from polypod_bridge.logs.masking import Masker
+    from polypod_bridge.logs.pipeline import Destination, TaskLog
+    from polypod_bridge.logs.stored import StoredLog
 
 PASSED = frozenset({"success", "skipped", "removed", "deferred", "up_for_reschedule", "awaiting_input"})
 """The final states that are no failure."""
@@ -44,7 +44,7 @@ def run_attempt(
     Args:
         told_before: tells whether a signal to end had come before this was called.
     """
-    from polypod_coordinators.supervisor.listeners import Listeners
+    from polypod_bridge.supervisor.listeners import Listeners
 
     started = datetime.now(UTC)
     caught: list[int] = []
@@ -143,9 +143,9 @@ def _environment(config: BridgeConfig) -> Mapping[str, str]:
 
 
 def _open_log(config: BridgeConfig, stored: StoredLog | None) -> tuple[TaskLog, Masker]:
-    from polypod_coordinators.logs.masking import Masker
-    from polypod_coordinators.logs.pipeline import LEVELS, Output, TaskLog
-    from polypod_coordinators.logs.render import console, json_line
+    from polypod_bridge.logs.masking import Masker
+    from polypod_bridge.logs.pipeline import LEVELS, Output, TaskLog
+    from polypod_bridge.logs.render import console, json_line
 
     outputs: list[Destination] = []
     problem: OSError | None = None
@@ -186,8 +186,8 @@ def _read_token(path: str) -> str:
 
 
 def _client(config: BridgeConfig, log: TaskLog) -> ExecutionApiClient:
-    from polypod_coordinators.api.client import ExecutionApiClient
-    from polypod_coordinators.comm.requests import ApiCall
+    from polypod_bridge.api.client import ExecutionApiClient
+    from polypod_bridge.comm.requests import ApiCall
 
     def retrying(call: ApiCall, attempt: int, problem: str) -> None:
         fields = {"call": call.path, "attempt": attempt, "error": problem}
@@ -219,10 +219,10 @@ def _supervise(
     started: datetime,
     caught: list[int],
 ) -> Outcome:
-    from polypod_coordinators.api.client import token_end
-    from polypod_coordinators.secrets import SecretStore
-    from polypod_coordinators.supervisor.run import Shell
-    from polypod_coordinators.supervisor.state import Identity, Supervision
+    from polypod_bridge.api.client import token_end
+    from polypod_bridge.secrets import SecretStore
+    from polypod_bridge.supervisor.run import Shell
+    from polypod_bridge.supervisor.state import Identity, Supervision
 
     supervision = Supervision(
         config.ti,
@@ -275,8 +275,8 @@ def _supervise(
 
 def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, started: datetime) -> Outcome:
     """Tell the Execution API that the task failed before it could start, so that it is not left queued or running."""
-    from polypod_coordinators.api.client import ApiUnavailable
-    from polypod_coordinators.comm.requests import run_call, speaks_2026_10_30
+    from polypod_bridge.api.client import ApiUnavailable
+    from polypod_bridge.comm.requests import run_call, speaks_2026_10_30
 
     ti = config.ti
     who = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "queue": ti.queue}
@@ -307,8 +307,8 @@ def _report_state(config: BridgeConfig, client: ExecutionApiClient, state: str, 
     Args:
         reason: why, for a server of version 2026-10-30; an older one refuses it.
     """
-    from polypod_coordinators.api.client import ApiUnavailable
-    from polypod_coordinators.comm.requests import ApiCall
+    from polypod_bridge.api.client import ApiUnavailable
+    from polypod_bridge.comm.requests import ApiCall
 
     body: dict[str, Any] = {"state": state, "end_date": datetime.now(UTC), "rendered_map_index": None}
     if reason:

@@ -6,10 +6,10 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from polypod_coordinators.config import LogStorage
+from polypod_bridge.config import LogStorage
 
 if TYPE_CHECKING:
-    from polypod_coordinators.logs.stored import StoredLog
+    from polypod_bridge.logs.stored import StoredLog
 
 
 class PodLog:
@@ -30,14 +30,14 @@ class PodLog:
         return self._url() if self._settings is not None and self._path != self._settings.path else ""
 
     def _url(self) -> str:
-        from polypod_coordinators.logs.storage import joined
+        from polypod_bridge.logs.storage import joined
 
         return joined(self._settings.base, self._path) if self._settings is not None else ""
 
     def open(self) -> StoredLog | None:
         """Begin the log, or go on with what an earlier start of this container has left."""
         if self._settings is not None and self._log is None:
-            from polypod_coordinators.logs.stored import open_stored_log
+            from polypod_bridge.logs.stored import open_stored_log
 
             settings = self._settings
             self._log = open_stored_log(self._url(), settings.spool_dir, settings.options_dir, settings.pod)

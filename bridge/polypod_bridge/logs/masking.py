@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from polypod_coordinators.logs.encodings import MIN_LENGTH, longest, pattern
+from polypod_bridge.logs.encodings import MIN_LENGTH, longest, pattern
 
 MASK = "***"
 SENSITIVE_NAMES = (

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from polypod_coordinators.logs.masking import Masker
-from polypod_coordinators.logs.pipeline import PARSERS, LineSplitter, TaskLog
+from polypod_bridge.logs.masking import Masker
+from polypod_bridge.logs.pipeline import PARSERS, LineSplitter, TaskLog
 
 _READ_SIZE = 256 << 10
 _LONGEST_ERROR = 500

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from polypod_coordinators.comm import messages as m
-from polypod_coordinators.comm.requests import ApiCall
-from polypod_coordinators.process.base import Exit
-from polypod_coordinators.supervisor.outcome import Verdict
+from polypod_bridge.comm import messages as m
+from polypod_bridge.comm.requests import ApiCall
+from polypod_bridge.process.base import Exit
+from polypod_bridge.supervisor.outcome import Verdict
 
 
 @dataclass(frozen=True, slots=True)

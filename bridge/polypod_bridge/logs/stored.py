@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from polypod_coordinators.logs.pipeline import Destination, Output
-from polypod_coordinators.logs.render import json_line, safely
-from polypod_coordinators.logs.storage import (
+from polypod_bridge.logs.pipeline import Destination, Output
+from polypod_bridge.logs.render import json_line, safely
+from polypod_bridge.logs.storage import (
     BEGINS,
     Storage,
     StorageError,

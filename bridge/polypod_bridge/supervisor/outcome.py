@@ -14,8 +14,8 @@ from typing import Any
 
 from polypod_core.reasons import Reason
 
-from polypod_coordinators.comm.messages import RescheduleTask, RetryTask, SucceedTask, TaskState, Terminal
-from polypod_coordinators.process.base import Exit
+from polypod_bridge.comm.messages import RescheduleTask, RetryTask, SucceedTask, TaskState, Terminal
+from polypod_bridge.process.base import Exit
 
 
 class EndedBy(Enum):
