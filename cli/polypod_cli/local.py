@@ -1,7 +1,7 @@
 """Running TaskRuns on this machine: the operator's own decisions, with a bridge as a child process for each pod.
 
-What is decided, retried and written into the status is `polypod_operator.reconcile`'s to say, as on a cluster. Beside
-the attempts stands an Execution API on SQLite.
+`polypod_operator.decide.reconcile` decides, retries and writes the status, as on a cluster. The attempts use an
+Execution API on SQLite.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from polypod_core.identity import pod_name
 from polypod_core.routing import Routing
 from polypod_crds.dependencies import Graph, Key, Node, ended, node_of
 from polypod_crds.taskrun import TaskRun, TaskRunStatus
-from polypod_operator.decision import Action, CreatePod, Decision, DeletePod, Observed, VerifyPod
-from polypod_operator.objects import ATTEMPT_LABEL, TRY_LABEL, TaskRunObject
-from polypod_operator.pod import Route
-from polypod_operator.queues import Queues, rank
-from polypod_operator.reconcile import reconcile
+from polypod_operator.decide.decision import Action, CreatePod, Decision, DeletePod, Observed, VerifyPod
+from polypod_operator.decide.queues import Queues, rank
+from polypod_operator.decide.reconcile import reconcile
+from polypod_operator.model.objects import ATTEMPT_LABEL, TRY_LABEL, TaskRunObject
+from polypod_operator.pods.pod import Route
 
 from polypod_cli.local_attempt import LocalAttempt
 from polypod_cli.local_backend import Backend, backend_in

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from polypod_bridge.config import BridgeConfig
 from polypod_core.outcome import Outcome, decode
-from polypod_operator.objects import BRIDGE, TASK, Container, PodObject
+from polypod_operator.model.objects import BRIDGE, TASK, Container, PodObject
 
 from polypod_cli.log_lines import LogLines
 

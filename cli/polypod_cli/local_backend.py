@@ -21,7 +21,7 @@ from polypod_execution_api.cluster import run_of, task_of
 from polypod_execution_api.database import connect, migrate
 from polypod_execution_api.server import ServerThread
 from polypod_execution_api.tokens import TokenSigner
-from polypod_operator.objects import TaskRunObject
+from polypod_operator.model.objects import TaskRunObject
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 

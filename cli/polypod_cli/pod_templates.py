@@ -10,9 +10,9 @@ from polypod_core.errors import UserError
 from polypod_core.routing import Routing
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator.errors import PodError
-from polypod_operator.objects import TaskRunObject
-from polypod_operator.pod import Route, Settings, build
-from polypod_operator.template import check_template
+from polypod_operator.model.objects import TaskRunObject
+from polypod_operator.pods.pod import Route, Settings, build
+from polypod_operator.pods.template import check_template
 
 from polypod_cli.manifests import Item, Manifests
 

@@ -83,7 +83,7 @@ class CoordinatorSpec(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         extra: what other programs read in Airflow's `[sdk] coordinators`; not used here.
         allow: what a pod template may do although the `restricted` Pod Security standard forbids it, such as
-            `hostPath`; see `polypod_operator.security`.
+            `hostPath`; see `polypod_operator.pods.security`.
     """
 
     classpath: str

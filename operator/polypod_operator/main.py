@@ -18,14 +18,14 @@ import kopf
 import msgspec
 from polypod_bridge.config import airflow_settings
 
-from polypod_operator.api import ApiError, KubernetesApi
-from polypod_operator.controller import Controller
-from polypod_operator.handlers import Addresses, Operator, register
-from polypod_operator.history import ExecutionApiHistory, NoHistory
-from polypod_operator.log_storage import LogSettings
-from polypod_operator.metrics import Metrics
-from polypod_operator.pod import BRIDGE_RESOURCES, Settings
-from polypod_operator.tls import TlsSettings
+from polypod_operator.control.controller import Controller
+from polypod_operator.control.handlers import Addresses, Operator, register
+from polypod_operator.control.history import ExecutionApiHistory, NoHistory
+from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.pods.log_storage import LogSettings
+from polypod_operator.pods.pod import BRIDGE_RESOURCES, Settings
+from polypod_operator.serve.metrics import Metrics
+from polypod_operator.serve.tls import TlsSettings
 
 OLDEST = 29
 """Kubernetes 1.29 is the first whose native sidecars are on by default."""

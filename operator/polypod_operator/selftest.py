@@ -10,7 +10,7 @@ import time
 
 import kopf
 
-from polypod_operator.api import ApiError, KubernetesApi, task_run_path
+from polypod_operator.kube.api import ApiError, KubernetesApi, task_run_path
 from polypod_operator.main import connect
 
 

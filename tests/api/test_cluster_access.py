@@ -23,7 +23,7 @@ from polypod_execution_api.database import connect, migrate
 from polypod_execution_api.registry import RunSpec, TaskSpec
 from polypod_execution_api.server import ServerThread
 from polypod_execution_api.tokens import TokenSigner
-from polypod_operator.history import ExecutionApiHistory, HistoryUnavailable
+from polypod_operator.control.history import ExecutionApiHistory, HistoryUnavailable
 from sqlalchemy.orm import Session
 
 ISSUER = "https://issuer"

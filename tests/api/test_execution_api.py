@@ -27,7 +27,7 @@ from polypod_execution_api import registry, tokens
 from polypod_execution_api.database import DatabaseUrlError, connect, migrate
 from polypod_execution_api.models import Base
 from polypod_execution_api.tokens import InvalidToken, TokenSigner
-from polypod_operator import certificates
+from polypod_operator.serve import certificates
 from sqlalchemy.orm import Session
 from support.api import SECRET, Store, make_store
 from support.bridge import COORDINATORS, Bridge

@@ -16,7 +16,7 @@ from cluster.programs import CACHE
 from polypod_airflow.checks import RIGHTS
 from polypod_execution_api.metrics import Metrics as ApiMetrics
 from polypod_execution_api.sizes import Sizes
-from polypod_operator.metrics import Metrics
+from polypod_operator.serve.metrics import Metrics
 from prometheus_client import generate_latest
 from sqlalchemy import create_engine
 from support.paths import ROOT

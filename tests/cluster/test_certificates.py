@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from polypod_operator.certificates import (
+from polypod_operator.serve.certificates import (
     AUTHORITY_LIFE,
     SWITCH_BEFORE,
     Certificates,

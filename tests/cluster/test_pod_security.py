@@ -14,8 +14,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polypod_operator.errors import PodError
-from polypod_operator.pod import Route, build
-from polypod_operator.template import check_template
+from polypod_operator.pods.pod import Route, build
+from polypod_operator.pods.template import check_template
 from support.objects import ROUTING, SETTINGS, task_run
 
 from cluster import programs

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from polypod_operator import leader as leader_module
-from polypod_operator.api import KubernetesApi
-from polypod_operator.leader import Leader
-from polypod_operator.outcomes import serve
-from polypod_operator.tls import Tls, TlsSettings
+from polypod_operator.kube import leader as leader_module
+from polypod_operator.kube.api import KubernetesApi
+from polypod_operator.kube.leader import Leader
+from polypod_operator.serve.outcomes import serve
+from polypod_operator.serve.tls import Tls, TlsSettings
 
 from cluster.api import Api
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from polypod_operator.certificates import Certificates, renewed
+from polypod_operator.serve.certificates import Certificates, renewed
 
 from cluster.api import Api
 from cluster.lab import task_run

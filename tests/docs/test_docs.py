@@ -14,7 +14,7 @@ import yaml
 from polypod_cli import manifests
 from polypod_coordinators.artifacts import metadata
 from polypod_core.routing import parse_routing
-from polypod_operator import security
+from polypod_operator.pods import security
 from support.paths import CONFORMANCE, JAVA_ROOT, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-from polypod_operator.api import ApiError, ListMeta, Page
-from polypod_operator.history import HistoryUnavailable
-from polypod_operator.objects import ATTEMPT_LABEL, UID_LABEL
+from polypod_operator.control.history import HistoryUnavailable
+from polypod_operator.kube.api import ApiError, ListMeta, Page
+from polypod_operator.model.objects import ATTEMPT_LABEL, UID_LABEL
 
 Raw = dict[str, Any]
 Fault = Literal["none", "unreachable", "answer lost", "killed before", "killed after"]

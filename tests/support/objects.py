@@ -8,8 +8,8 @@ from typing import Any
 
 from polypod_core.routing import Routing, parse_routing
 from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
-from polypod_operator.objects import BRIDGE, TASK, Container, PodObject, TaskRunObject
-from polypod_operator.pod import Settings
+from polypod_operator.model.objects import BRIDGE, TASK, Container, PodObject, TaskRunObject
+from polypod_operator.pods.pod import Settings
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SETTINGS = Settings(bridge_image="bridge:1", execution_api="http://api/execution/")

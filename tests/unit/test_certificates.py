@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from polypod_operator.certificates import Certificates, Pair, renewed, split
+from polypod_operator.serve.certificates import Certificates, Pair, renewed, split
 
 NAMES = ("polypod-api.ns.svc", "polypod-operator.ns.svc")
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

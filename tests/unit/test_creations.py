@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polypod_operator.creations import FEW, LATE, Creations
+from polypod_operator.decide.creations import FEW, LATE, Creations
 
 
 def test_few_at_once_where_they_are_late_and_as_ever_elsewhere() -> None:

@@ -22,11 +22,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from polypod_core.outcome import decode
 from polypod_core.pod_tokens import PodClaims
 from polypod_crds.dependencies import Key
-from polypod_operator.api import KubernetesApi
-from polypod_operator.controller import Controller
-from polypod_operator.large import LARGE
-from polypod_operator.metrics import Metrics
-from polypod_operator.objects import BRIDGE, KEPT, TASK
+from polypod_operator.control.controller import Controller
+from polypod_operator.decide.large import LARGE
+from polypod_operator.kube.api import KubernetesApi
+from polypod_operator.model.objects import BRIDGE, KEPT, TASK
+from polypod_operator.serve.metrics import Metrics
 from support.cluster_model import Api, Cluster, Fault, Killed, Raw, ended
 from support.objects import EXECUTABLE, NOW, SETTINGS, outcome_of
 

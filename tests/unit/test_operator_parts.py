@@ -17,15 +17,15 @@ from polypod_crds.rules import Rule
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_execution_api.metrics import Metrics as ApiMetrics
 from polypod_execution_api.sizes import Sizes
-from polypod_operator import conditions, objects
-from polypod_operator.api import KubernetesApi
-from polypod_operator.controller import Controller
-from polypod_operator.metrics import Metrics
-from polypod_operator.objects import PodEvent
-from polypod_operator.pod import Settings
-from polypod_operator.routing import RoutingState
-from polypod_operator.store import Store
-from polypod_operator.workqueue import WorkQueue
+from polypod_operator.control.controller import Controller
+from polypod_operator.decide.routing import RoutingState
+from polypod_operator.decide.store import Store
+from polypod_operator.kube.api import KubernetesApi
+from polypod_operator.kube.workqueue import WorkQueue
+from polypod_operator.model import conditions, objects
+from polypod_operator.model.objects import PodEvent
+from polypod_operator.pods.pod import Settings
+from polypod_operator.serve.metrics import Metrics
 from prometheus_client import generate_latest
 from sqlalchemy import create_engine
 from support.objects import EXECUTABLE, NOW, pod, task_run

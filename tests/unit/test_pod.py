@@ -13,12 +13,13 @@ from polypod_bridge.config import BridgeConfig, Refusal
 from polypod_core.errors import UserError
 from polypod_core.identity import pod_name
 from polypod_core.routing import parse_routing
-from polypod_operator import main, security
+from polypod_operator import main
 from polypod_operator.errors import PodError
-from polypod_operator.log_storage import LogSettings
-from polypod_operator.merge import merge
-from polypod_operator.objects import pod as parse_pod
-from polypod_operator.pod import Route, Settings, build
+from polypod_operator.model.objects import pod as parse_pod
+from polypod_operator.pods import security
+from polypod_operator.pods.log_storage import LogSettings
+from polypod_operator.pods.merge import merge
+from polypod_operator.pods.pod import Route, Settings, build
 from support.objects import EXECUTABLE, NOW, SETTINGS, routing, task_run
 
 

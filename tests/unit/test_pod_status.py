@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from polypod_operator.objects import Container, PodEvent, telling
-from polypod_operator.objects import pod as parse
-from polypod_operator.status import Ended, Started, Waiting, observe
+from polypod_operator.decide.status import Ended, Started, Waiting, observe
+from polypod_operator.model.objects import Container, PodEvent, telling
+from polypod_operator.model.objects import pod as parse
 from support.objects import NOW, outcome_of, pod
 
 LOST = outcome_of("failed", "BridgeLost")

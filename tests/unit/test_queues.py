@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from polypod_crds.dependencies import Key
-from polypod_operator.decision import QueuePosition
-from polypod_operator.queues import Queues, Rank, rank
+from polypod_operator.decide.decision import QueuePosition
+from polypod_operator.decide.queues import Queues, Rank, rank
 from support.objects import NOW
 
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polypod_crds.nesting import DEEPEST, depth
-from polypod_operator import objects, reading
-from polypod_operator.api import KubernetesApi
-from polypod_operator.controller import Controller
-from polypod_operator.metrics import Metrics
-from polypod_operator.pod import Settings
-from polypod_operator.watch import Head, Sink, Watch
+from polypod_operator.control.controller import Controller
+from polypod_operator.kube import reading
+from polypod_operator.kube.api import KubernetesApi
+from polypod_operator.kube.watch import Head, Sink, Watch
+from polypod_operator.model import objects
+from polypod_operator.pods.pod import Settings
+from polypod_operator.serve.metrics import Metrics
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 60), 1 << 60) | st.text(max_size=8),

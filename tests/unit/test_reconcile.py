@@ -11,9 +11,9 @@ from polypod_core.outcome import decode
 from polypod_core.routing import parse_routing
 from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.taskrun import TaskRunStatus
-from polypod_operator import decision as d
-from polypod_operator import reconcile as r
-from polypod_operator.objects import Container, PodEvent, PodObject, TaskRunObject
+from polypod_operator.decide import decision as d
+from polypod_operator.decide import reconcile as r
+from polypod_operator.model.objects import Container, PodEvent, PodObject, TaskRunObject
 from polypod_operator.reasons import Reason
 from support.objects import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
 

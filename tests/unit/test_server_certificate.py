@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from polypod_core.server_certificate import ServerCertificate
-from polypod_operator.certificates import Certificates, renewed
+from polypod_operator.serve.certificates import Certificates, renewed
 
 
 def write_pair(folder: Path, name: str) -> str:

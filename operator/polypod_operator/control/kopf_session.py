@@ -17,10 +17,10 @@ import aiohttp
 import msgspec
 from polypod_crds.taskrun import API_VERSION, KIND
 
-from polypod_operator import reading
-from polypod_operator.api import KubernetesApi
-from polypod_operator.large import LARGE
-from polypod_operator.watch import Event, Watch, lines
+from polypod_operator.decide.large import LARGE
+from polypod_operator.kube import reading
+from polypod_operator.kube.api import KubernetesApi
+from polypod_operator.kube.watch import Event, Watch, lines
 
 
 def session(api: KubernetesApi, watches: Sequence[Watch]) -> aiohttp.ClientSession:

@@ -13,15 +13,15 @@ import kopf
 from aiohttp import web
 from polypod_crds.taskrun import GROUP, PLURAL, VERSION
 
-from polypod_operator import kopf_session
-from polypod_operator.api import ApiError
-from polypod_operator.controller import WORKERS, Controller
-from polypod_operator.health import Health
-from polypod_operator.leader import Leader
-from polypod_operator.objects import Raw
-from polypod_operator.outcomes import Outcomes, serve
-from polypod_operator.tls import Tls, TlsSettings
-from polypod_operator.watch import SILENCE, Sink, Watch
+from polypod_operator.control import kopf_session
+from polypod_operator.control.controller import WORKERS, Controller
+from polypod_operator.kube.api import ApiError
+from polypod_operator.kube.leader import Leader
+from polypod_operator.kube.watch import SILENCE, Sink, Watch
+from polypod_operator.model.objects import Raw
+from polypod_operator.serve.health import Health
+from polypod_operator.serve.outcomes import Outcomes, serve
+from polypod_operator.serve.tls import Tls, TlsSettings
 
 log = logging.getLogger("polypod.operator")
 RETRY_START = 3.0

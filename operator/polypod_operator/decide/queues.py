@@ -13,7 +13,7 @@ from datetime import datetime
 
 from polypod_crds.dependencies import Key
 
-from polypod_operator.decision import Place, QueuePosition
+from polypod_operator.decide.decision import Place, QueuePosition
 
 HOUR = 3600.0
 Rank = tuple[float, Key]

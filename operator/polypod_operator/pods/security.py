@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from polypod_operator.merge import merge
-from polypod_operator.objects import BRIDGE, COPY, TASK
+from polypod_operator.model.objects import BRIDGE, COPY, TASK
+from polypod_operator.pods.merge import merge
 
 USER = 65532
 """The user that both containers run as, unless the template names another."""

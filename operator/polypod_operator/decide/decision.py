@@ -11,7 +11,7 @@ from polypod_core.outcome import Outcome
 from polypod_crds.dependencies import Verdict
 from polypod_crds.taskrun import TaskRunStatus
 
-from polypod_operator.objects import PodEvent, PodObject
+from polypod_operator.model.objects import PodEvent, PodObject
 from polypod_operator.reasons import Reason
 
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from polypod_core.outcome import MAX_SIZE, Outcome, decode
 from polypod_core.pod_tokens import DISCOVERY, KEYS, ClusterKeys, InvalidToken, PodClaims, UnknownKey
 
-from polypod_operator.api import ApiError, KubernetesApi
+from polypod_operator.kube.api import ApiError, KubernetesApi
 
 log = logging.getLogger("polypod.operator")
 _KEYS_PAUSE = 5.0

@@ -10,8 +10,8 @@ from polypod_core.outcome import Outcome
 from polypod_core.pod_tokens import PodClaims
 from polypod_crds.dependencies import Graph, Key, Run
 
-from polypod_operator.decision import Earlier, Observed, QueuePosition, Refusal
-from polypod_operator.objects import Meta, PodEvent, PodObject, TaskRunObject, slim, version
+from polypod_operator.decide.decision import Earlier, Observed, QueuePosition, Refusal
+from polypod_operator.model.objects import Meta, PodEvent, PodObject, TaskRunObject, slim, version
 
 Owner = tuple[str, str]
 """The namespace and uid of a TaskRun: a pod of another namespace is none of its, whatever its owner reference says."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from polypod_operator.watch import Watch
+from polypod_operator.kube.watch import Watch
 
 STALE = 300.0
 """Seconds without a word or a try after which a watch is not alive: one that cannot be opened is tried for ever."""

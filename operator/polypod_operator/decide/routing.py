@@ -11,9 +11,9 @@ from polypod_core.errors import UserError, nearest
 from polypod_core.reasons import Reason
 from polypod_core.routing import CoordinatorSpec, Routing, parse_routing
 
-from polypod_operator import security
 from polypod_operator.errors import PodError
-from polypod_operator.template import check_template
+from polypod_operator.pods import security
+from polypod_operator.pods.template import check_template
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from polypod_bridge.attempt import PASSED
 from polypod_core.outcome import Outcome, decode
 from polypod_core.reasons import Reason as BridgeReason
 
-from polypod_operator.objects import BRIDGE, COPY, Container, PodEvent, PodObject
+from polypod_operator.model.objects import BRIDGE, COPY, Container, PodEvent, PodObject
 from polypod_operator.reasons import Reason
 
 

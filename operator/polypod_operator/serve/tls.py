@@ -20,8 +20,8 @@ from typing import Any
 
 from polypod_core.server_certificate import ServerCertificate
 
-from polypod_operator.api import ApiError, KubernetesApi
-from polypod_operator.certificates import Certificates, Pair, renewed, split
+from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.serve.certificates import Certificates, Pair, renewed, split
 
 log = logging.getLogger("polypod.operator")
 _LOOK_AFTER, _LOOK_SOON = 60.0, 1.0

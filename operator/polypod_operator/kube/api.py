@@ -20,7 +20,7 @@ import aiohttp
 import kopf
 import msgspec
 
-from polypod_operator import reading
+from polypod_operator.kube import reading
 
 TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _TOKEN_AGE = 60.0

@@ -10,9 +10,9 @@ from typing import Any
 
 from polypod_bridge.config import PodConfig
 
-from polypod_operator import security
 from polypod_operator.errors import PodError
-from polypod_operator.objects import BRIDGE, TASK
+from polypod_operator.model.objects import BRIDGE, TASK
+from polypod_operator.pods import security
 from polypod_operator.reasons import Reason
 
 _BRIDGE_FIELDS = frozenset({"name", "resources", "imagePullPolicy"})

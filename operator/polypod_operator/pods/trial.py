@@ -11,8 +11,8 @@ from polypod_core.routing import Routing
 from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
 
 from polypod_operator.errors import PodError
-from polypod_operator.objects import TaskRunObject
-from polypod_operator.pod import Route, Settings, build
+from polypod_operator.model.objects import TaskRunObject
+from polypod_operator.pods.pod import Route, Settings, build
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 INVALID = (400, 413, 422)

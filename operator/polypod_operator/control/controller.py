@@ -17,10 +17,9 @@ from polypod_core.pod_tokens import PodClaims
 from polypod_crds.dependencies import Key, Node
 from polypod_crds.taskrun import API_VERSION, PLURAL, TaskRunStatus
 
-from polypod_operator import conditions, events, objects
-from polypod_operator.api import ApiError, KubernetesApi
-from polypod_operator.creations import FEW, LATE, Creations
-from polypod_operator.decision import (
+from polypod_operator.control.history import History, HistoryUnavailable, NoHistory
+from polypod_operator.decide.creations import FEW, LATE, Creations
+from polypod_operator.decide.decision import (
     Action,
     AskForEnded,
     CreatePod,
@@ -33,20 +32,21 @@ from polypod_operator.decision import (
     Refusal,
     VerifyPod,
 )
-from polypod_operator.history import History, HistoryUnavailable, NoHistory
-from polypod_operator.large import LARGE, LargeTurns
-from polypod_operator.logged import about
-from polypod_operator.metrics import Metrics
-from polypod_operator.objects import LABELLED, PodObject, TaskRunObject
-from polypod_operator.pod import Settings
-from polypod_operator.queues import rank
+from polypod_operator.decide.large import LARGE, LargeTurns
+from polypod_operator.decide.logged import about
+from polypod_operator.decide.queues import rank
+from polypod_operator.decide.reconcile import LOOK_AFTER, reconcile
+from polypod_operator.decide.routing import RoutingState, parse
+from polypod_operator.decide.store import Store
+from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.kube.watch import Sink, Watch
+from polypod_operator.kube.workqueue import WorkQueue
+from polypod_operator.model import conditions, events, objects
+from polypod_operator.model.objects import LABELLED, PodObject, TaskRunObject
+from polypod_operator.pods.pod import Settings
+from polypod_operator.pods.trial import INVALID, trials
 from polypod_operator.reasons import Reason
-from polypod_operator.reconcile import LOOK_AFTER, reconcile
-from polypod_operator.routing import RoutingState, parse
-from polypod_operator.store import Store
-from polypod_operator.trial import INVALID, trials
-from polypod_operator.watch import Sink, Watch
-from polypod_operator.workqueue import WorkQueue
+from polypod_operator.serve.metrics import Metrics
 
 log = logging.getLogger("polypod.operator")
 WORKERS = 32

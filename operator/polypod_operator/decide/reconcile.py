@@ -21,8 +21,7 @@ from polypod_crds.durations import seconds
 from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Attempt, TaskRunSpec
 
-from polypod_operator import conditions
-from polypod_operator.decision import (
+from polypod_operator.decide.decision import (
     Action,
     AskForEnded,
     CreatePod,
@@ -36,11 +35,12 @@ from polypod_operator.decision import (
     RecordEvent,
     VerifyPod,
 )
+from polypod_operator.decide.status import Ended, Started, Waiting, lost, observe
 from polypod_operator.errors import PodError
-from polypod_operator.objects import PodObject, TaskRunObject
-from polypod_operator.pod import PodMaker, Route
+from polypod_operator.model import conditions
+from polypod_operator.model.objects import PodObject, TaskRunObject
+from polypod_operator.pods.pod import PodMaker, Route
 from polypod_operator.reasons import Reason
-from polypod_operator.status import Ended, Started, Waiting, lost, observe
 
 KEPT_ATTEMPTS = 20
 INFRASTRUCTURE_LIMIT = 5

@@ -8,7 +8,7 @@ from typing import Any
 
 from polypod_crds.taskrun import API_VERSION, KIND
 
-from polypod_operator.objects import Raw, TaskRunObject
+from polypod_operator.model.objects import Raw, TaskRunObject
 
 MAX_MESSAGE = 1024
 

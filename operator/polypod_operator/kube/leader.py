@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from polypod_operator.api import ApiError, KubernetesApi
+from polypod_operator.kube.api import ApiError, KubernetesApi
 
 log = logging.getLogger("polypod.operator")
 DURATION = 10

@@ -10,7 +10,7 @@ from polypod_bridge.config import LogStorage
 from polypod_bridge.logs.storage import joined, log_path
 from polypod_crds.taskrun import StoredLog
 
-from polypod_operator.objects import TaskRunObject
+from polypod_operator.model.objects import TaskRunObject
 
 SPOOL = LogStorage(base="", path="", pod="").spool_dir
 LOG_OPTIONS, LOG_VOLUME = "/var/run/polypod/log", "/var/log/polypod"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
-from polypod_operator import reading
-from polypod_operator.api import ApiError, KubernetesApi
-from polypod_operator.objects import Meta, Raw
+from polypod_operator.kube import reading
+from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.model.objects import Meta, Raw
 
 log = logging.getLogger("polypod.operator")
 RELIST = 600.0

@@ -6,7 +6,7 @@ from typing import Any
 
 from polypod_crds.taskrun import Attempt
 
-from polypod_operator.objects import TaskRunObject
+from polypod_operator.model.objects import TaskRunObject
 
 
 def about(run: TaskRunObject, attempt: Attempt | None = None, pod: str | None = None) -> dict[str, Any]:

@@ -22,11 +22,8 @@ from polypod_core.routing import ArtifactSource, CoordinatorSpec
 from polypod_crds.durations import seconds
 from polypod_crds.taskrun import API_VERSION, KIND, TaskRunSpec
 
-from polypod_operator import security
 from polypod_operator.errors import PodError
-from polypod_operator.log_storage import LogSettings, log_storage, log_volumes, stored_log
-from polypod_operator.merge import merge
-from polypod_operator.objects import (
+from polypod_operator.model.objects import (
     ATTEMPT_LABEL,
     BRIDGE,
     COPY,
@@ -37,8 +34,11 @@ from polypod_operator.objects import (
     UID_LABEL,
     TaskRunObject,
 )
+from polypod_operator.pods import security
+from polypod_operator.pods.log_storage import LogSettings, log_storage, log_volumes, stored_log
+from polypod_operator.pods.merge import merge
+from polypod_operator.pods.template import check_template, check_whole, container
 from polypod_operator.reasons import Reason
-from polypod_operator.template import check_template, check_whole, container
 
 LAUNCHER = "/polypod/launcher"
 INSTALL = "/usr/local/bin/polypod-launcher"

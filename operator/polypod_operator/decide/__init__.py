@@ -1,0 +1,1 @@
+"""What to do: decisions, queues, routing, and what is known. Pure."""

@@ -1,0 +1,1 @@
+"""What the operator knows of TaskRuns and pods: parsed objects, conditions, Events. Pure."""

@@ -1,0 +1,1 @@
+"""The pod of an attempt: built, merged with templates, and checked. Pure."""

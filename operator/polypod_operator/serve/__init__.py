@@ -1,0 +1,1 @@
+"""What the operator serves: outcomes from bridges, probes, metrics, and the certificate for it."""
