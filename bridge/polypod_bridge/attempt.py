@@ -17,6 +17,7 @@ from polypod_coordinators.coordinator import Command, Coordinator, Wanted, creat
 from polypod_core.errors import UserError
 from polypod_core.outcome import Outcome
 from polypod_core.reasons import Reason
+from polypod_core.states import NOT_FAILED
 
 from polypod_bridge.config import BridgeConfig, airflow_settings
 from polypod_bridge.process.base import Exit, Host, Process
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from polypod_bridge.logs.masking import Masker
     from polypod_bridge.logs.pipeline import Destination, TaskLog
     from polypod_bridge.logs.stored import StoredLog
-
-PASSED = frozenset({"success", "skipped", "removed", "deferred", "up_for_reschedule", "awaiting_input"})
-"""The final states that are no failure."""
 
 
 def run_attempt(
@@ -262,8 +260,8 @@ def _supervise(
         raise
     verdict = finish.verdict
     # a terminal message of Airflow's has no room for why the task failed: its log has
-    message = masker.text(verdict.message or ("" if verdict.state in PASSED else shell.last_error))
-    level = "info" if verdict.state in PASSED else "error"
+    message = masker.text(verdict.message or ("" if verdict.state in NOT_FAILED else shell.last_error))
+    level = "info" if verdict.state in NOT_FAILED else "error"
     why = {"message": message} if message else {}
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)
     outcome = _outcome(verdict.state, verdict.reason, message, finish.exit, started, reported=finish.reported)

@@ -15,8 +15,9 @@ from polypod_core.errors import UserError
 from polypod_core.outcome import Outcome, encode
 from polypod_core.reasons import Reason
 from polypod_core.routing import CoordinatorSpec, read_routing
+from polypod_core.states import NOT_FAILED
 
-from polypod_bridge.attempt import PASSED, refuse_attempt, run_attempt
+from polypod_bridge.attempt import refuse_attempt, run_attempt
 from polypod_bridge.config import BridgeConfig, ExecutionApiConfig, parse_workload
 
 EXIT_PASSED, EXIT_FAILED, EXIT_USER_ERROR = 0, 1, 2
@@ -84,7 +85,7 @@ def run_config(config: BridgeConfig) -> int:
     write_outcome(config.outcome_file, outcome)
     if outcome.user_error:
         return EXIT_USER_ERROR
-    return EXIT_PASSED if outcome.state in PASSED else EXIT_FAILED
+    return EXIT_PASSED if outcome.state in NOT_FAILED else EXIT_FAILED
 
 
 def write_outcome(path: str | None, outcome: Outcome) -> None:

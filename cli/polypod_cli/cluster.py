@@ -9,8 +9,8 @@ from typing import Any
 
 from kubernetes import client, config
 from polypod_core.errors import UserError, nearest
+from polypod_core.kinds import API_VERSION, PLURAL
 from polypod_core.reasons import Reason
-from polypod_crds.taskrun import API_VERSION, PLURAL
 
 Raw = dict[str, Any]
 _GROUP, _VERSION = API_VERSION.split("/")

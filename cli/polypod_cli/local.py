@@ -19,13 +19,15 @@ from typing import Any
 
 import msgspec
 from polypod_core.identity import pod_name
+from polypod_core.kinds import ATTEMPT_LABEL, TRY_LABEL, Key
 from polypod_core.routing import Routing
-from polypod_crds.dependencies import Graph, Key, Node, ended, node_of
+from polypod_core.states import FINISHED_PHASES
+from polypod_crds.dependencies import Graph, Node, ended, node_of
 from polypod_crds.taskrun import TaskRun, TaskRunStatus
 from polypod_operator.decide.decision import Action, CreatePod, Decision, DeletePod, Observed, VerifyPod
 from polypod_operator.decide.queues import Queues, rank
 from polypod_operator.decide.reconcile import reconcile
-from polypod_operator.model.objects import ATTEMPT_LABEL, TRY_LABEL, TaskRunObject
+from polypod_operator.model.objects import TaskRunObject
 from polypod_operator.pods.pod import Route
 
 from polypod_cli.local_attempt import LocalAttempt
@@ -61,7 +63,7 @@ class _Run:
 
     @property
     def final(self) -> bool:
-        return self.object.status.phase in ("Succeeded", "Failed")
+        return self.object.status.phase in FINISHED_PHASES
 
 
 class _Pods:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from polypod_bridge.comm.answers import BundleInfo, TaskInstance
 from polypod_bridge.config import BridgeConfig, ExecutionApiConfig, Timeouts
+from polypod_core.durations import seconds
 from polypod_core.identity import task_instance_id
-from polypod_crds.durations import seconds
 from polypod_crds.taskrun import TaskRunSpec
 from polypod_execution_api import registry
 from polypod_execution_api.app import create_app

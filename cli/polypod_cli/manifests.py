@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 from polypod_core.documents import Document, load_all
 from polypod_core.errors import UserError, nearest
+from polypod_core.kinds import API_VERSION, KIND
 from polypod_core.reasons import Reason
-from polypod_crds.taskrun import API_VERSION, KIND, TaskRun
+from polypod_crds.taskrun import TaskRun
 from pydantic import BaseModel, ValidationError
 
 from polypod_cli import order

@@ -9,7 +9,6 @@ import msgspec
 from polypod_core.errors import UserError
 from polypod_core.routing import Routing
 from polypod_crds.taskrun import TaskRunStatus
-from polypod_operator.errors import PodError
 from polypod_operator.model.objects import TaskRunObject
 from polypod_operator.pods.pod import Route, Settings, build
 from polypod_operator.pods.template import check_template
@@ -28,16 +27,21 @@ def problems(manifests: Manifests, routing: Routing | None) -> Iterator[str]:
         if not template:
             continue
         try:
-            if routing is None:
-                check_template(template)
-            else:
+            check_template(template)
+            if routing is not None and _is_routed(item, routing):
                 _build(item, routing)
-        except PodError as error:
+        except UserError as error:
             where = item.document.where(["spec", "podTemplate"])
             yield f"{where}: {item.task_run.metadata.name}: {error.message}"
-        except UserError:
-            # the queue leads nowhere, which is said elsewhere
-            continue
+
+
+def _is_routed(item: Item, routing: Routing) -> bool:
+    """Tell whether the queue maps to a coordinator; where it does not, the plan reports it."""
+    try:
+        routing.for_queue(item.task_run.spec.queue, item.task_run.metadata.name, item.task_run.spec.coordinator)
+    except UserError:
+        return False
+    return True
 
 
 def _build(item: Item, routing: Routing) -> None:

@@ -14,6 +14,7 @@ import click
 import msgspec
 from polypod_core.errors import UserError
 from polypod_core.reasons import Reason
+from polypod_core.states import FINISHED_PHASES
 
 if TYPE_CHECKING:
     from polypod_cli.cluster import Cluster
@@ -158,7 +159,7 @@ def _choose(attempts: Sequence[Raw], wanted: int | None, shown: int, follow: boo
 
 def _begun(pod: Raw | None, container: str) -> bool:
     """Tell whether a container has a log, or will never have one."""
-    if pod is None or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+    if pod is None or (pod.get("status") or {}).get("phase") in FINISHED_PHASES:
         return True
     status = pod.get("status") or {}
     every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
@@ -301,7 +302,7 @@ def _phase(run: Raw) -> str:
 
 
 def _finished(run: Raw) -> bool:
-    return _phase(run) in ("Succeeded", "Failed")
+    return _phase(run) in FINISHED_PHASES
 
 
 def _said(run: Raw, what: str) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from polypod_bridge.logs.storage import PRINTED
 from polypod_core.errors import UserError
+from polypod_core.kinds import API_VERSION, KIND
 from polypod_core.reasons import Reason
-from polypod_crds.taskrun import API_VERSION, KIND
+from polypod_core.states import FINISHED_PHASES
 
 if TYPE_CHECKING:
     from polypod_cli.cluster import Cluster
@@ -152,7 +153,7 @@ def _wait_for_start(cluster: Cluster, name: str, where: str) -> None:
         if pod is None:
             raise UserError(Reason.INVALID_CONFIG, f"{where}: pod {name}, which was to read it, was deleted")
         [state] = [item.get("state") or {} for item in pod["status"].get("containerStatuses") or ()] or [{}]
-        if "running" in state or "terminated" in state or pod["status"].get("phase") in ("Succeeded", "Failed"):
+        if "running" in state or "terminated" in state or pod["status"].get("phase") in FINISHED_PHASES:
             return
         if time.monotonic() > give_up:
             waiting = state.get("waiting") or {}

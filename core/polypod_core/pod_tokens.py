@@ -5,7 +5,8 @@ The token has the audience `polypod` and is mounted into the bridge alone. The E
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,3 +66,46 @@ class ClusterKeys:
             raise InvalidToken(str(error)) from None
         except (KeyError, TypeError):
             raise InvalidToken("it is not bound to a pod") from None
+
+
+_RENEWAL, _PAUSE = 300.0, 5.0
+"""Seconds after which known keys are read again, and between two reads for the sake of an unknown one."""
+
+
+class KeyCache:
+    """The cluster's keys as they were read last, and when to read them again. Reads nothing itself.
+
+    Ask `claims`; on None, read both documents, `put` them, and ask again.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Begin without keys."""
+        self._monotonic = monotonic
+        self._keys: ClusterKeys | None = None
+        self._read = 0.0
+
+    @property
+    def stale(self) -> bool:
+        """True if the keys should be read again; if that fails, those that are known still count."""
+        return self._keys is not None and self._monotonic() - self._read > _RENEWAL
+
+    def put(self, discovery: Mapping[str, Any], keys: Mapping[str, Any]) -> None:
+        """Take over what the API server publishes at DISCOVERY and KEYS."""
+        self._keys = ClusterKeys(discovery, keys)
+        self._read = self._monotonic()
+
+    def claims(self, token: str) -> PodClaims | None:
+        """Return the pod that a token is bound to; None if the keys have to be read first.
+
+        Raises:
+            InvalidToken: also for an unknown key that was looked for a moment ago, so that nobody makes us read
+                the keys all the time.
+        """
+        if self._keys is None:
+            return None
+        try:
+            return self._keys.check(token)
+        except UnknownKey:
+            if self._monotonic() - self._read < _PAUSE:
+                raise
+            return None

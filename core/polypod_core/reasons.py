@@ -1,4 +1,7 @@
-"""Why an attempt ended as it did: one word each, with the sentence that documents it."""
+"""Why an attempt ended, and why a TaskRun is in its phase: one word each, as they stand in statuses and Events.
+
+What each means and what to do about it is in `reason_texts.py`, which only documentation needs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """The reasons that an attempt's outcome can carry."""
+    """The reasons of outcomes, conditions, attempts and Events."""
+
+    # Given by the bridge, in a pod and on this machine.
 
     # the task said so
     TASK_SUCCEEDED = "TaskSucceeded"
@@ -20,7 +25,7 @@ class Reason(StrEnum):
     # the process ended otherwise
     EXITED = "RuntimeExited"
     SIGNALED = "RuntimeKilledBySignal"
-    OUT_OF_MEMORY = "LikelyOutOfMemory"
+    LIKELY_OUT_OF_MEMORY = "LikelyOutOfMemory"
     NO_TERMINAL_STATE = "NoTerminalState"
     EXIT_STATUS_LOST = "ExitStatusLost"
     # it never got going
@@ -53,44 +58,54 @@ class Reason(StrEnum):
     BRIDGE_LOST = "BridgeLost"
     LAUNCHER_LOST = "LauncherLost"
 
+    # Given by the operator.
 
-TEXTS: dict[Reason, str] = {
-    Reason.TASK_SUCCEEDED: "The task reported success.",
-    Reason.TASK_FAILED: "The task reported failure.",
-    Reason.TASK_SKIPPED: "The task asked to be skipped.",
-    Reason.TASK_REMOVED: "The artifact does not contain this task, or the task asked to be removed.",
-    Reason.RETRY_REQUESTED: "The task failed and asked for a retry.",
-    Reason.TASK_DEFERRED: "The task deferred to a trigger in Airflow.",
-    Reason.TASK_RESCHEDULED: "The task asked to run again later; this does not count as a retry.",
-    Reason.AWAITING_INPUT: "The task waits for human input, which Airflow collects.",
-    Reason.EXITED: "The runtime exited with a non-zero exit code.",
-    Reason.SIGNALED: "The runtime was terminated by a signal.",
-    Reason.OUT_OF_MEMORY: "The runtime was killed with SIGKILL, most likely because it ran out of memory.",
-    Reason.NO_TERMINAL_STATE: "The runtime exited with code 0 without reporting a final state.",
-    Reason.EXIT_STATUS_LOST: "Another process collected the runtime's exit status.",
-    Reason.STARTUP_TIMEOUT: "The runtime did not connect to both sockets in time.",
-    Reason.STARTUP_FAILED: "The runtime exited before it connected to both sockets.",
-    Reason.RUNTIME_NOT_FOUND: "The command that runs the artifact (java, node) is missing or too old.",
-    Reason.INVALID_ROUTING: "The routing does not map this queue to a coordinator.",
-    Reason.INVALID_COORDINATOR: "The coordinator's classpath or keyword arguments are wrong.",
-    Reason.INVALID_ROOT: "An artifact root is missing, empty or not a folder.",
-    Reason.ARTIFACT_NOT_FOUND: "No artifact under the roots contains this Dag.",
-    Reason.ARTIFACT_AMBIGUOUS: "Several artifacts under the roots match this task.",
-    Reason.INVALID_ARTIFACT: "An artifact is corrupt or does not follow its specification.",
-    Reason.UNKNOWN_SCHEMA_VERSION: "The artifact uses an unknown supervisor schema version.",
-    Reason.INVALID_CONFIG: "The bridge's configuration is invalid.",
-    Reason.SERVER_TERMINATED: "The Execution API asked the bridge to stop this task.",
-    Reason.ALREADY_RUNNING: "The task instance is already running elsewhere.",
-    Reason.ALREADY_ENDED: "An earlier attempt already reported the final state; the task is not run again.",
-    Reason.EXECUTION_TIMEOUT: "The task ran longer than its execution timeout.",
-    Reason.TERMINATED: "The supervisor was stopped (SIGTERM, SIGINT or a cancel).",
-    Reason.PROTOCOL_ERROR: "The runtime sent bytes that are not a frame of the protocol.",
-    Reason.UNSENDABLE: "An argument or param cannot be passed to the runtime without loss; the message names it.",
-    Reason.WORKLOAD_EXPIRED: "The token of Airflow's workload expired before the task could start.",
-    Reason.API_REFUSED: "The Execution API refused to start this task.",
-    Reason.API_UNAVAILABLE: "The Execution API is unreachable.",
-    Reason.HEARTBEAT_FAILED: "The Execution API did not answer any heartbeat for 150 s.",
-    Reason.BRIDGE_FAILED: "The bridge failed; this is a bug in Polypod.",
-    Reason.BRIDGE_LOST: "The bridge container terminated while the task was running; the outcome is unknown.",
-    Reason.LAUNCHER_LOST: "The language container terminated before the runtime started.",
-}
+    # on the way
+    WAITING_FOR_ROUTING = "WaitingForRouting"
+    WAITING_FOR_UPSTREAM = "WaitingForUpstream"
+    QUEUE_LIMIT = "QueueLimit"
+    ROUTED = "Routed"
+    POD_STARTING = "PodStarting"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    REPLACING = "Replacing"
+    RESCHEDULED = "Rescheduled"
+    SUSPENDED = "Suspended"
+    CANCELLED = "Cancelled"
+    # the pod does not start
+    UNSCHEDULABLE = "Unschedulable"
+    SCHEDULING_GATED = "SchedulingGated"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG = "ContainerConfigError"
+    MOUNT_FAILED = "MountFailed"
+    POD_REFUSED = "PodRefused"
+    CREATING_POD = "CreatingPod"
+    POD_NAME_TAKEN = "PodNameTaken"
+    PENDING_TIMEOUT = "PendingTimeout"
+    # a task that this one depends on has decided its end
+    UPSTREAM_FAILED = "UpstreamFailed"
+    UPSTREAM_SKIPPED = "UpstreamSkipped"
+    # the user's mistakes
+    DEPENDENCY_CYCLE = "DependencyCycle"
+    INVALID_SPEC = "InvalidSpec"
+    UNREADABLE = "Unreadable"
+    INVALID_POD_TEMPLATE = "InvalidPodTemplate"
+    INVALID_POD = "InvalidPod"
+    FORBIDDEN_POD_TEMPLATE = "ForbiddenPodTemplate"
+    NO_IMAGE = "NoImage"
+    # the pod ended otherwise than by the bridge's word
+    OOM_KILLED = "OOMKilled"
+    STORAGE_LIMIT = "StorageLimitExceeded"
+    EVICTED = "Evicted"
+    POD_DELETED = "PodDeleted"
+    POD_LOST = "PodLost"
+    NODE_LOST = "NodeLost"
+    ARTIFACT_COPY_FAILED = "ArtifactCopyFailed"
+    INIT_FAILED = "InitContainerFailed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    NO_OUTCOME = "NoOutcome"
+    # the operator's own trouble
+    OPERATOR_FAILED = "OperatorFailed"
+    # of the routing ConfigMap
+    ROUTING_INVALID = "RoutingInvalid"
+    ROUTING_LOADED = "RoutingLoaded"

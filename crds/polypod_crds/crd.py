@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from polypod_core.kinds import GROUP, KIND, PLURAL, VERSION
+
 from polypod_crds.rules import frozen
-from polypod_crds.taskrun import GROUP, KIND, PLURAL, VERSION, TaskRunSpec, TaskRunStatus
+from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
 
 PAGE = Path(__file__).parents[1] / "taskruns.yaml"
 HEADER = "# Generated from crds/polypod_crds by `make generated`.\n"

@@ -10,16 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from polypod_core.kinds import Key
+from polypod_core.states import ENDED, ENDED_WELL, FINISHED_PHASES
+
 from polypod_crds.taskrun import TaskRunSpec
 
-Key = tuple[str, str]
-"""Namespace and name of a TaskRun."""
 Run = tuple[str, str, str]
 """Namespace, dagId and runId: tasks depend on tasks of their own run only."""
-PASSED = frozenset({"success", "skipped", "removed"})
-"""The states of tasks that have ended without failing."""
-ENDED = PASSED | {"failed", "upstream_failed"}
-"""The states that tasks end in; in others, such as deferred, Airflow goes on with the task in another TaskRun."""
 SHOWN = 3
 """How many tasks a message names."""
 CYCLE_STEPS = 20_000
@@ -50,7 +47,7 @@ def upstreams(spec: TaskRunSpec) -> tuple[Upstream, ...]:
 
 def ended(phase: str, state: str | None) -> str | None:
     """Return the state that a task has ended in, None if it has not."""
-    return state if phase in ("Succeeded", "Failed") and state in ENDED else None
+    return state if phase in FINISHED_PHASES and state in ENDED else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +198,11 @@ class Graph:
             states = [other.ended for other in current]
             if not current:
                 earlier = (before or {}).get(upstream.task_id)
-                if not earlier or (earlier not in PASSED and not upstream.any_end):
+                if not earlier or (earlier not in ENDED_WELL and not upstream.any_end):
                     missing.append(upstream.task_id)
                     continue
                 states = [earlier]
-            failed = [other for other in current if other.ended is not None and other.ended not in PASSED]
+            failed = [other for other in current if other.ended is not None and other.ended not in ENDED_WELL]
             if failed and not upstream.any_end:
                 # always the same one, in whatever order they came
                 bad = min(failed, key=lambda other: (other.map_index, other.key))

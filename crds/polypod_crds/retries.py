@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from polypod_crds.durations import seconds
+from polypod_core.durations import seconds
+
 from polypod_crds.taskrun import Retries
 
 

@@ -22,12 +22,6 @@ from polypod_crds.durations import Duration, Timeout
 from polypod_crds.nesting import AnyMapping, AnyValue
 from polypod_crds.rules import Rule, rules
 
-GROUP = "polypod.dev"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-KIND = "TaskRun"
-PLURAL = "taskruns"
-
 Name = Annotated[str, Field(min_length=1, max_length=250)]
 
 
@@ -50,7 +44,7 @@ ObjectName = Annotated[
     StringConstraints(min_length=1, max_length=253),
     Field(json_schema_extra=rules(Rule.OBJECT_NAME)),
 ]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+DataKey = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 
 
 class Model(BaseModel):
@@ -125,7 +119,7 @@ class SecretKeyRef(Model):
     """A key of a Secret in the same namespace."""
 
     name: ObjectName = Field(description="Name of the Secret.")
-    key: Key = Field(description="Key in its data.")
+    key: DataKey = Field(description="Key in its data.")
 
 
 class ConnectionSource(Model):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 
 import urllib3
 from polypod_core.identity import pod_name, task_instance_id
-from polypod_core.pod_tokens import DISCOVERY, KEYS, ClusterKeys, PodClaims, UnknownKey
+from polypod_core.kinds import ATTEMPT_LABEL, TRY_LABEL, is_task_run, task_run_path
+from polypod_core.pod_tokens import DISCOVERY, KEYS, KeyCache, PodClaims
 from polypod_crds.taskrun import TaskRunSpec
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -25,8 +25,6 @@ from polypod_execution_api import forgetting, registry
 from polypod_execution_api.models import TaskInstance
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_KEYS_AGE, _KEYS_PAUSE = 300.0, 5.0
-"""Seconds after which the cluster's keys are read anew: those that are known, and for one that is not."""
 _REMEMBERED = 10_000
 
 
@@ -62,8 +60,7 @@ class ClusterAccess:
         self._account = account
         self._pool = urllib3.PoolManager(ca_certs=str(account / "ca.crt"), retries=urllib3.Retry(3, backoff_factor=0.2))
         self._lock = threading.Lock()
-        self._keys: ClusterKeys | None = None
-        self._keys_read = 0.0
+        self._keys = KeyCache()
         self._attempts: OrderedDict[str, _Attempt] = OrderedDict()
 
     def task_instance(self, token: str, db: Session) -> TaskInstance:
@@ -101,26 +98,19 @@ class ClusterAccess:
             ClusterUnavailable: the keys cannot be read.
         """
         with self._lock:
-            age = time.monotonic() - self._keys_read
-            if self._keys is None:
-                self._read_keys()
-            elif age > _KEYS_AGE:
+            if self._keys.stale:
                 # running tasks must not end because the cluster's API server restarts
                 with contextlib.suppress(ClusterUnavailable):
                     self._read_keys()
-            assert self._keys is not None
-            try:
-                return self._keys.check(token)
-            except UnknownKey:
-                # it may be a new one, but nobody can have us ask without end
-                if age < _KEYS_PAUSE:
-                    raise
-            self._read_keys()
-            return self._keys.check(token)
+            claims = self._keys.claims(token)
+            if claims is None:
+                self._read_keys()
+                claims = self._keys.claims(token)
+            assert claims is not None
+            return claims
 
     def _read_keys(self) -> None:
-        self._keys = ClusterKeys(self._get(DISCOVERY), self._get(KEYS))
-        self._keys_read = time.monotonic()
+        self._keys.put(self._get(DISCOVERY), self._get(KEYS))
 
     def _look_up(self, claims: PodClaims) -> _Attempt:
         pod = self._get(f"/api/v1/namespaces/{claims.namespace}/pods/{claims.name}")
@@ -131,15 +121,14 @@ class ClusterAccess:
             (item for item in metadata.get("ownerReferences") or () if item.get("controller")), {}
         )
         labels = metadata.get("labels") or {}
-        if owner.get("kind") != "TaskRun" or not str(owner.get("apiVersion")).startswith("polypod.dev/"):
+        if not is_task_run(str(owner.get("apiVersion")), str(owner.get("kind"))):
             raise NotATask(f"pod {claims.name!r} is not one of a TaskRun")
-        path = f"/apis/polypod.dev/v1alpha1/namespaces/{claims.namespace}/taskruns/{owner['name']}"
-        raw = self._get(path)
+        raw = self._get(task_run_path(claims.namespace, owner["name"]))
         if raw["metadata"]["uid"] != owner["uid"]:
             raise NotATask(f"TaskRun {owner['name']!r} is another one by now")
         try:
             spec = TaskRunSpec.model_validate(raw["spec"])
-            number, try_number = int(labels["polypod.dev/attempt"]), int(labels["polypod.dev/try"])
+            number, try_number = int(labels[ATTEMPT_LABEL]), int(labels[TRY_LABEL])
         except (ValidationError, KeyError, ValueError) as error:
             raise NotATask(f"pod {claims.name!r} is not one that the operator has made: {error}") from None
         if claims.name != pod_name(owner["name"], owner["uid"], number):

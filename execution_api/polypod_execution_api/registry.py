@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from polypod_core.states import ENDED_WELL
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -39,8 +40,6 @@ class TaskSpec:
 
 TO_SKIP = "polypod/to-skip"
 """The queue of a task instance that only says that the task is to be skipped; no queue has such a name."""
-SAID_WELL = ("success", "skipped", "removed")
-"""States that only the task itself can have reported."""
 
 
 def add_task(session: Session, run: RunSpec, task: TaskSpec) -> TaskInstance:
@@ -126,7 +125,7 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
     if found is not None:
         if found.pod_uid != attempt.pod_uid:
             found.pod_uid = attempt.pod_uid
-            if found.state not in SAID_WELL:
+            if found.state not in ENDED_WELL:
                 found.state, found.hostname, found.unixname, found.pid = "queued", None, None, None
             session.flush()
         return found
@@ -145,7 +144,7 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
         # a pod that was cut off with its node, and comes back when it has been replaced
         raise Replaced(f"attempt {attempt.number} of task {task.task_id!r} was replaced by a later one")
     for other in others:
-        if other.id in earlier and other.state in SAID_WELL and other.try_number == try_number:
+        if other.id in earlier and other.state in ENDED_WELL and other.try_number == try_number:
             ended = other.state
         if other.queue == TO_SKIP and other.state == "skipped":
             ended = "skipped"

@@ -9,8 +9,10 @@ import sys
 import time
 
 import kopf
+from polypod_core.kinds import API_VERSION, KIND, task_run_path
+from polypod_core.states import FINISHED_PHASES
 
-from polypod_operator.kube.api import ApiError, KubernetesApi, task_run_path
+from polypod_operator.kube.api import ApiError, KubernetesApi
 from polypod_operator.main import connect
 
 
@@ -32,20 +34,20 @@ async def _run(namespace: str, queue: str, timeout: float) -> int:
     await api.open()
     name = f"polypod-test-{secrets.token_hex(3)}"
     spec = {"queue": queue, "dagId": "hello", "taskId": "hello", "runId": name}
-    body = {"apiVersion": "polypod.dev/v1alpha1", "kind": "TaskRun", "metadata": {"name": name}, "spec": spec}
+    body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
     path = task_run_path(namespace, name)
     try:
         made = await api.call("POST", path.rpartition("/")[0], body)
         give_up = time.monotonic() + timeout
         while time.monotonic() < give_up:
             status = (await api.call("GET", path)).get("status") or {}
-            if status.get("phase") in ("Succeeded", "Failed"):
+            if status.get("phase") in FINISHED_PHASES:
                 break
             await asyncio.sleep(0.5)
         else:
             print(f"TaskRun {namespace}/{name} has not ended within {timeout:.0f} s", file=sys.stderr)
         print(f"TaskRun {namespace}/{name}: {status.get('phase')}, {status.get('reason')} {status.get('message', '')}")
-        await api.delete_task_run(namespace, name, made["metadata"]["uid"])
+        await api.delete(path, made["metadata"]["uid"])
         return 0 if status.get("phase") == "Succeeded" else 1
     finally:
         await api.close()

@@ -111,7 +111,7 @@ def test_known_keys_outlive_an_outage_of_the_api_server(
     access.check(token(key))
     server.shutdown()
     server.server_close()
-    access._keys_read -= 3600
+    access._keys._read -= 3600
     assert access.check(token(key)).uid == "u"
     with pytest.raises(ClusterUnavailable):
         access.check(token(key, kid="another"))

@@ -240,7 +240,9 @@ def test_an_alert_is_raised_when_it_should_be_and_only_then(tmp_path: Path) -> N
             firing = []
             if name in raised:
                 labels = {**severity[name], **raised[name]}
-                summary = said[name]["summary"].replace("{{ $labels.resource }}", raised[name].get("resource", ""))
+                summary = said[name]["summary"]
+                for label, value in labels.items():
+                    summary = summary.replace(f"{{{{ $labels.{label} }}}}", value)
                 firing = [{"exp_labels": labels, "exp_annotations": {"summary": summary}}]
             expected.append({"eval_time": "60m", "alertname": name, "exp_alerts": firing})
         values = [{"series": key, "values": value} for key, value in series.items()]
@@ -315,7 +317,7 @@ def test_prometheus_can_read_every_query_of_the_dashboard(tmp_path: Path) -> Non
 
 def test_every_metric_that_a_page_or_an_alert_names_is_there() -> None:
     metrics = Metrics()
-    metrics.places.put(("n", "a"), "q", (0.0, ("n", "a")), "holds")
+    metrics.depths = lambda: {"q": (1, 0)}
     api = ApiMetrics(Sizes(create_engine("sqlite://")))
     scrape = generate_latest(metrics.registry).decode() + generate_latest(api.registry).decode()
     known = set(re.findall(r"(?m)^# TYPE (\S+)", scrape))

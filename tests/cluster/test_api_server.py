@@ -22,8 +22,8 @@ import pytest
 import yaml
 from polypod_crds import crd
 from polypod_operator.kube.api import KubernetesApi
+from polypod_operator.kube.raw import Raw
 from polypod_operator.kube.watch import Sink, Watch
-from polypod_operator.model.objects import Raw
 
 from cluster.api import Api
 from cluster.control_plane import ControlPlane

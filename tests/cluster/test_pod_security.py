@@ -13,7 +13,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polypod_operator.errors import PodError
+from polypod_core.errors import UserError
 from polypod_operator.pods.pod import Route, build
 from polypod_operator.pods.template import check_template
 from support.objects import ROUTING, SETTINGS, task_run
@@ -43,7 +43,7 @@ def made(template: Raw) -> Raw | None:
     route = Route("native", ROUTING.coordinators["native"], [])
     try:
         return build(task_run(podTemplate=template), 1, 1, route, SETTINGS)
-    except PodError:
+    except UserError:
         return None
 
 
@@ -86,7 +86,7 @@ def test_what_admission_lets_through_is_not_refused_without_need(admission: Any)
     for name, template in cases:
         try:
             check_template(template)
-        except PodError as error:
+        except UserError as error:
             refused.append((name, error.message))
         if made(template) is None:
             refused.append((name, "refused"))

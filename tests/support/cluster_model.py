@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL
 from polypod_operator.control.history import HistoryUnavailable
 from polypod_operator.kube.api import ApiError, ListMeta, Page
-from polypod_operator.model.objects import ATTEMPT_LABEL, UID_LABEL
 
 Raw = dict[str, Any]
 Fault = Literal["none", "unreachable", "answer lost", "killed before", "killed after"]
@@ -203,19 +203,13 @@ class Api:
                 self.cluster.changed("pods", "MODIFIED", pod["raw"])
         self._end(fault)
 
-    async def delete_task_run(self, namespace: str, name: str, uid: str) -> None:
+    async def delete(self, path: str, uid: str) -> None:
         await self._begin()
         raise Violated("nothing here has a ttl")
 
-    async def get_task_run(self, namespace: str, name: str) -> Raw:
-        await self._begin()
-        if name not in self.cluster.runs:
-            raise ApiError(404, "NotFound", "no such TaskRun")
-        return copy.deepcopy(self.cluster.runs[name])
-
-    async def patch_status(self, namespace: str, name: str, version: str, status: Mapping[str, Any]) -> Raw:
+    async def patch_status(self, path: str, version: str, status: Mapping[str, Any]) -> Raw:
         fault = await self._begin()
-        raw = self.cluster.runs.get(name)
+        raw = self.cluster.runs.get(path.rpartition("/")[2])
         if raw is None:
             raise ApiError(404, "NotFound", "no such TaskRun")
         if raw["metadata"]["resourceVersion"] != version:
@@ -251,7 +245,13 @@ class Api:
         return {task_id: states[0] for task_id, states in known.items() if states}
 
     async def call(self, method: str, path: str, body: Any = None) -> Raw:
-        raise ApiError(404, "NotFound", "the routing comes by its watch")
+        if "/taskruns/" not in path:
+            raise ApiError(404, "NotFound", "the routing comes by its watch")
+        await self._begin()
+        name = path.rpartition("/")[2]
+        if name not in self.cluster.runs:
+            raise ApiError(404, "NotFound", "no such TaskRun")
+        return copy.deepcopy(self.cluster.runs[name])
 
     async def pages(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[Page]:
         await self._begin()

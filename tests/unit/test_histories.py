@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from polypod_core.kinds import Key
 from polypod_core.outcome import decode
 from polypod_core.pod_tokens import PodClaims
-from polypod_crds.dependencies import Key
 from polypod_operator.control.controller import Controller
 from polypod_operator.decide.large import LARGE
 from polypod_operator.kube.api import KubernetesApi

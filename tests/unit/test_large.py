@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_crds.dependencies import Key
+from polypod_core.kinds import Key
 from polypod_operator.decide.large import LargeTurns
 
 KEYS: list[Key] = [(namespace, name) for namespace in "abc" for name in "123"]

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 import yaml
+from polypod_core.durations import seconds
+from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL, Key
 from polypod_crds import crd
-from polypod_crds.dependencies import Key
-from polypod_crds.durations import seconds
 from polypod_crds.rules import Rule
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_execution_api.metrics import Metrics as ApiMetrics
@@ -281,7 +281,7 @@ def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
         return {"metadata": metadata, "spec": {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r"}}
 
     def pod_of(phase: str) -> dict[str, Any]:
-        labels = {objects.UID_LABEL: "old", objects.ATTEMPT_LABEL: "1"}
+        labels = {UID_LABEL: "old", ATTEMPT_LABEL: "1"}
         metadata = {
             "namespace": "n", "name": "run-1", "uid": "pod", "labels": labels, "resourceVersion": "2",
             "annotations": {"polypod.dev/queue": "q"}, "creationTimestamp": "2026-11-21T00:00:00Z",
@@ -303,11 +303,11 @@ def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
 def test_invented_names_make_no_series() -> None:
     metrics = Metrics()
     metrics.queues = lambda: {"q"}
+    metrics.depths = lambda: {f"invented-{number}": (1, 0) for number in range(50)}
     metrics.active = lambda: [("Pending", f"invented-{number}", "c") for number in range(50)] + [("Running", "q", "c")]
     for number in range(50):
         metrics.queue_wait.labels(metrics.queue(f"invented-{number}")).observe(1)
         metrics.ended(f"state-{number}", f"Reason{number}", "c")
-        metrics.places.put(("ns", f"run-{number}"), f"invented-{number}", (0.0, ("ns", "run")), "holds")
     metrics.ended("success", "TaskSucceeded", "c")
     text = generate_latest(metrics.registry).decode()
     assert "invented" not in text

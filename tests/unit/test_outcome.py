@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from polypod_bridge.comm import messages as m
 from polypod_bridge.process.base import Exit
 from polypod_bridge.supervisor.outcome import SILENT, EndedBy, Ending, decide
-from polypod_core.reasons import TEXTS, Reason
+from polypod_core.reason_texts import BRIDGE, OPERATOR
+from polypod_core.reasons import Reason
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 SUCCESS, RETRY = m.SucceedTask(end_date=NOW), m.RetryTask(end_date=NOW, retry_reason="why")
@@ -38,7 +39,7 @@ CASES = [
     ("exit 1", Exit(1), None, False, False, None, "failed", Reason.EXITED),
     ("exit 1, retries left", Exit(1), None, False, True, None, "up_for_retry", Reason.EXITED),
     ("segmentation fault", Exit(None, signal.SIGSEGV), None, False, False, None, "failed", Reason.SIGNALED),
-    ("killed by nobody here", Exit(None, signal.SIGKILL), None, False, False, None, "failed", Reason.OUT_OF_MEMORY),
+    ("killed by nobody here", Exit(None, signal.SIGKILL), None, False, False, None, "failed", Reason.LIKELY_OUT_OF_MEMORY),
     ("status lost", Exit(None), None, False, False, None, "failed", Reason.EXIT_STATUS_LOST),
     ("server", Exit(None, signal.SIGTERM), None, False, True, EndedBy.SERVER, "failed", Reason.SERVER_TERMINATED),
     ("heartbeats", Exit(None, 15), None, False, True, EndedBy.HEARTBEAT, "up_for_retry", Reason.HEARTBEAT_FAILED),
@@ -111,4 +112,5 @@ def test_in_every_case(ending: Ending) -> None:
 
 
 def test_every_reason_is_documented() -> None:
-    assert set(TEXTS) == set(Reason)
+    assert BRIDGE.keys() | OPERATOR.keys() == set(Reason)
+    assert not BRIDGE.keys() & OPERATOR.keys()

@@ -14,7 +14,6 @@ from polypod_core.errors import UserError
 from polypod_core.identity import pod_name
 from polypod_core.routing import parse_routing
 from polypod_operator import main
-from polypod_operator.errors import PodError
 from polypod_operator.model.objects import pod as parse_pod
 from polypod_operator.pods import security
 from polypod_operator.pods.log_storage import LogSettings
@@ -234,16 +233,16 @@ WEAK: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("spec", "allowance"), WEAK, ids=[json.dumps(spec)[:60] for spec, _ in WEAK])
 def test_what_weakens_the_pod_is_refused_unless_the_routing_allows_it(spec: dict[str, Any], allowance: str) -> None:
     template = {"spec": spec}
-    with pytest.raises(PodError) as refused:
+    with pytest.raises(UserError) as refused:
         make(podTemplate=template)
     assert refused.value.reason == "ForbiddenPodTemplate"
     assert repr(allowance) in refused.value.message
     others = [item for item in security.ALLOWANCES if item != allowance]
-    with pytest.raises(PodError):
+    with pytest.raises(UserError):
         make({"allow": others}, podTemplate=template)
     assert make({"allow": [allowance]}, podTemplate=template)
     # the routing's own template is no exception: it says what it allows
-    with pytest.raises(PodError):
+    with pytest.raises(UserError):
         make({"pod_template": template})
 
 
@@ -294,7 +293,7 @@ NEVER: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("template", "word"), NEVER, ids=[json.dumps(template)[:60] for template, _ in NEVER])
 def test_what_no_routing_can_allow(template: dict[str, Any], word: str) -> None:
-    with pytest.raises(PodError) as refused:
+    with pytest.raises(UserError) as refused:
         make({"allow": list(security.ALLOWANCES)}, podTemplate=template)
     assert word in refused.value.message
 
@@ -322,7 +321,7 @@ def test_artifacts_by_image_volume_by_copy_and_by_claim() -> None:
 
 
 def test_no_image_says_what_to_set() -> None:
-    with pytest.raises(PodError, match=r"set coordinators\.native\.image or queue_to_image\.q"):
+    with pytest.raises(UserError, match=r"set coordinators\.native\.image or queue_to_image\.q"):
         make({"image": None})
     assert container(make({"image": None}, podTemplate={"spec": {"containers": [{**TASK, "image": "x"}]}}), "task")
 

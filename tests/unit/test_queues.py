@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from polypod_crds.dependencies import Key
+from polypod_core.kinds import Key
 from polypod_operator.decide.decision import QueuePosition
 from polypod_operator.decide.queues import Queues, Rank, rank
 from support.objects import NOW

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL
 from polypod_crds.nesting import DEEPEST, depth
 from polypod_operator.control.controller import Controller
 from polypod_operator.kube import reading
@@ -94,7 +95,7 @@ class Told:
     async def post_event(self, event: Any) -> None:
         self.events.append(event)
 
-    async def patch_status(self, namespace: str, name: str, version: str, status: Any) -> Any:
+    async def patch_status(self, path: str, version: str, status: Any) -> Any:
         self.statuses.append(status)
         return {"metadata": {"resourceVersion": str(10 + len(self.statuses))}}
 
@@ -136,7 +137,7 @@ def pod(name: str, namespace: str = "ns", owner: dict[str, Any] | None = None, *
     metadata = {
         "name": name, "namespace": namespace, "uid": f"pod-{namespace}-{name}", "resourceVersion": "7",
         "creationTimestamp": "2026-11-21T00:00:00Z", "annotations": {"polypod.dev/queue": "q"},
-        "labels": {objects.UID_LABEL: "uid-honest", objects.ATTEMPT_LABEL: "1", **labels},
+        "labels": {UID_LABEL: "uid-honest", ATTEMPT_LABEL: "1", **labels},
         "ownerReferences": [owner] if owner else [],
     }  # fmt: skip
     return {"metadata": metadata, "spec": {}, "status": {"phase": "Running"}}
@@ -176,7 +177,7 @@ def test_an_imitated_pod_is_nobodys(imitation: dict[str, Any], first: bool) -> N
 
 @pytest.mark.parametrize("number", ["abc", "-1", "", "9" * 40, "٣", "1.5"])
 def test_an_odd_number_in_a_label_is_no_attempt(number: str) -> None:
-    found = objects.pod(pod("x", owner=OWNER, **{objects.ATTEMPT_LABEL: number}))
+    found = objects.pod(pod("x", owner=OWNER, **{ATTEMPT_LABEL: number}))
     assert found.attempt == 0
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from polypod_core.outcome import decode
+from polypod_core.reasons import Reason
 from polypod_core.routing import parse_routing
 from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator.decide import decision as d
 from polypod_operator.decide import reconcile as r
 from polypod_operator.model.objects import Container, PodEvent, PodObject, TaskRunObject
-from polypod_operator.reasons import Reason
 from support.objects import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
 
 

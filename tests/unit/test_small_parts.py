@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from polypod_bridge.process.base import Exit
 from polypod_bridge.process.local import LocalHost
 from polypod_bridge.process.ownership import canonical, owned_by_tree
+from polypod_core.durations import seconds
 from polypod_core.errors import UserError
 from polypod_core.outcome import MAX_SIZE, Outcome, decode, encode
 from polypod_core.routing import load_yaml, parse_routing
-from polypod_crds.durations import seconds
 from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Retries
 

@@ -153,7 +153,7 @@ def _failure(ending: Ending) -> tuple[Reason, str]:
     if ending.exit.lost:
         return Reason.EXIT_STATUS_LOST, "the runtime is gone and somebody else collected its exit status"
     if ending.exit.signal == signal.SIGKILL and ending.ended_by is None:
-        return Reason.OUT_OF_MEMORY, f"{text} that Polypod did not send; most likely out of memory"
+        return Reason.LIKELY_OUT_OF_MEMORY, f"{text} that Polypod did not send; most likely out of memory"
     if ending.exit.signal is not None:
         return Reason.SIGNALED, text
     said = f" after reporting {ending.said.state}" if ending.said is not None else ""

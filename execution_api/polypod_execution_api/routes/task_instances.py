@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
+from polypod_core.states import ENDED
 from pydantic import BaseModel
 from sqlalchemy import Select, and_, func, or_, select, update
 
@@ -32,8 +33,6 @@ from polypod_execution_api.schemas import (
 )
 
 router = APIRouter(prefix="/task-instances", tags=["Task Instances"], route_class=ExactRoute)
-
-FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 @router.patch("/{task_instance_id}/run", response_model_exclude_none=False)
@@ -229,7 +228,7 @@ def breadcrumbs(dag_id: str, run_id: str, db: Db, who: Who) -> Breadcrumbs:
         TaskInstance.dag_id == dag_id,
         TaskInstance.run_id == run_id,
         TaskInstance.archived.is_(False),
-        TaskInstance.state.in_(FINISHED),
+        TaskInstance.state.in_(ENDED),
     )
     crumbs = [
         {

@@ -12,10 +12,13 @@ from functools import partial
 from typing import Any
 
 from polypod_core.errors import UserError
+from polypod_core.kinds import API_VERSION, PLURAL, UID_LABEL, Key, task_run_path
 from polypod_core.outcome import Outcome
 from polypod_core.pod_tokens import PodClaims
-from polypod_crds.dependencies import Key, Node
-from polypod_crds.taskrun import API_VERSION, PLURAL, TaskRunStatus
+from polypod_core.reasons import Reason
+from polypod_core.states import FINISHED_PHASES
+from polypod_crds.dependencies import Node
+from polypod_crds.taskrun import TaskRunStatus
 
 from polypod_operator.control.history import History, HistoryUnavailable, NoHistory
 from polypod_operator.decide.creations import FEW, LATE, Creations
@@ -34,18 +37,18 @@ from polypod_operator.decide.decision import (
 )
 from polypod_operator.decide.large import LARGE, LargeTurns
 from polypod_operator.decide.logged import about
-from polypod_operator.decide.queues import rank
+from polypod_operator.decide.queues import Queues, rank
 from polypod_operator.decide.reconcile import LOOK_AFTER, reconcile
 from polypod_operator.decide.routing import RoutingState, parse
 from polypod_operator.decide.store import Store
 from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.kube.raw import Raw
 from polypod_operator.kube.watch import Sink, Watch
 from polypod_operator.kube.workqueue import WorkQueue
 from polypod_operator.model import conditions, events, objects
-from polypod_operator.model.objects import LABELLED, PodObject, TaskRunObject
+from polypod_operator.model.objects import PodObject, TaskRunObject
 from polypod_operator.pods.pod import Settings
 from polypod_operator.pods.trial import INVALID, trials
-from polypod_operator.reasons import Reason
 from polypod_operator.serve.metrics import Metrics
 
 log = logging.getLogger("polypod.operator")
@@ -83,7 +86,8 @@ class Controller:
         self.routing = RoutingState()
         self.store = Store()
         self.queue: WorkQueue[Key] = WorkQueue(WORKERS, monotonic)
-        self.places = metrics.places
+        self.places = Queues()
+        metrics.depths = self.places.depths
         self.pods, self.runs = self._make_watches()
         self._failures: dict[Key, int] = {}
         self._telling: set[asyncio.Future[None]] = set()
@@ -104,20 +108,20 @@ class Controller:
 
     # What is seen.
 
-    def saw_run(self, raw: objects.Raw, deleted: bool) -> None:
+    def saw_run(self, raw: Raw, deleted: bool) -> None:
         """Take a TaskRun over as the watch shows it; one that cannot be read harms no other."""
         try:
             self._take_run(raw, deleted)
         except Exception as error:
             self._unreadable(raw, f"TaskRun cannot be parsed: {type(error).__name__}: {error}")
 
-    def saw_large_run(self, raw: objects.Raw) -> None:
+    def saw_large_run(self, raw: Raw) -> None:
         """Take note of a TaskRun of which only the metadata is shown, as it is large; it is read in its turn."""
         key: Key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
         self._unread.add(key)
         self.queue.add(key)
 
-    def _take_run(self, raw: objects.Raw, deleted: bool) -> None:
+    def _take_run(self, raw: Raw, deleted: bool) -> None:
         metadata = raw["metadata"]
         key: Key = (metadata["namespace"], metadata["name"])
         known = self.store.run(key)
@@ -146,24 +150,24 @@ class Controller:
             mine = rank(run.spec.priority, run.created, run.key)
             self._wake(self.places.put(run.key, run.spec.queue, mine, "holds" if holds else "waits"))
 
-    def _is_finished(self, raw: objects.Raw) -> bool:
+    def _is_finished(self, raw: Raw) -> bool:
         """Tell whether nothing is left to do for a TaskRun, without reading all of it: there may be very many."""
         return (
-            (raw.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+            (raw.get("status") or {}).get("phase") in FINISHED_PHASES
             # an edit after the end is looked at once more, so that it shows as seen
             and raw["status"].get("observedGeneration") == raw["metadata"].get("generation", 1)
             and "ttlSecondsAfterFinished" not in raw["spec"]
             and not self.store.has_pods(raw["metadata"]["namespace"], raw["metadata"]["uid"])
         )
 
-    def saw_pod(self, raw: objects.Raw, deleted: bool) -> None:
+    def saw_pod(self, raw: Raw, deleted: bool) -> None:
         """Take a pod over as the watch shows it; one that cannot be read harms no other."""
         try:
             self._take_pod(objects.pod(raw, gone=deleted))
         except Exception as error:
             self._unreadable(raw, f"pod cannot be parsed: {type(error).__name__}: {error}")
 
-    def _unreadable(self, raw: objects.Raw, problem: str) -> None:
+    def _unreadable(self, raw: Raw, problem: str) -> None:
         """Say of an object that it cannot be read: in the log, in an Event on it, and in a metric."""
         self.metrics.unreadable.inc()
         about = events.about_object(raw)
@@ -180,7 +184,7 @@ class Controller:
             # also of one whose TaskRun is here again for a moment, by news that is older than its deletion
             self._wake(self.places.forget(_orphan(pod)))
 
-    def _put_run(self, run: TaskRunObject, raw: objects.Raw) -> None:
+    def _put_run(self, run: TaskRunObject, raw: Raw) -> None:
         """Take a TaskRun over; one of its name that was there before is lost."""
         known = self.store.run(run.key)
         if known is not None and known.uid != run.uid:
@@ -227,7 +231,7 @@ class Controller:
             self.queue.add(key, priority=True)
         return key is not None
 
-    async def saw_routing(self, raw: objects.Raw | None, where: str) -> None:
+    async def saw_routing(self, raw: Raw | None, where: str) -> None:
         """Take the routing ConfigMap over, and look at every TaskRun that may have waited for it."""
         good_before = self.routing.problem == ""
         if not self.routing.load(raw, where, await self._try_routing(raw, where)):
@@ -256,7 +260,7 @@ class Controller:
             if self.places.where(key) != "waits":
                 self.queue.add(key)
 
-    async def _try_routing(self, raw: objects.Raw | None, where: str) -> str:
+    async def _try_routing(self, raw: Raw | None, where: str) -> str:
         """Return what the API server says of the pods that a routing makes, empty if it takes them, or cannot say."""
         if raw is None:
             return ""
@@ -299,7 +303,7 @@ class Controller:
             ApiError: something cannot be read; 404 if the CRD is not there.
         """
         namespace, name = routing
-        raw: objects.Raw | None = None
+        raw: Raw | None = None
         try:
             raw = await self.api.call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         except ApiError as error:
@@ -328,7 +332,7 @@ class Controller:
         pods = Sink(self.store.knows_pod, self.saw_pod, self._listed_pods)
         runs = Sink(self.store.knows_run, self.saw_run, self._listed_runs)
         namespaces, told = self.namespaces or [""], self.metrics.watch_restarted
-        labelled = {"labelSelector": LABELLED}
+        labelled = {"labelSelector": UID_LABEL}
         return (
             [Watch(self.api, "/api/v1", "pods", pods, name, labelled, told) for name in namespaces],
             [Watch(self.api, f"/apis/{API_VERSION}", PLURAL, runs, name, None, told) for name in namespaces],
@@ -347,7 +351,7 @@ class Controller:
             if run is None or run.uid in uids or namespace not in ("", run.namespace):
                 continue
             try:
-                raw = await self.api.get_task_run(*key)
+                raw = await self.api.call("GET", task_run_path(*key))
                 self._put_run(objects.task_run(raw), raw)
                 self.queue.add(key)
             except ApiError as error:
@@ -444,13 +448,13 @@ class Controller:
             # the API server's trouble, and no TaskRun's
             return
         await self._tell_about(events.about_run(run), True, Reason.OPERATOR_FAILED, message)
-        if run.status.phase in ("Succeeded", "Failed"):
+        if run.status.phase in FINISHED_PHASES:
             # a final status says how the task ended, and stays
             return
         status = run.status.model_copy(deep=True)
         status.reason, status.message = Reason.OPERATOR_FAILED, conditions.shorten(message)
         try:
-            raw = await self.api.patch_status(run.namespace, run.name, run.resource_version, _dump(status))
+            raw = await self.api.patch_status(run.path, run.resource_version, _dump(status))
             self.store.put_run(objects.written(run, status, raw))
         except Exception as unwritten:
             # whatever it is, the worker goes on with other TaskRuns
@@ -477,7 +481,7 @@ class Controller:
         # news that come while it is read have it read once more
         self._unread.discard(key)
         try:
-            raw = await self.api.get_task_run(*key)
+            raw = await self.api.call("GET", task_run_path(*key))
         except ApiError as error:
             if error.status != 404:
                 if unread:
@@ -563,7 +567,7 @@ class Controller:
         status.phase, status.observed_generation = "Pending", run.generation
         status.reason, status.message = Reason.CREATING_POD, LATE_MESSAGE
         try:
-            raw = await self.api.patch_status(run.namespace, run.name, run.resource_version, _dump(status))
+            raw = await self.api.patch_status(run.path, run.resource_version, _dump(status))
         except ApiError as error:
             await self._not_written(run, error)
             return
@@ -628,23 +632,23 @@ class Controller:
         changed = decision.write and decision.status != run.status
         if changed:
             try:
-                raw = await self.api.patch_status(run.namespace, run.name, run.resource_version, _dump(decision.status))
+                raw = await self.api.patch_status(run.path, run.resource_version, _dump(decision.status))
             except ApiError as error:
                 await self._not_written(run, error)
                 return
             self._count(run, decision)
             run = objects.written(run, decision.status, raw)
             self.store.put_run(run)
-            if run.status.phase in ("Succeeded", "Failed"):
+            if run.status.phase in FINISHED_PHASES:
                 self._put_node(objects.node(raw, run.spec))
         for action in decision.actions:
             await self._do(run, action, changed, now)
         if decision.requeue_at is not None:
             self.queue.add_after(run.key, (decision.requeue_at - now).total_seconds())
-        elif run.status.phase in ("Succeeded", "Failed"):
+        elif run.status.phase in FINISHED_PHASES:
             # nothing is left to do for it; should it change, the watch brings it again
             self._forget(run.key)
-        if changed and run.status.phase in ("Succeeded", "Failed"):
+        if changed and run.status.phase in FINISHED_PHASES:
             ended = {"state": run.status.state, "reason": run.status.reason}
             log.info("TaskRun finished", extra={**about(run), **ended})
 
@@ -669,7 +673,7 @@ class Controller:
                 if attempt.peak_memory_bytes is not None:
                     self.metrics.memory.labels(coordinator).observe(attempt.peak_memory_bytes)
         status, queue = decision.status, run.spec.queue if run.spec is not None else ""
-        if status.phase != run.status.phase and status.phase in ("Succeeded", "Failed"):
+        if status.phase != run.status.phase and status.phase in FINISHED_PHASES:
             ended = status.finish_time or self.clock()
             self.metrics.whole_time.labels(self.metrics.queue(queue), status.phase).observe(
                 _seconds(run.created, ended)
@@ -681,7 +685,7 @@ class Controller:
         elif error.status == 409:
             # somebody was faster: look at what is there now
             try:
-                found = await self.api.get_task_run(run.namespace, run.name)
+                found = await self.api.call("GET", run.path)
                 self._put_run(objects.task_run(found), found)
             except ApiError as gone:
                 if gone.status != 404:
@@ -704,7 +708,7 @@ class Controller:
                 await self.api.delete_pod(namespace, name, uid, force)
                 log.info("pod deleted", extra=about(run, pod=name))
             case DeleteTaskRun():
-                await self.api.delete_task_run(run.namespace, run.name, run.uid)
+                await self.api.delete(run.path, run.uid)
             case RecordEvent(warning, reason, message) if changed:
                 await self._tell_about(events.about_run(run), warning, reason, message)
 

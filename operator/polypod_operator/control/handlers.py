@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import kopf
 from aiohttp import web
-from polypod_crds.taskrun import GROUP, PLURAL, VERSION
+from polypod_core.kinds import GROUP, PLURAL, VERSION
 
 from polypod_operator.control import kopf_session
 from polypod_operator.control.controller import WORKERS, Controller
 from polypod_operator.kube.api import ApiError
 from polypod_operator.kube.leader import Leader
+from polypod_operator.kube.raw import Raw
 from polypod_operator.kube.watch import SILENCE, Sink, Watch
-from polypod_operator.model.objects import Raw
 from polypod_operator.serve.health import Health
 from polypod_operator.serve.outcomes import Outcomes, serve
 from polypod_operator.serve.tls import Tls, TlsSettings

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import aiohttp
 import msgspec
-from polypod_crds.taskrun import API_VERSION, KIND
+from polypod_core.kinds import API_VERSION, KIND
 
 from polypod_operator.decide.large import LARGE
 from polypod_operator.kube import reading

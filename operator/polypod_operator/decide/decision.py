@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 from polypod_core.outcome import Outcome
+from polypod_core.reasons import Reason
 from polypod_crds.dependencies import Verdict
 from polypod_crds.taskrun import TaskRunStatus
 
 from polypod_operator.model.objects import PodEvent, PodObject
-from polypod_operator.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from polypod_crds.dependencies import Key
+from polypod_core.kinds import Key
 
 LARGE = 64 << 10
 """Bytes of JSON from which a TaskRun is large: parsed, it takes up to twenty times that."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from polypod_crds.dependencies import Key
+from polypod_core.kinds import Key
 
 from polypod_operator.decide.decision import Place, QueuePosition
 

@@ -13,11 +13,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from polypod_core.durations import seconds
 from polypod_core.errors import UserError
 from polypod_core.identity import pod_name
+from polypod_core.reasons import Reason
 from polypod_core.routing import Routing
+from polypod_core.states import FINISHED_PHASES
 from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
-from polypod_crds.durations import seconds
 from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Attempt, TaskRunSpec
 
@@ -36,11 +38,9 @@ from polypod_operator.decide.decision import (
     VerifyPod,
 )
 from polypod_operator.decide.status import Ended, Started, Waiting, lost, observe
-from polypod_operator.errors import PodError
 from polypod_operator.model import conditions
 from polypod_operator.model.objects import PodObject, TaskRunObject
 from polypod_operator.pods.pod import PodMaker, Route
-from polypod_operator.reasons import Reason
 
 KEPT_ATTEMPTS = 20
 INFRASTRUCTURE_LIMIT = 5
@@ -103,7 +103,7 @@ class _Step:
         """Why it is to end for good, empty if it is not."""
 
     def decide(self) -> Decision:
-        if self.status.phase in ("Succeeded", "Failed"):
+        if self.status.phase in FINISHED_PHASES:
             self._after_the_end()
         elif self.run.spec is None:
             self._finish("Failed", None, Reason.INVALID_SPEC, self.run.problems)
@@ -111,7 +111,7 @@ class _Step:
             current = self._current() or self._adopt()
             if current is not None:
                 self._attend(current, self.run.spec)
-            if self._current() is None and self.status.phase not in ("Succeeded", "Failed"):
+            if self._current() is None and self.status.phase not in FINISHED_PHASES:
                 self._start(self.run.spec)
         self._tidy()
         self.status.tries = self.status.attempts[-1].number if self.status.attempts else 0
@@ -152,7 +152,7 @@ class _Step:
         for pod in self.observed.pods.values():
             if pod.over or pod.deleting or (current is not None and pod.name == current.pod_name):
                 continue
-            if pod.name not in ended and self.status.phase not in ("Succeeded", "Failed"):
+            if pod.name not in ended and self.status.phase not in FINISHED_PHASES:
                 # just made, and not taken over yet
                 continue
             attempt = ended.get(pod.name)
@@ -536,7 +536,7 @@ class _Step:
                 self._condition("Routed", "Unknown", Reason.WAITING_FOR_ROUTING, message)
                 return
             manifest = self.pods.build(self.run, number, self.status.failed_tries + 1, route)
-        except (PodError, UserError) as error:
+        except UserError as error:
             if spec.started_by_airflow and attempt is None:
                 # Airflow, too, is to know; after that the attempt ends with this very reason
                 tries = self.status.failed_tries + 1

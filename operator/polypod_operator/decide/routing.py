@@ -11,7 +11,6 @@ from polypod_core.errors import UserError, nearest
 from polypod_core.reasons import Reason
 from polypod_core.routing import CoordinatorSpec, Routing, parse_routing
 
-from polypod_operator.errors import PodError
 from polypod_operator.pods import security
 from polypod_operator.pods.template import check_template
 
@@ -122,5 +121,5 @@ def _coordinator_problems(routing: Routing, name: str, entry: CoordinatorSpec, w
 def _template_problems(where: str, template: Mapping[str, Any]) -> Iterator[str]:
     try:
         check_template(template)
-    except PodError as error:
+    except UserError as error:
         yield f"{where}: {error.message}"

@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from polypod_bridge.attempt import PASSED
 from polypod_core.outcome import Outcome, decode
-from polypod_core.reasons import Reason as BridgeReason
+from polypod_core.reasons import Reason
+from polypod_core.states import NOT_FAILED
 
 from polypod_operator.model.objects import BRIDGE, COPY, Container, PodEvent, PodObject
-from polypod_operator.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Ended:
 
     @property
     def passed(self) -> bool:
-        return self.state in PASSED
+        return self.state in NOT_FAILED
 
 
 Observation = Waiting | Started | Ended
@@ -206,9 +205,7 @@ def _facts(pod: PodObject, outcome: Outcome | None) -> dict[str, Any]:
     return facts
 
 
-_INTERRUPTED = frozenset(
-    {BridgeReason.TERMINATED, BridgeReason.BRIDGE_LOST, BridgeReason.LAUNCHER_LOST, BridgeReason.EXIT_STATUS_LOST}
-)
+_INTERRUPTED = frozenset({Reason.TERMINATED, Reason.BRIDGE_LOST, Reason.LAUNCHER_LOST, Reason.EXIT_STATUS_LOST})
 """The task was ended from outside."""
 
 INFRASTRUCTURE: frozenset[str] = _INTERRUPTED | {Reason.EVICTED, Reason.POD_DELETED, Reason.POD_LOST, Reason.NO_OUTCOME}
@@ -222,9 +219,9 @@ ephemeral-storage, an emptyDir's sizeLimit). Of a node that is short of somethin
 
 def _in_doubt(outcome: Outcome) -> bool:
     """Tell whether the bridge itself does not know why the task ended, so that the kubelet is to be asked."""
-    return outcome.state not in PASSED and outcome.reason in _INTERRUPTED | {
-        BridgeReason.OUT_OF_MEMORY,
-        BridgeReason.STARTUP_FAILED,
+    return outcome.state not in NOT_FAILED and outcome.reason in _INTERRUPTED | {
+        Reason.LIKELY_OUT_OF_MEMORY,
+        Reason.STARTUP_FAILED,
     }
 
 
@@ -235,11 +232,11 @@ def _as_told(outcome: Outcome, facts: dict[str, Any]) -> Ended:
 def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
     """Return why an attempt ended of which the bridge told nothing, or nothing sure."""
     bridge_killed = pod.bridge.reason == "OOMKilled" and not pod.task.ended
-    if outcome is not None and outcome.reason == BridgeReason.BRIDGE_LOST:
+    if outcome is not None and outcome.reason == Reason.BRIDGE_LOST:
         bridge_killed = pod.bridge.last_reason == "OOMKilled"
     if pod.task.reason == "OOMKilled" or bridge_killed:
         which = "language container" if pod.task.reason == "OOMKilled" else "bridge"
-        return Reason.OUT_OF_MEMORY, (
+        return Reason.OOM_KILLED, (
             f"the {which} reached its memory limit and was killed; raise resources.limits.memory, or lower what the "
             "task uses"
         )
@@ -265,7 +262,7 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
     if pod.gone:
         return Reason.POD_LOST, "the pod was deleted before its final status was observed"
     if pod.bridge.exit_code or pod.bridge.restarts:
-        return BridgeReason.BRIDGE_LOST, (
+        return Reason.BRIDGE_LOST, (
             f"the bridge container terminated while the task was running (exit code {pod.bridge.exit_code}); "
             "the outcome is unknown"
         )

@@ -6,12 +6,14 @@ from collections import OrderedDict
 from dataclasses import replace
 from datetime import datetime
 
+from polypod_core.kinds import Key
 from polypod_core.outcome import Outcome
 from polypod_core.pod_tokens import PodClaims
-from polypod_crds.dependencies import Graph, Key, Run
+from polypod_crds.dependencies import Graph, Run
 
 from polypod_operator.decide.decision import Earlier, Observed, QueuePosition, Refusal
-from polypod_operator.model.objects import Meta, PodEvent, PodObject, TaskRunObject, slim, version
+from polypod_operator.kube.raw import Meta
+from polypod_operator.model.objects import PodEvent, PodObject, TaskRunObject, slim, version
 
 Owner = tuple[str, str]
 """The namespace and uid of a TaskRun: a pod of another namespace is none of its, whatever its owner reference says."""

@@ -302,12 +302,10 @@ class KubernetesApi:
     async def delete_pod(self, namespace: str, name: str, uid: str, force: bool = False) -> None:
         """Delete that very pod; one that is gone is no error. By force: without waiting for its kubelet."""
         more = {"gracePeriodSeconds": 0} if force else {}
-        await self._delete(f"/api/v1/namespaces/{namespace}/pods/{name}", uid, **more)
+        await self.delete(f"/api/v1/namespaces/{namespace}/pods/{name}", uid, **more)
 
-    async def delete_task_run(self, namespace: str, name: str, uid: str) -> None:
-        await self._delete(task_run_path(namespace, name), uid)
-
-    async def _delete(self, path: str, uid: str, **more: int) -> None:
+    async def delete(self, path: str, uid: str, **more: int) -> None:
+        """Delete the object at a path if it still is that very one; one that is gone is no error."""
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}, **more}
         try:
             await self.call("DELETE", path, {**body, "propagationPolicy": "Background"})
@@ -315,18 +313,14 @@ class KubernetesApi:
             if error.status not in (404, 409):
                 raise
 
-    async def get_task_run(self, namespace: str, name: str) -> dict[str, Any]:
-        return await self.call("GET", task_run_path(namespace, name))
-
-    async def patch_status(self, namespace: str, name: str, version: str, status: Mapping[str, Any]) -> dict[str, Any]:
-        """Write a TaskRun's status, if it is still the one that we have seen.
+    async def patch_status(self, path: str, version: str, status: Mapping[str, Any]) -> dict[str, Any]:
+        """Write an object's status, if it is still the version that we have seen.
 
         Raises:
             ApiError: 409, somebody else has written to it; or any other.
         """
         body = {"metadata": {"resourceVersion": version}, "status": status}
-        path = f"{task_run_path(namespace, name)}/status"
-        return await self.call("PATCH", path, body, content_type="application/merge-patch+json")
+        return await self.call("PATCH", f"{path}/status", body, content_type="application/merge-patch+json")
 
     async def events(self, namespace: str, pod_uid: str) -> list[dict[str, Any]]:
         """Return the Events about a pod."""
@@ -361,10 +355,6 @@ def _object(answer: bytes) -> dict[str, Any]:
 def _retry_after(headers: Mapping[str, str]) -> float:
     asked = headers.get("Retry-After", "")
     return min(int(asked), _LONGEST_WAIT) if asked.isdecimal() else 0.0
-
-
-def task_run_path(namespace: str, name: str) -> str:
-    return f"/apis/polypod.dev/v1alpha1/namespaces/{namespace}/taskruns/{name}"
 
 
 def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> ApiError:

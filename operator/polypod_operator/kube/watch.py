@@ -17,7 +17,7 @@ import msgspec
 
 from polypod_operator.kube import reading
 from polypod_operator.kube.api import ApiError, KubernetesApi
-from polypod_operator.model.objects import Meta, Raw
+from polypod_operator.kube.raw import Meta, Raw
 
 log = logging.getLogger("polypod.operator")
 RELIST = 600.0

@@ -6,9 +6,10 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from polypod_crds.taskrun import API_VERSION, KIND
+from polypod_core.kinds import API_VERSION, GROUP, KIND
 
-from polypod_operator.model.objects import Raw, TaskRunObject
+from polypod_operator.kube.raw import Raw
+from polypod_operator.model.objects import TaskRunObject
 
 MAX_MESSAGE = 1024
 
@@ -48,5 +49,5 @@ def event(about: dict[str, str], warning: bool, reason: str, message: str, now: 
         "lastTimestamp": when,
         "count": 1,
         "source": {"component": "polypod-operator"},
-        "reportingComponent": "polypod.dev/operator",
+        "reportingComponent": f"{GROUP}/operator",
     }

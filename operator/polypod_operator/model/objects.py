@@ -8,36 +8,27 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from polypod_core.kinds import (
+    ATTEMPT_LABEL,
+    COORDINATOR_ANNOTATION,
+    LOG_ANNOTATION,
+    QUEUE_ANNOTATION,
+    is_task_run,
+    task_run_path,
+)
+from polypod_core.states import FINISHED_PHASES
 from polypod_crds.dependencies import Node, ended, upstreams
-from polypod_crds.taskrun import GROUP, KIND, StoredLog, TaskRunSpec, TaskRunStatus
+from polypod_crds.taskrun import StoredLog, TaskRunSpec, TaskRunStatus
 from pydantic import ValidationError
 
-TASKRUN_LABEL = "polypod.dev/taskrun"
-UID_LABEL = "polypod.dev/taskrun-uid"
-ATTEMPT_LABEL = "polypod.dev/attempt"
-TRY_LABEL = "polypod.dev/try"
-LOG_ANNOTATION = "polypod.dev/log"
-"""Where the attempt's log is kept: a StoredLog, as JSON."""
-LABELLED = UID_LABEL
-"""Finds pods that may be ours; whose they are, their owner reference says."""
+from polypod_operator.kube.raw import Raw
+
 LARGEST_SPEC = 1_000_000
 """Bytes of a TaskRun's spec, as JSON: etcd takes 1.5 MiB, and the status needs room."""
 KEPT = 16 << 10
 """Bytes of a spec up to which all of it is kept in memory."""
 TASK, BRIDGE, COPY = "task", "bridge", "copy-artifacts"
 """The names of the containers that are ours."""
-
-Raw = Mapping[str, Any]
-
-
-class Meta(msgspec.Struct, rename="camel"):
-    """The part of an object's metadata that tells whether it is news."""
-
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    labels: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +53,11 @@ class TaskRunObject:
     problems: str = ""
     size: int = 0
     whole: bool = True
+
+    @property
+    def path(self) -> str:
+        """Its path on the API server."""
+        return task_run_path(self.namespace, self.name)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -145,7 +141,7 @@ class PodObject:
     @property
     def over(self) -> bool:
         """True if none of its containers runs any more, or will."""
-        return self.gone or self.phase in ("Succeeded", "Failed")
+        return self.gone or self.phase in FINISHED_PHASES
 
     @property
     def task(self) -> Container:
@@ -293,8 +289,8 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         if disrupted.get("status") == "True"
         else "",
         image=task.get("image"),
-        coordinator=annotations.get("polypod.dev/coordinator"),
-        queue=annotations.get("polypod.dev/queue", ""),
+        coordinator=annotations.get(COORDINATOR_ANNOTATION),
+        queue=annotations.get(QUEUE_ANNOTATION, ""),
         log=_stored_log(annotations.get(LOG_ANNOTATION)),
         containers={item.name: item for item in _containers(status, _sidecars(spec))},
     )
@@ -327,7 +323,7 @@ def telling(items: Iterable[Raw]) -> PodEvent | None:
 def _owner(metadata: Mapping[str, Any]) -> str:
     """Return the uid of the TaskRun that controls an object; labels can be copied by anybody and say nothing."""
     for item in metadata.get("ownerReferences") or ():
-        if item.get("controller") and item.get("kind") == KIND and item.get("apiVersion", "").startswith(f"{GROUP}/"):
+        if item.get("controller") and is_task_run(item.get("apiVersion", ""), item.get("kind", "")):
             return str(item.get("uid", ""))
     return ""
 

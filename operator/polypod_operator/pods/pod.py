@@ -16,29 +16,38 @@ import msgspec
 from polypod_bridge.comm.answers import BundleInfo, TaskInstance
 from polypod_bridge.config import BridgeConfig, ExecutionApiConfig, PodConfig, Refusal
 from polypod_bridge.config import Timeouts as BridgeTimeouts
+from polypod_core.durations import seconds
+from polypod_core.errors import UserError
 from polypod_core.identity import pod_name, task_instance_id
-from polypod_core.pod_tokens import AUDIENCE
-from polypod_core.routing import ArtifactSource, CoordinatorSpec
-from polypod_crds.durations import seconds
-from polypod_crds.taskrun import API_VERSION, KIND, TaskRunSpec
-
-from polypod_operator.errors import PodError
-from polypod_operator.model.objects import (
+from polypod_core.kinds import (
+    API_VERSION,
     ATTEMPT_LABEL,
-    BRIDGE,
-    COPY,
+    COORDINATOR_ANNOTATION,
+    DAG_ID_ANNOTATION,
+    KIND,
     LOG_ANNOTATION,
-    TASK,
+    QUEUE_ANNOTATION,
+    RUN_ID_ANNOTATION,
+    TASK_ID_ANNOTATION,
     TASKRUN_LABEL,
     TRY_LABEL,
     UID_LABEL,
+)
+from polypod_core.pod_tokens import AUDIENCE
+from polypod_core.reasons import Reason
+from polypod_core.routing import ArtifactSource, CoordinatorSpec
+from polypod_crds.taskrun import TaskRunSpec
+
+from polypod_operator.model.objects import (
+    BRIDGE,
+    COPY,
+    TASK,
     TaskRunObject,
 )
 from polypod_operator.pods import security
 from polypod_operator.pods.log_storage import LogSettings, log_storage, log_volumes, stored_log
 from polypod_operator.pods.merge import merge
 from polypod_operator.pods.template import check_template, check_whole, container
-from polypod_operator.reasons import Reason
 
 LAUNCHER = "/polypod/launcher"
 INSTALL = "/usr/local/bin/polypod-launcher"
@@ -98,7 +107,7 @@ class PodMaker(Protocol):
         """Return the manifest for attempt `number`, which is the user's try `try_number`.
 
         Raises:
-            PodError: there can be no such pod.
+            UserError: there can be no such pod.
         """
 
     def refuse(self, run: TaskRunObject, number: int, try_number: int, reason: str, message: str) -> dict[str, Any]:
@@ -126,7 +135,7 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
     """Return the manifest of the pod for attempt `number`, which is the user's try `try_number`.
 
     Raises:
-        PodError: there is no image, or the template weakens the pod's security.
+        UserError: there is no image, or the template weakens the pod's security.
     """
     assert run.spec is not None
     template = _template(run, number, try_number, route, settings)
@@ -141,12 +150,12 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
     except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
         # something has a shape that no pod has, where `check_shape` does not look
         message = f"the pod template cannot be merged: {type(error).__name__}: {error}"
-        raise PodError(Reason.INVALID_POD_TEMPLATE, message) from error
+        raise UserError(Reason.INVALID_POD_TEMPLATE, message) from error
     if found:
-        raise PodError(Reason.FORBIDDEN_POD_TEMPLATE, "the pod template is not allowed: " + "; ".join(found))
+        raise UserError(Reason.FORBIDDEN_POD_TEMPLATE, "the pod template is not allowed: " + "; ".join(found))
     task = container(template["spec"], TASK)
     if not task.get("image"):
-        raise PodError(
+        raise UserError(
             Reason.NO_IMAGE,
             f"coordinator {route.name!r} has no image: set coordinators.{route.name}.image or "
             f"queue_to_image.{run.spec.queue} in the routing",
@@ -186,7 +195,7 @@ def refusal(run: TaskRunObject, number: int, try_number: int, why: Refusal, sett
         "volumes": volumes,
     }
     metadata = _identity(run, number, try_number, route, {})
-    del metadata["annotations"]["polypod.dev/coordinator"]
+    del metadata["annotations"][COORDINATOR_ANNOTATION]
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": security.harden(spec)}
 
 
@@ -235,11 +244,11 @@ def _identity(
             # the whole log of the task, masked, is the bridge's
             "kubectl.kubernetes.io/default-container": BRIDGE,
             **(given.get("annotations") or {}),
-            "polypod.dev/coordinator": route.name,
-            "polypod.dev/queue": spec.queue,
-            "polypod.dev/dag-id": spec.dag_id,
-            "polypod.dev/task-id": spec.task_id,
-            "polypod.dev/run-id": spec.run_id,
+            COORDINATOR_ANNOTATION: route.name,
+            QUEUE_ANNOTATION: spec.queue,
+            DAG_ID_ANNOTATION: spec.dag_id,
+            TASK_ID_ANNOTATION: spec.task_id,
+            RUN_ID_ANNOTATION: spec.run_id,
         },
     }
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from polypod_bridge.config import PodConfig
+from polypod_core.errors import UserError
+from polypod_core.reasons import Reason
 
-from polypod_operator.errors import PodError
 from polypod_operator.model.objects import BRIDGE, TASK
 from polypod_operator.pods import security
-from polypod_operator.reasons import Reason
 
 _BRIDGE_FIELDS = frozenset({"name", "resources", "imagePullPolicy"})
 _POD_FIELDS = frozenset({"metadata", "spec"})
@@ -37,13 +37,13 @@ def check_template(overlay: Mapping[str, Any]) -> None:
     """Refuse what a template cannot change: the bridge, and what makes the task's container ours.
 
     Raises:
-        PodError: the message names the field.
+        UserError: the message names the field.
     """
     check_shape(overlay)
     metadata = set(overlay.get("metadata") or {}) - _METADATA_FIELDS
     unknown = sorted({*(set(overlay) - _POD_FIELDS), *(f"metadata.{name}" for name in metadata)})
     if unknown:
-        raise PodError(
+        raise UserError(
             Reason.INVALID_POD_TEMPLATE,
             f"the pod template has {', '.join(unknown)}; it may have metadata.labels, metadata.annotations and spec",
         )
@@ -51,33 +51,33 @@ def check_template(overlay: Mapping[str, Any]) -> None:
     taken = [name for name in _POD_FIELDS if name in overlay and overlay[name] is None]
     taken += [f"spec.{kind}" for kind in ("containers", "initContainers", "volumes") if spec.get(kind, ()) is None]
     if taken:
-        raise PodError(
+        raise UserError(
             Reason.INVALID_POD_TEMPLATE,
             f"the pod template's {sorted(taken)[0]} is null; Polypod's own fields cannot be removed",
         )
     for kind in ("containers", "initContainers", "volumes"):
         for item in spec.get(kind) or ():
             if not isinstance(item.get("name"), str) or not item["name"]:
-                raise PodError(
+                raise UserError(
                     Reason.INVALID_POD_TEMPLATE,
                     f"the pod template's spec.{kind} has an item without a name; items are merged by name",
                 )
     for item in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
         if item["name"] == BRIDGE and not set(item) <= _BRIDGE_FIELDS:
             changed = ", ".join(sorted(set(item) - _BRIDGE_FIELDS))
-            raise PodError(
+            raise UserError(
                 Reason.FORBIDDEN_POD_TEMPLATE,
                 f"the pod template changes {changed} of the bridge; only its resources and imagePullPolicy can be set",
             )
         if item["name"] == TASK and {"command", "args", "lifecycle"} & set(item):
-            raise PodError(
+            raise UserError(
                 Reason.FORBIDDEN_POD_TEMPLATE,
                 "the pod template sets command, args or lifecycle of container 'task', which runs Polypod's launcher; "
                 "the command comes from the artifact (see the coordinator's kwargs)",
             )
     for volume in spec.get("volumes") or ():
         if str(volume["name"]).startswith(security.RESERVED):
-            raise PodError(
+            raise UserError(
                 Reason.FORBIDDEN_POD_TEMPLATE,
                 f"the pod template has a volume {volume['name']!r}; names that start with "
                 f"{security.RESERVED!r} are reserved",
@@ -88,7 +88,7 @@ def check_shape(value: Any, where: str = "", name: str = "") -> None:
     """Refuse a template with a list where a mapping belongs, and the like; the API server looks at the rest.
 
     Raises:
-        PodError: the message names the field, what is there and what belongs there.
+        UserError: the message names the field, what is there and what belongs there.
     """
     if value is None:
         # takes a field away
@@ -112,22 +112,22 @@ def check_shape(value: Any, where: str = "", name: str = "") -> None:
             check_shape(item, f"{where}[{index}]")
 
 
-def _misshapen(where: str, value: Any, wanted: str) -> PodError:
+def _misshapen(where: str, value: Any, wanted: str) -> UserError:
     seen = f"a mapping with {', '.join(map(repr, list(value)[:3]))}" if isinstance(value, Mapping) else repr(value)[:80]
-    return PodError(Reason.INVALID_POD_TEMPLATE, f"the pod template's {where} is {seen}; it must be {wanted}")
+    return UserError(Reason.INVALID_POD_TEMPLATE, f"the pod template's {where} is {seen}; it must be {wanted}")
 
 
 def check_whole(spec: Mapping[str, Any]) -> None:
     """Refuse a template that has taken away what the launcher needs.
 
     Raises:
-        PodError: the message says what is missing.
+        UserError: the message says what is missing.
     """
     task = container(spec, TASK)
     mounts = {mount.get("mountPath"): mount.get("name") for mount in task.get("volumeMounts") or ()}
     names = {item.get("name"): item.get("value") for item in task.get("env") or ()}
     if mounts.get("/polypod") != "polypod-run" or names.get("POLYPOD_SOCKET") != PodConfig().socket:
-        raise PodError(
+        raise UserError(
             Reason.FORBIDDEN_POD_TEMPLATE,
             "the pod template removes /polypod or POLYPOD_SOCKET from container 'task'; the launcher needs both",
         )

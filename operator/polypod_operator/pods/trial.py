@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from polypod_core.errors import UserError
 from polypod_core.routing import Routing
 from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
 
-from polypod_operator.errors import PodError
 from polypod_operator.model.objects import TaskRunObject
 from polypod_operator.pods.pod import Route, Settings, build
 
@@ -39,7 +39,7 @@ def trials(routing: Routing, namespace: str, settings: Settings) -> Iterator[tup
         where = f"queue {queue!r}" if queue else "default_coordinator"
         try:
             manifest = build(run, 1, 1, Route(name, entry, templates, routing.bundle_folders(entry)), settings)
-        except PodError as error:
+        except UserError as error:
             yield where, error.message
             continue
         # there is no TaskRun that it could belong to

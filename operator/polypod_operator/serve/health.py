@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from aiohttp import web
 
-from polypod_operator.kube.watch import Watch
-
 STALE = 300.0
 """Seconds without a word or a try after which a watch is not alive: one that cannot be opened is tried for ever."""
+
+
+class Heard(Protocol):
+    """What a watch tells of itself: `heard` is when it last received something, on the loop's clock; 0 before."""
+
+    plural: str
+    heard: float
 
 
 class Health:
@@ -21,7 +27,7 @@ class Health:
         problem: why it is not alive; empty if it is.
     """
 
-    def __init__(self, watches: list[Watch], paused: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, watches: Sequence[Heard], paused: Callable[[], bool] = lambda: False) -> None:
         """Begin.
 
         Args:

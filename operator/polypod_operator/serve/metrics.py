@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter as Counting
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from aiohttp import web
-from polypod_core.reasons import Reason as BridgeReason
+from polypod_core.reasons import Reason
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -21,9 +21,6 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from polypod_operator.decide.queues import Queues
-from polypod_operator.reasons import Reason
-
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 _SIZES = tuple(float(1 << power) for power in range(23, 36))
@@ -35,7 +32,7 @@ OTHER = "other"
 _STATES = frozenset(
     {"success", "failed", "skipped", "removed", "up_for_retry", "up_for_reschedule", "upstream_failed", "deferred"}
 )
-_REASONS = frozenset({*BridgeReason, *Reason})
+_REASONS = frozenset(Reason)
 
 
 class Metrics:
@@ -44,7 +41,6 @@ class Metrics:
     def __init__(self) -> None:
         # a series for the time at which each other one began doubles the answer, and nobody asks for it
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.places = Queues()
         self.registry = own = CollectorRegistry()
         ProcessCollector(registry=own)
         self.registry.register(_Places(self))
@@ -111,6 +107,8 @@ class Metrics:
         )  # fmt: skip
         self.queues: Callable[[], Collection[str]] = lambda: ()
         """Returns the queues that the routing names: those of others would be series without end."""
+        self.depths: Callable[[], Mapping[str, tuple[int, int]]] = dict
+        """Returns of each queue how many attempts hold a place in it, and how many TaskRuns wait for one."""
         self.active: Callable[[], Iterable[tuple[str, str, str]]] = lambda: ()
         """Yields phase, queue and coordinator of each TaskRun that has not finished."""
         self.registry.register(_Active(self))
@@ -175,7 +173,7 @@ class _Places(Collector):
         waiting = GaugeMetricFamily("polypod_queue_waiting", "TaskRuns that wait for a place.", labels=["queue"])
         held: Counting[str] = Counting()
         waits: Counting[str] = Counting()
-        for name, (holding, waiting_there) in self._metrics.places.depths().items():
+        for name, (holding, waiting_there) in self._metrics.depths().items():
             held[self._metrics.queue(name)] += holding
             waits[self._metrics.queue(name)] += waiting_there
         for name in held:

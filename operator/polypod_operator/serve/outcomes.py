@@ -7,21 +7,19 @@ leaves as its termination message, byte for byte: either way alone is enough, an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
-import time
 from collections.abc import Callable
 
 import msgspec
 from aiohttp import web
 from polypod_core.outcome import MAX_SIZE, Outcome, decode
-from polypod_core.pod_tokens import DISCOVERY, KEYS, ClusterKeys, InvalidToken, PodClaims, UnknownKey
+from polypod_core.pod_tokens import DISCOVERY, KEYS, InvalidToken, KeyCache, PodClaims
 
 from polypod_operator.kube.api import ApiError, KubernetesApi
 
 log = logging.getLogger("polypod.operator")
-_KEYS_PAUSE = 5.0
-"""Seconds between two readings of the cluster's keys: nobody can have us ask without end."""
 
 
 class Outcomes:
@@ -35,8 +33,8 @@ class Outcomes:
         """
         self._api = api
         self._take = take
-        self._keys: ClusterKeys | None = None
-        self._keys_read = 0.0
+        self._keys = KeyCache()
+        self._reads = 0
         self.open = False
         self._reading = asyncio.Lock()
 
@@ -75,22 +73,24 @@ class Outcomes:
         return web.Response(status=204)
 
     async def _check(self, token: str) -> PodClaims:
-        keys = self._keys
-        if keys is not None:
-            try:
-                return keys.check(token)
-            except UnknownKey:
-                if time.monotonic() - self._keys_read < _KEYS_PAUSE:
-                    raise
-        async with self._reading:
-            if self._keys is keys:
+        if self._keys.stale:
+            # outcomes must not be refused because the cluster's API server restarts
+            with contextlib.suppress(ApiError):
                 await self._read()
-        assert self._keys is not None
-        return self._keys.check(token)
+        claims = self._keys.claims(token)
+        if claims is None:
+            await self._read()
+            claims = self._keys.claims(token)
+        assert claims is not None
+        return claims
 
     async def _read(self) -> None:
-        self._keys = ClusterKeys(await self._api.call("GET", DISCOVERY), await self._api.call("GET", KEYS))
-        self._keys_read = time.monotonic()
+        reads = self._reads
+        async with self._reading:
+            # another request may have read them meanwhile
+            if self._reads == reads:
+                self._keys.put(await self._api.call("GET", DISCOVERY), await self._api.call("GET", KEYS))
+                self._reads += 1
 
 
 async def serve(application: web.Application, address: str, context: ssl.SSLContext | None = None) -> web.AppRunner:
