@@ -22,45 +22,33 @@ from polypod_bridge.config import BridgeConfig, ExecutionApiConfig, parse_worklo
 
 EXIT_PASSED, EXIT_FAILED, EXIT_USER_ERROR = 0, 1, 2
 
-_OPTIONS = {"config", "workload", "execution-api-url", "routing", "log-file", "log-format", "stored-log", "pod",
-            "skip-lines", "options-dir"}  # fmt: skip
-USAGE = """usage: polypod-bridge --config FILE
-       polypod-bridge            in a pod: the configuration is in $POLYPOD_CONFIG
-       polypod-bridge --stored-log URL --pod NAME [--skip-lines N] [--options-dir FOLDER]
-       polypod-bridge --workload FILE --execution-api-url URL --routing FILE [--log-file FILE] [--log-format FORMAT]
-
-  --config FILE             the attempt to run, as JSON (see BridgeConfig); "-" reads standard input
-  --stored-log URL          print what a pod has written to a log that is kept, as JSON lines, up to 8 MiB at once
-  --pod NAME                that pod
-  --skip-lines N            lines that were printed before
-  --options-dir FOLDER      the storage's options, a file each
-  --workload FILE           one of Airflow's ExecuteTask workloads, as JSON
-  --execution-api-url URL   Airflow's Execution API, such as http://airflow:8080/execution/
-  --routing FILE            the routing (queue to coordinator), as YAML
-  --log-file FILE           append the task's log there, as JSON lines
-  --log-format FORMAT       json (default), console or none, on standard error
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one attempt; return the exit code."""
+    """Run one attempt, or print a stored log; return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parse(list(sys.argv[1:] if arguments is None else arguments))
-        if "stored-log" in options:
-            return _print_stored_log(options)
-        if _runs_a_workload(options):
+        if not given and os.environ.get("POLYPOD_CONFIG"):
+            return run_config(_decoded(os.environ["POLYPOD_CONFIG"].encode(), "$POLYPOD_CONFIG"))
+        from polypod_bridge.arguments import parse
+
+        options = parse(given)
+        if options.stored_log is not None:
+            return _print_stored_log(options.stored_log, options.options_dir, options.pod, options.skip_lines)
+        if options.workload is not None:
             return run_workload(
-                options["workload"],
-                options["execution-api-url"],
-                options["routing"],
-                options.get("log-file"),
-                options.get("log-format", "json"),
+                options.workload, options.execution_api_url, options.routing, options.log_file, options.log_format
             )
-        config = _configure(options)
+        return run_config(_decoded(_read(options.config), options.config))
     except UserError as error:
         print(f"polypod-bridge: {error.message}", file=sys.stderr)
         return EXIT_USER_ERROR
-    return run_config(config)
+
+
+def _decoded(raw: bytes, where: str) -> BridgeConfig:
+    try:
+        return msgspec.json.decode(raw, type=BridgeConfig)
+    except msgspec.MsgspecError as error:
+        raise UserError(Reason.INVALID_CONFIG, f"{where}: {error}") from None
 
 
 def run_config(config: BridgeConfig) -> int:
@@ -101,39 +89,18 @@ def write_outcome(path: str | None, outcome: Outcome) -> None:
         print(f"polypod-bridge: the outcome cannot be written to {path}: {error.strerror}", file=sys.stderr)
 
 
-def _print_stored_log(options: dict[str, str]) -> int:
+def _print_stored_log(url: str, options_dir: str, pod: str, skip: int) -> int:
     from polypod_bridge.logs.storage import PART, StorageError, of_pod, part, read, read_options
 
-    skip = options.get("skip-lines", "0")
-    if not (skip.isascii() and skip.isdecimal()):
-        raise UserError(Reason.INVALID_CONFIG, f"--skip-lines: {skip!r} is not a number of lines")
     try:
-        lines = read(options["stored-log"], read_options(options.get("options-dir", "")))
-        mine = of_pod(lines, options.get("pod", ""))
-        for line in part(mine, int(skip), PART):
+        lines = of_pod(read(url, read_options(options_dir)), pod)
+        for line in part(lines, skip, PART):
             sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
     except StorageError as error:
         print(f"polypod-bridge: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_PASSED
-
-
-def _runs_a_workload(options: dict[str, str]) -> bool:
-    if "config" in options or (not options and os.environ.get("POLYPOD_CONFIG")):
-        return False
-    missing = [f"--{name}" for name in ("workload", "execution-api-url", "routing") if name not in options]
-    if missing:
-        raise UserError(Reason.INVALID_CONFIG, f"missing {', '.join(missing)}\n{USAGE}")
-    return True
-
-
-def _configure(options: dict[str, str]) -> BridgeConfig:
-    raw = _read(options["config"]) if options else os.environ["POLYPOD_CONFIG"].encode()
-    try:
-        return msgspec.json.decode(raw, type=BridgeConfig)
-    except msgspec.MsgspecError as error:
-        raise UserError(Reason.INVALID_CONFIG, f"{options.get('config', '$POLYPOD_CONFIG')}: {error}") from None
 
 
 def run_workload(
@@ -188,22 +155,6 @@ def run_workload(
         config, coordinator_name=name, coordinator=spec, dag_bundles=routing.bundle_folders(spec)
     )
     return run_config(routed)
-
-
-def _parse(arguments: list[str]) -> dict[str, str]:
-    # not argparse: its import costs more than this whole file
-    options: dict[str, str] = {}
-    rest = list(arguments)
-    while rest:
-        flag = rest.pop(0)
-        if flag in ("-h", "--help"):
-            print(USAGE, end="")
-            raise SystemExit(EXIT_PASSED)
-        name, equals, value = flag.removeprefix("--").partition("=")
-        if not flag.startswith("--") or name not in _OPTIONS or not (equals or rest):
-            raise UserError(Reason.INVALID_CONFIG, f"cannot use {flag!r}\n{USAGE}")
-        options[name] = value if equals else rest.pop(0)
-    return options
 
 
 def _read(path: str) -> bytes:

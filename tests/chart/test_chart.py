@@ -25,6 +25,7 @@ CHART = ROOT / "charts" / "polypod"
 PROMTOOL = str(CACHE / "promtool/usr/bin/promtool")
 HELM = Path(sys.executable).with_name("helm")
 EVERYTHING: dict[str, Any] = {
+    "hello": {"enabled": True},
     "registry": "registry.example/team",
     "imagePullPolicy": "IfNotPresent",
     "imagePullSecrets": [{"name": "pull"}],

@@ -30,6 +30,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     values = polypod.image_values(fresh.images)
+    values["hello"]["enabled"] = True
     fresh.kubectl("apply", "-f", "-", stdin=json.dumps(POLYPOD_NAMESPACE))
     # the chart asks for a volume, and nobody here makes them
     fresh.kubectl("apply", "-f", "-", stdin=json.dumps(fresh.disk("database")))
