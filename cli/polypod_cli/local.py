@@ -207,9 +207,10 @@ class LocalRun:
         for _ in range(_ROUNDS):
             if found.final:
                 return news
-            decision, woken = self._decide(found, datetime.now(UTC))
+            now = datetime.now(UTC)
+            decision, woken = self._decide(found, now)
             news += woken
-            if decision.write:
+            if decision.to_be_written(found.object.status, now):
                 found.object = replace(found.object, status=decision.status)
             found.look_again = decision.requeue_at
             done = [self._do(found, action, backend) for action in decision.actions]

@@ -82,7 +82,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, bool]] = [
 def test_the_table(seen: dict[str, Any], state: str, reason: str, lost: bool) -> None:
     found = observe(pod(**seen))
     assert isinstance(found, Ended)
-    assert (found.state, found.reason, found.lost) == (state, reason, lost)
+    assert (found.outcome.state, found.outcome.reason, found.lost) == (state, reason, lost)
     # what is lost with what it ran on is none of the user's failures
     users = ("OOMKilled", "StorageLimitExceeded", "DeadlineExceeded", "ArtifactCopyFailed", "InitContainerFailed")
     assert found.infrastructure == (lost and reason not in users)
@@ -181,7 +181,7 @@ def test_what_was_written_by_a_bridge_before_its_restart_counts() -> None:
     metadata = {"name": "p", "namespace": "n", "uid": "u", "creationTimestamp": "2026-11-21T12:00:00Z"}
     found = observe(parse({"metadata": metadata, "spec": {"containers": []}, "status": status}))
     assert isinstance(found, Ended)
-    assert found.state == "success"
+    assert found.outcome.state == "success"
 
 
 def test_what_a_pod_did_to_itself_is_no_loss_of_infrastructure() -> None:

@@ -13,7 +13,8 @@ from polypod_core.routing import parse_routing
 from polypod_crds.dependencies import Cycle, Stops, Verdict, Waits
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator.decide import decision as d
-from polypod_operator.decide import reconcile as r
+from polypod_operator.decide.policy import POLICY
+from polypod_operator.decide.reconcile import reconcile
 from polypod_operator.model.objects import Container, PodEvent, PodObject, TaskRunObject
 from support.objects import NOW, ROUTING, SETTINGS, outcome_of, pod, task_run
 
@@ -30,12 +31,12 @@ class World:
 
     def decide(self) -> d.Decision:
         world = d.Observed(pods=self.pods, **self.extra)
-        return r.reconcile(self.run, world, self.routing, SETTINGS, self.now)
+        return reconcile(self.run, world, self.routing, SETTINGS, self.now)
 
     def step(self) -> list[d.Action]:
         """Decide, take the status over, and carry out the creation of pods."""
         decision = self.decide()
-        if decision.write:
+        if decision.to_be_written(self.run.status, self.now):
             self.run = task_run(spec=self.run.spec, status=decision.status)
         for action in decision.actions:
             if isinstance(action, d.CreatePod):
@@ -83,7 +84,7 @@ def test_an_attempt_is_written_down_when_there_is_something_to_say() -> None:
     # a pod that is just starting is not worth a write
     assert world.step() == []
     assert world.status == TaskRunStatus()
-    assert world.decide().requeue_at == NOW + r.LOOK_AFTER
+    assert world.decide().requeue_at == NOW + POLICY.look_after
     world.later(3)
     world.step()
     [attempt] = world.status.attempts
@@ -302,7 +303,7 @@ def test_an_unknown_pod_is_asked_for_before_it_counts_as_lost() -> None:
 
 def test_a_loss_of_infrastructure_is_made_good_and_is_none_of_the_users_tries() -> None:
     world = started(retries={"limit": 0})
-    for lost in range(1, r.INFRASTRUCTURE_LIMIT + 1):
+    for lost in range(1, POLICY.infrastructure_limit + 1):
         world.see(gone=True, phase="Running")
         assert (world.status.phase, world.status.state, world.status.reason) == ("Pending", "up_for_retry", "Replacing")
         assert (world.status.infrastructure_failures, world.status.failed_tries) == (lost, 0)
@@ -396,7 +397,7 @@ def test_a_container_of_somebody_elses_does_not_keep_the_pod() -> None:
     world = started()
     assert world.see(bridge_message=outcome_of("success", "TaskSucceeded"), others=(mesh,), **ended) == []
     assert world.status.phase == "Succeeded"
-    assert world.decide().requeue_at == NOW + r.FOREIGN_CONTAINER_GRACE
+    assert world.decide().requeue_at == NOW + POLICY.foreign_container_grace
     world.later(5)
     assert kinds(world.step()) == ["DeletePod"]
     # without one the kubelet is about to end the pod, and its logs are to stay
@@ -443,8 +444,8 @@ def test_a_silent_kubelet_is_done_without_and_the_task_starts_elsewhere() -> Non
     world = started()
     due = NOW + timedelta(seconds=40)
     assert world.see(phase="Running", task_started=NOW, deleting=True, deletion_time=due) == []
-    assert world.decide().requeue_at == due + r.KUBELET_SILENCE
-    world.now = due + r.KUBELET_SILENCE
+    assert world.decide().requeue_at == due + POLICY.kubelet_silence
+    world.now = due + POLICY.kubelet_silence
     [action] = world.step()
     assert isinstance(action, d.DeletePod)
     assert action.force
@@ -461,7 +462,7 @@ def test_before_a_starting_pod_is_deleted_by_force_the_status_says_why() -> None
     world.step()
     due = world.now + timedelta(seconds=30)
     world.see(deleting=True, deletion_time=due)
-    world.now = due + r.KUBELET_SILENCE
+    world.now = due + POLICY.kubelet_silence
     assert [action.force for action in world.step() if isinstance(action, d.DeletePod)] == [True]
     assert [attempt.reason for attempt in world.status.attempts] == ["NodeLost"]
 
@@ -563,7 +564,7 @@ def test_only_the_last_attempts_are_kept_and_the_limit_still_holds() -> None:
         world.pods = {}
         world.later(2)
     assert (world.status.phase, world.status.tries, world.status.failed_tries) == ("Failed", 31, 31)
-    assert len(world.status.attempts) == r.KEPT_ATTEMPTS
+    assert len(world.status.attempts) == POLICY.kept_attempts
 
 
 def test_times_in_conditions_change_with_the_status_only() -> None:
@@ -598,7 +599,7 @@ def test_a_task_that_asks_for_it_is_started_again_as_the_same_try() -> None:
 def test_a_time_that_has_passed_is_a_second_away() -> None:
     world = started()
     world.see(**rescheduled(NOW - timedelta(days=1)))
-    assert world.status.next_attempt_time == NOW + r.RESCHEDULE_MIN
+    assert world.status.next_attempt_time == NOW + POLICY.reschedule_min
 
 
 @pytest.mark.parametrize(
@@ -676,8 +677,8 @@ def test_how_a_task_without_a_taskrun_has_ended_is_asked_once() -> None:
     world.extra["earlier"] = d.Earlier({"extract": ""}, "503", NOW)
     decision = world.decide()
     assert "503" in decision.status.message
-    assert decision.requeue_at == NOW + r.ASK_AGAIN
-    world.now = NOW + r.ASK_AGAIN
+    assert decision.requeue_at == NOW + POLICY.ask_again
+    world.now = NOW + POLICY.ask_again
     assert world.decide().actions == [d.AskForEnded(("load",))]
 
 
@@ -707,7 +708,7 @@ def test_airflow_is_told_of_what_cannot_be_routed_by_a_pod_that_only_refuses() -
 def test_an_edit_after_the_end_is_seen_and_changes_nothing_else() -> None:
     done = TaskRunStatus(phase="Succeeded", state="success", observed_generation=1, finish_time=NOW)
     edited = replace(task_run(status=done, cancel=True), generation=2)
-    decision = r.reconcile(edited, d.Observed(), ROUTING, SETTINGS, NOW)
+    decision = reconcile(edited, d.Observed(), ROUTING, SETTINGS, NOW)
     assert decision.status == done.model_copy(update={"observed_generation": 2})
     [told] = decision.actions
     assert isinstance(told, d.RecordEvent)

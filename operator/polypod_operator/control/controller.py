@@ -37,8 +37,9 @@ from polypod_operator.decide.decision import (
 )
 from polypod_operator.decide.large import LARGE, LargeTurns
 from polypod_operator.decide.logged import about
+from polypod_operator.decide.policy import POLICY
 from polypod_operator.decide.queues import Queues, rank
-from polypod_operator.decide.reconcile import LOOK_AFTER, reconcile
+from polypod_operator.decide.reconcile import reconcile
 from polypod_operator.decide.routing import RoutingState, parse
 from polypod_operator.decide.store import Store
 from polypod_operator.kube.api import ApiError, KubernetesApi
@@ -629,7 +630,7 @@ class Controller:
         self.store.put_earlier((run.namespace, run.spec.dag_id, run.spec.run_id), earlier)
 
     async def _carry_out(self, run: TaskRunObject, decision: Decision, now: datetime) -> None:
-        changed = decision.write and decision.status != run.status
+        changed = decision.to_be_written(run.status, now)
         if changed:
             try:
                 raw = await self.api.patch_status(run.path, run.resource_version, _dump(decision.status))
@@ -701,7 +702,7 @@ class Controller:
             case CreatePod(manifest):
                 if await self._create(run, manifest, now):
                     # the watch tells the rest; should it have nothing to tell, we do
-                    self.queue.add_after(run.key, LOOK_AFTER.total_seconds())
+                    self.queue.add_after(run.key, POLICY.look_after.total_seconds())
                 else:
                     self.queue.add(run.key)
             case DeletePod(namespace, name, uid, force):

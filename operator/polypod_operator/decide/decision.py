@@ -149,11 +149,15 @@ class Decision:
         status: the status to write, if it differs, before the actions.
         requeue_at: when to reconcile again, without a change.
         place: in its queue, from now on.
-        write: False if what differs is not worth a write yet.
+        write_by: when what differs has to be written; before, there may be more to say. None: at once.
     """
 
     status: TaskRunStatus
     actions: Sequence[Action] = ()
     requeue_at: datetime | None = None
     place: Place = "none"
-    write: bool = True
+    write_by: datetime | None = None
+
+    def to_be_written(self, status: TaskRunStatus, now: datetime) -> bool:
+        """Tell whether its status has to be written now, in place of this one."""
+        return self.status != status and (self.write_by is None or self.write_by <= now)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import msgspec
 from polypod_core.outcome import Outcome, decode
 from polypod_core.reasons import Reason
 from polypod_core.states import NOT_FAILED
+from polypod_crds.taskrun import Attempt
 
+from polypod_operator.model.conditions import shorten
 from polypod_operator.model.objects import BRIDGE, COPY, Container, PodEvent, PodObject
 
 
@@ -45,33 +46,24 @@ class Ended:
     """The attempt is over.
 
     Attributes:
-        state: Airflow's name of the state.
-        log_url: where its log is kept, if the bridge says that it is not where we had it.
-        reported: True if the Execution API knows the state.
+        outcome: how, in the bridge's words, or in ours if it left none or was itself in doubt.
         lost: True if nobody reported this end, so that another try makes sense whatever the state.
         infrastructure: True if it was not the task that failed but what it ran on: none of the user's tries.
     """
 
-    state: str
-    reason: str
-    message: str = ""
-    exit_code: int | None = None
-    signal: int | None = None
-    start_time: datetime | None = None
-    finish_time: datetime | None = None
-    peak_memory_bytes: int | None = None
-    cpu_seconds: float | None = None
-    retry_delay_seconds: float | None = None
-    reschedule_time: datetime | None = None
-    connect_time: datetime | None = None
-    log_url: str = ""
-    reported: bool = False
+    outcome: Outcome
     lost: bool = False
     infrastructure: bool = False
 
     @property
     def passed(self) -> bool:
-        return self.state in NOT_FAILED
+        return self.outcome.state in NOT_FAILED
+
+    @property
+    def why(self) -> str:
+        """Reason and message, for a sentence."""
+        outcome = self.outcome
+        return f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
 
 
 Observation = Waiting | Started | Ended
@@ -95,7 +87,7 @@ def observe(pod: PodObject, event: PodEvent | None = None, told: Outcome | None 
     """
     outcome = told or _outcome(pod)
     if told is not None and not _in_doubt(told):
-        return _as_told(told, _facts(pod, told))
+        return Ended(_completed(told, pod))
     ended = pod.task.ended and (pod.bridge.ended or outcome is not None)
     if ended or pod.over:
         return _ended(pod, outcome)
@@ -167,42 +159,43 @@ def _said(container: Container) -> str:
 
 
 def _ended(pod: PodObject, outcome: Outcome | None) -> Ended:
-    facts = _facts(pod, outcome)
     if outcome is not None and not _in_doubt(outcome):
-        return _as_told(outcome, facts)
+        return Ended(_completed(outcome, pod))
     reason, message = _why(pod, outcome)
     if outcome is not None and reason == outcome.reason and reason not in _INTERRUPTED:
-        return _as_told(outcome, facts)
-    if facts.get("exit_code") is None and facts.get("signal") is None and pod.task.ended:
-        facts["exit_code"] = pod.task.exit_code
-    told_retry = outcome is not None and outcome.state == "up_for_retry"
-    return Ended(
-        "up_for_retry" if told_retry else "failed",
-        reason,
-        message,
-        lost=True,
-        infrastructure=reason in INFRASTRUCTURE,
-        **facts,
+        return Ended(_completed(outcome, pod))
+    state = "up_for_retry" if outcome is not None and outcome.state == "up_for_retry" else "failed"
+    told = outcome if outcome is not None else Outcome(state=state, reason=reason)
+    found = _completed(msgspec.structs.replace(told, state=state, reason=reason, message=message), pod)
+    if found.exit_code is None and found.signal is None and pod.task.ended:
+        found.exit_code = pod.task.exit_code
+    return Ended(found, lost=True, infrastructure=reason in INFRASTRUCTURE)
+
+
+def _completed(outcome: Outcome, pod: PodObject) -> Outcome:
+    """Return an outcome with the times that the kubelet knows better, or alone."""
+    return msgspec.structs.replace(
+        outcome,
+        start_time=pod.task.started or outcome.start_time,
+        finish_time=outcome.finish_time or pod.task.finished or pod.bridge.finished,
     )
 
 
-def _facts(pod: PodObject, outcome: Outcome | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"start_time": pod.task.started, "finish_time": pod.task.finished or pod.bridge.finished}
-    if outcome is not None:
-        facts |= {
-            "exit_code": outcome.exit_code,
-            "signal": outcome.signal,
-            "start_time": pod.task.started or outcome.start_time,
-            "finish_time": outcome.finish_time or facts["finish_time"],
-            "peak_memory_bytes": outcome.peak_memory_bytes,
-            "cpu_seconds": outcome.cpu_seconds,
-            "retry_delay_seconds": outcome.retry_delay_seconds,
-            "reschedule_time": outcome.reschedule_time,
-            "connect_time": outcome.connect_time,
-            "log_url": outcome.log_url,
-            "reported": outcome.reported,
-        }
-    return facts
+def put_outcome(attempt: Attempt, outcome: Outcome, now: datetime) -> None:
+    """Write an outcome into its attempt: the fields that both have, by their names."""
+    for name in _SHARED:
+        value = getattr(outcome, name)
+        # what is not known must not hide what was seen before
+        if value is not None:
+            setattr(attempt, name, value)
+    attempt.message = shorten(outcome.message)
+    attempt.finish_time = outcome.finish_time or now
+    attempt.reported = outcome.reported or None
+    if outcome.log_url and attempt.log is not None:
+        attempt.log = attempt.log.model_copy(update={"url": outcome.log_url})
+
+
+_SHARED = tuple(item.name for item in msgspec.structs.fields(Outcome) if item.name in Attempt.model_fields)
 
 
 _INTERRUPTED = frozenset({Reason.TERMINATED, Reason.BRIDGE_LOST, Reason.LAUNCHER_LOST, Reason.EXIT_STATUS_LOST})
@@ -223,10 +216,6 @@ def _in_doubt(outcome: Outcome) -> bool:
         Reason.LIKELY_OUT_OF_MEMORY,
         Reason.STARTUP_FAILED,
     }
-
-
-def _as_told(outcome: Outcome, facts: dict[str, Any]) -> Ended:
-    return Ended(outcome.state, outcome.reason, outcome.message, **facts)
 
 
 def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
@@ -276,4 +265,5 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
 
 def lost(message: str) -> Ended:
     """Return the end of an attempt whose pod is not there and was not seen to end."""
-    return Ended("failed", Reason.POD_LOST, message, lost=True, infrastructure=True)
+    outcome = Outcome(state="failed", reason=Reason.POD_LOST, message=message)
+    return Ended(outcome, lost=True, infrastructure=True)
