@@ -23,7 +23,7 @@ from polypod_core.kinds import Key
 from polypod_core.outcome import decode
 from polypod_core.pod_tokens import PodClaims
 from polypod_operator.control.controller import Controller
-from polypod_operator.decide.large import LARGE
+from polypod_operator.control.large import LARGE
 from polypod_operator.kube.api import KubernetesApi
 from polypod_operator.model.objects import BRIDGE, KEPT, TASK
 from polypod_operator.serve.metrics import Metrics
@@ -102,14 +102,14 @@ class History(RuleBasedStateMachine):
             cast(KubernetesApi, self.api), SETTINGS, [], Metrics(), clock, self.loop.time, self.api
         )
         self.cluster.news.clear()
-        self.do(self.controller.saw_routing(routing(self.limit), "polypod-system/polypod-routing"))
+        self.do(self.controller.routing.saw(routing(self.limit), "polypod-system/polypod-routing"))
         for watch in self.controller.watches:
             self.do(watch.list())
-        self.controller.seat_orphans()
+        self.controller.cache.seat_orphans()
 
     def allow(self) -> None:
         """Tell the API what it must not see exceeded: who has a place keeps it when a limit is lowered."""
-        holding, _ = self.controller.places.depths().get("q", (0, 0))
+        holding, _ = self.controller.cache.places.depths().get("q", (0, 0))
         self.api.limits = {} if self.limit is None else {"q": max(self.limit, holding)}
 
     def work(self, most: int, together: int = 3) -> None:
@@ -135,11 +135,11 @@ class History(RuleBasedStateMachine):
     def show(self, index: int) -> None:
         kind, event, raw = self.cluster.news[index]
         if kind == "pods":
-            self.controller.saw_pod(raw, event == "DELETED")
+            self.controller.cache.saw_pod(raw, event == "DELETED")
         elif event == "DELETED" or len(str(raw["spec"].get("params"))) < LARGE:
-            self.controller.saw_run(raw, event == "DELETED")
+            self.controller.cache.saw_run(raw, event == "DELETED")
         else:
-            self.controller.saw_large_run({"metadata": raw["metadata"]})
+            self.controller.cache.saw_large_run({"metadata": raw["metadata"]})
 
     @rule(faults=FAULTS, most=st.integers(1, 8))
     def operator_works(self, faults: list[Fault], most: int) -> None:
@@ -186,7 +186,7 @@ class History(RuleBasedStateMachine):
             raw["data"]["coordinators"] = "["
         else:
             self.limit = limit
-        self.do(self.controller.saw_routing(raw, "polypod-system/polypod-routing"))
+        self.do(self.controller.routing.saw(raw, "polypod-system/polypod-routing"))
 
     @rule(seconds=st.sampled_from([1, 4, 30, 61, 200]))
     def time_passes(self, seconds: int) -> None:
@@ -236,7 +236,7 @@ class History(RuleBasedStateMachine):
         if tells:
             metadata = pod["raw"]["metadata"]
             pod["told"] = message
-            self.controller.told(PodClaims("ns", metadata["name"], metadata["uid"]), decode(message.encode()))
+            self.controller.cache.told(PodClaims("ns", metadata["name"], metadata["uid"]), decode(message.encode()))
         if seen or not tells:
             self.show_end(pod, message)
 
@@ -394,8 +394,8 @@ class History(RuleBasedStateMachine):
             self.lists()
             self.work(self.PLENTY)
             self.pass_time(100)
-        assert len(self.controller.store) == 0, "what has finished is let go"
-        assert self.controller.places.depths() == {}
+        assert len(self.controller.cache.store) == 0, "what has finished is let go"
+        assert self.controller.cache.places.depths() == {}
         self.loop.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from polypod_core.kinds import Key
-from polypod_operator.decide.large import LargeTurns
+from polypod_operator.control.large import LargeTurns
 
 KEYS: list[Key] = [(namespace, name) for namespace in "abc" for name in "123"]
 

@@ -291,13 +291,13 @@ def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
         return {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
 
     controller = Controller(cast(KubernetesApi, None), Settings("bridge:1", "http://api/"), [], Metrics())
-    controller.saw_pod(pod_of("Running"), False)
-    controller.saw_run(raw("old"), False)
-    assert controller.places.depths() == {"q": (1, 0)}
-    controller.saw_run(raw("new"), False)
-    assert controller.places.depths() == {"q": (1, 1)}, "its pod runs still"
-    controller.saw_pod(pod_of("Succeeded"), False)
-    assert controller.places.depths() == {"q": (0, 1)}
+    controller.cache.saw_pod(pod_of("Running"), False)
+    controller.cache.saw_run(raw("old"), False)
+    assert controller.cache.places.depths() == {"q": (1, 0)}
+    controller.cache.saw_run(raw("new"), False)
+    assert controller.cache.places.depths() == {"q": (1, 1)}, "its pod runs still"
+    controller.cache.saw_pod(pod_of("Succeeded"), False)
+    assert controller.cache.places.depths() == {"q": (0, 1)}
 
 
 def test_invented_names_make_no_series() -> None:

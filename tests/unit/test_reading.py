@@ -113,7 +113,7 @@ HOSTILE = [
 def test_an_object_that_cannot_be_read_is_told_of_and_the_next_one_is_served(raw: bytes) -> None:
     async def scenario() -> None:
         ours = controller()
-        sink = Sink(ours.store.knows_run, ours.saw_run, cast(Any, None))
+        sink = Sink(ours.cache.store.knows_run, ours.saw_run, cast(Any, None))
         watch = Watch(cast(KubernetesApi, None), "/apis/polypod.dev/v1alpha1", "taskruns", sink)
         for item in (raw, task_run("honest")):
             line = b'{"type":"ADDED","object":' + item + b"}"
@@ -121,10 +121,10 @@ def test_an_object_that_cannot_be_read_is_told_of_and_the_next_one_is_served(raw
             if event is not None:
                 watch._show(reading.decode(event.object, Head).metadata, event.object, False)
         await asyncio.sleep(0)
-        honest = ours.store.run(("ns", "honest"))
+        honest = ours.cache.store.run(("ns", "honest"))
         assert honest is not None
         assert honest.spec is not None
-        served = [run for run in ours.store.runs() if run.name != "honest"]
+        served = [run for run in ours.cache.store.runs() if run.name != "honest"]
         told = cast(Told, ours.api).events
         # either it has a problem that its status will say, or an Event says that it cannot be read
         assert all(run.problems for run in served)
@@ -165,14 +165,14 @@ IMITATIONS = [
 def test_an_imitated_pod_is_nobodys(imitation: dict[str, Any], first: bool) -> None:
     ours = controller()
     if first:
-        ours.saw_pod(imitation, False)
-    ours.saw_run(reading.decode(task_run("honest")), False)
+        ours.cache.saw_pod(imitation, False)
+    ours.cache.saw_run(reading.decode(task_run("honest")), False)
     if not first:
-        ours.saw_pod(imitation, False)
-    run = ours.store.run(("ns", "honest"))
+        ours.cache.saw_pod(imitation, False)
+    run = ours.cache.store.run(("ns", "honest"))
     assert run is not None
-    assert ours.store.observed(run).pods == {}
-    assert ours.places.depths() == {"q": (0, 1)}, "it holds no place in the queue"
+    assert ours.cache.store.observed(run).pods == {}
+    assert ours.cache.places.depths() == {"q": (0, 1)}, "it holds no place in the queue"
 
 
 @pytest.mark.parametrize("number", ["abc", "-1", "", "9" * 40, "٣", "1.5"])
@@ -188,7 +188,7 @@ def test_a_taskrun_at_which_the_operator_fails_says_so_unless_it_has_ended(phase
         status = json.dumps({"phase": phase, "reason": "Before", "finishTime": "2026-11-21T00:00:00Z"})
         raw = task_run("odd").replace(b'"spec"', b'"status":' + status.encode() + b',"spec"', 1)
         raw = raw.replace(b'"queue":"q"', b'"queue":"q","ttlSecondsAfterFinished":5')
-        ours.saw_run(reading.decode(raw), False)
+        ours.cache.saw_run(reading.decode(raw), False)
 
         async def fails(key: Any) -> None:
             raise ValueError("a defect")

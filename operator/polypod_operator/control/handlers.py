@@ -61,7 +61,7 @@ class Operator:
         """
         self.controller, self.routing = controller, routing
         self.health = Health(controller.watches, lambda: controller.api.paused)
-        self.outcomes = Outcomes(controller.api, controller.told)
+        self.outcomes = Outcomes(controller.api, controller.cache.told)
         # what is under way must not reach the API server any more: nothing is tidied up
         self.leader = Leader(controller.api, lease, identity, lost=lambda: os._exit(1)) if lease is not None else None
         self.tls = Tls(controller.api, tls, self.leads, controller.trust) if tls is not None else None
@@ -132,7 +132,7 @@ class Operator:
 
     async def _follow_routing(self) -> None:
         while True:
-            await self.controller.saw_routing(await self._routing_news.get(), "/".join(self.routing))
+            await self.controller.routing.saw(await self._routing_news.get(), "/".join(self.routing))
 
     async def _serve_outcomes(self, address: str) -> None:
         if self.tls is not None:
@@ -200,6 +200,6 @@ def register(registry: kopf.OperatorRegistry, operator: Operator, addresses: Add
         """Take over what has been created, resumed, changed or deleted."""
         raw, deleted = cast(Raw, event["object"]), event["type"] == "DELETED"
         if "spec" in raw or deleted:
-            operator.controller.saw_run(raw, deleted)
+            operator.controller.cache.saw_run(raw, deleted)
         else:
-            operator.controller.saw_large_run(raw)
+            operator.controller.cache.saw_large_run(raw)

@@ -17,7 +17,7 @@ import aiohttp
 import msgspec
 from polypod_core.kinds import API_VERSION, KIND
 
-from polypod_operator.decide.large import LARGE
+from polypod_operator.control.large import LARGE
 from polypod_operator.kube import reading
 from polypod_operator.kube.api import KubernetesApi
 from polypod_operator.kube.watch import Event, Watch, lines

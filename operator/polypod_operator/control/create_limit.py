@@ -13,7 +13,7 @@ FEW = 4
 """Pods that a namespace may create at once while they are late there."""
 
 
-class Creations:
+class CreateLimit:
     """The pods that are being created, by namespace."""
 
     def __init__(self) -> None:

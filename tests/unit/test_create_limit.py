@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from polypod_operator.decide.creations import FEW, LATE, Creations
+from polypod_operator.control.create_limit import FEW, LATE, CreateLimit
 
 
 def test_few_at_once_where_they_are_late_and_as_ever_elsewhere() -> None:
-    made = Creations()
+    made = CreateLimit()
     for _ in range(32):
         assert made.may_begin("a")
         made.begin("a")

@@ -1,0 +1,125 @@
+"""Creates the pods of attempts. One that the API server is slow to create keeps no worker, and few others, waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from polypod_core.kinds import Key
+from polypod_core.reasons import Reason
+
+from polypod_operator.control.cache import Cache
+from polypod_operator.control.create_limit import FEW, LATE, CreateLimit
+from polypod_operator.control.statuses import Statuses
+from polypod_operator.control.telemetry import Telemetry
+from polypod_operator.decide.decision import Refusal
+from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.model import objects
+from polypod_operator.model.objects import TaskRunObject
+from polypod_operator.pods.trial import INVALID
+
+log = logging.getLogger("polypod.operator")
+LATE_MESSAGE = (
+    f"the API server did not create the pod within {LATE:.0f} s; an admission webhook for pods may be hanging "
+    "(kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations)"
+)
+
+
+class PodCreation:
+    """The pods that are being created.
+
+    Attributes:
+        late: TaskRuns whose pod the API server has not answered for in time.
+    """
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        cache: Cache,
+        statuses: Statuses,
+        telemetry: Telemetry,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._api, self._cache, self._statuses = api, cache, statuses
+        self._telemetry, self._clock = telemetry, clock
+        self._limit = CreateLimit()
+        self.late: dict[Key, asyncio.Future[bool]] = {}
+
+    async def create(self, run: TaskRunObject, manifest: dict[str, Any]) -> bool:
+        """Create a pod; return False if it was there already, was refused, or is late."""
+        if not self._limit.may_begin(run.namespace):
+            message = f"at most {FEW} pods are created at once in namespace {run.namespace!r}: {LATE_MESSAGE}"
+            refusal = Refusal(message, False, self._clock(), Reason.CREATING_POD)
+            self._cache.store.put_refusal(run, manifest["metadata"]["name"], refusal)
+            return False
+        posting = asyncio.ensure_future(self._post(run, manifest))
+        await asyncio.wait({posting}, timeout=LATE)
+        if posting.done():
+            return posting.result()
+        self._limit.late(run.namespace)
+        self.late[run.key] = posting
+        posting.add_done_callback(partial(self._is_no_longer_late, run.key))
+        await self._tell_late(run)
+        return False
+
+    def _is_no_longer_late(self, key: Key, posting: asyncio.Future[bool]) -> None:
+        del self.late[key]
+        error = None if posting.cancelled() else posting.exception()
+        if error is not None:
+            log.warning("TaskRun %s/%s: its pod could not be created: %s", *key, error)
+        self._cache.queue.add_after(key, LATE if error is not None else 0.0)
+
+    async def _tell_late(self, run: TaskRunObject) -> None:
+        """Say what a TaskRun waits for while its pod is late; no attempt is written down before it is known."""
+        if run.status.reason in (Reason.CREATING_POD, Reason.POD_REFUSED):
+            # it was tried before, and says why that failed
+            return
+        status = run.status.model_copy(deep=True)
+        status.phase, status.observed_generation = "Pending", run.generation
+        status.reason, status.message = Reason.CREATING_POD, LATE_MESSAGE
+        if await self._statuses.write(run, status) is not None:
+            await self._statuses.warn(run, Reason.CREATING_POD, LATE_MESSAGE)
+
+    async def _post(self, run: TaskRunObject, manifest: dict[str, Any]) -> bool:
+        """Have the API server create a pod; return False if it was there already, or was refused."""
+        name = manifest["metadata"]["name"]
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        self._limit.begin(run.namespace)
+        self._cache.store.put_asked(run, name)
+        try:
+            self._cache.store.put_pod(objects.pod(await self._api.create_pod(manifest)))
+        except ApiError as error:
+            if error.reason == "AlreadyExists":
+                # ours, and its answer was lost
+                await self.verify(run, run.namespace, name)
+            elif error.by_webhook or error.status in (400, 403, 404, 413, 422):
+                refusal = Refusal(error.message, error.status in INVALID, self._clock())
+                self._cache.store.put_refusal(run, name, refusal)
+            else:
+                raise
+            return False
+        finally:
+            self._limit.end(run.namespace, clock() - began)
+        self._telemetry.pod_created(run, name, self._clock())
+        return True
+
+    async def verify(self, run: TaskRunObject, namespace: str, name: str) -> None:
+        """Find out whether a pod of that name is there, and whose it is."""
+        try:
+            pod = objects.pod(await self._api.get_pod(namespace, name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._cache.store.put_absent(run, name)
+            return
+        if pod.owner == run.uid:
+            self._cache.store.put_pod(pod)
+        else:
+            message = f"a pod {name!r} exists and is not controlled by this TaskRun; delete it"
+            refusal = Refusal(message, False, self._clock(), Reason.POD_NAME_TAKEN)
+            self._cache.store.put_refusal(run, name, refusal)

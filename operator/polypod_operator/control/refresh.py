@@ -1,0 +1,95 @@
+"""Reads TaskRuns and pods again: what a list did not show, what was written by others, what is large."""
+
+from __future__ import annotations
+
+from polypod_core.kinds import API_VERSION, PLURAL, UID_LABEL, Key, task_run_path
+
+from polypod_operator.control.cache import Cache
+from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.kube.watch import Sink, Watch
+from polypod_operator.model import objects
+from polypod_operator.model.objects import PodObject, TaskRunObject
+from polypod_operator.serve.metrics import Metrics
+
+
+class Refresh:
+    """Brings the cache up to date with the API server."""
+
+    def __init__(self, api: KubernetesApi, cache: Cache) -> None:
+        self._api, self._cache = api, cache
+
+    def watches(self, namespaces: list[str], metrics: Metrics) -> tuple[list[Watch], list[Watch]]:
+        """Return what is watched, by namespace: pods, and TaskRuns, whose news kopf brings.
+
+        Args:
+            namespaces: nothing for all.
+        """
+        cache, api, told = self._cache, self._api, metrics.watch_restarted
+        pods = Sink(cache.store.knows_pod, cache.saw_pod, self._listed_pods)
+        runs = Sink(cache.store.knows_run, cache.saw_run, self._listed_runs)
+        labelled, names = {"labelSelector": UID_LABEL}, namespaces or [""]
+        return (
+            [Watch(api, "/api/v1", "pods", pods, name, labelled, told) for name in names],
+            [Watch(api, f"/apis/{API_VERSION}", PLURAL, runs, name, None, told) for name in names],
+        )
+
+    async def _listed_pods(self, uids: set[str], namespace: str) -> None:
+        """Look for the pods that were not in a list: it may be older than what we know."""
+        for pod in self._cache.store.pods():
+            if pod.uid not in uids and not pod.gone and namespace in ("", pod.namespace):
+                await self._pod(pod)
+
+    async def _pod(self, pod: PodObject) -> None:
+        """Take over that a pod is gone or has a successor of its name, if that is so."""
+        try:
+            found = objects.pod(await self._api.get_pod(pod.namespace, pod.name))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            found = objects.replace_gone(pod)
+        self._cache.take_pod(found)
+
+    async def _listed_runs(self, uids: set[str], namespace: str) -> None:
+        """Look for the TaskRuns that were not in a list."""
+        store = self._cache.store
+        for key in store.task_runs():
+            run = store.run(key)
+            if run is not None and run.uid not in uids and namespace in ("", run.namespace):
+                await self.run(run)
+        for node in list(store.graph.nodes()):
+            if node.uid not in uids and namespace in ("", node.key[0]) and store.run(node.key) is None:
+                self._cache.leave_graph(node.key, node.uid)
+
+    async def run(self, run: TaskRunObject) -> None:
+        """Read a TaskRun again and look at it; let it go if it is gone."""
+        try:
+            raw = await self._api.call("GET", run.path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._cache.lost(run)
+            return
+        self._cache.put_run(objects.task_run(raw), raw)
+        self._cache.queue.add(run.key)
+
+    async def whole(self, key: Key) -> TaskRunObject | None:
+        """Return a TaskRun with all of its spec, as it is now; None if there is nothing to do for it."""
+        cache = self._cache
+        known, unread = cache.store.run(key), key in cache.unread
+        # news that come while it is read have it read once more
+        cache.unread.discard(key)
+        try:
+            raw = await self._api.call("GET", task_run_path(*key))
+        except ApiError as error:
+            if error.status != 404:
+                if unread:
+                    cache.unread.add(key)
+                raise
+            if known is not None:
+                cache.lost(known)
+            return None
+        try:
+            return cache.read(raw, anew=True)
+        except Exception as error:
+            cache.unreadable(raw, f"TaskRun cannot be parsed: {type(error).__name__}: {error}")
+            return None
