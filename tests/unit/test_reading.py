@@ -113,7 +113,7 @@ HOSTILE = [
 def test_an_object_that_cannot_be_read_is_told_of_and_the_next_one_is_served(raw: bytes) -> None:
     async def scenario() -> None:
         ours = controller()
-        sink = Sink(ours.cache.store.knows_run, ours.saw_run, cast(Any, None))
+        sink = Sink(ours.cache.store.knows_run, ours.cache.saw_run, cast(Any, None))
         watch = Watch(cast(KubernetesApi, None), "/apis/polypod.dev/v1alpha1", "taskruns", sink)
         for item in (raw, task_run("honest")):
             line = b'{"type":"ADDED","object":' + item + b"}"
