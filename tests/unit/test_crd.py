@@ -1,0 +1,62 @@
+"""The CRD and the models that it is generated from."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from polypod_core.durations import seconds
+from polypod_crds import crd
+from polypod_crds.rules import Rule
+from polypod_crds.taskrun import TaskRunStatus
+from polypod_operator.model import objects
+
+
+def test_the_crd_is_what_the_models_say() -> None:
+    assert crd.PAGE.read_text() == crd.rendered(), "run `make generated`"
+
+
+def test_every_field_of_the_crd_is_documented() -> None:
+    def undocumented(schema: dict[str, Any], path: str) -> list[str]:
+        found = [] if schema.get("description") else [path]
+        for name, field in schema.get("properties", {}).items():
+            found += undocumented(field, f"{path}.{name}")
+        if "items" in schema and "properties" in schema["items"]:
+            for name, field in schema["items"]["properties"].items():
+                found += undocumented(field, f"{path}[].{name}")
+        return found
+
+    root = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    assert undocumented(root["spec"], "spec") == []
+    assert undocumented(root["status"], "status") == []
+
+
+def test_the_rule_for_durations_is_the_same_on_both_sides() -> None:
+
+    pattern = Rule.DURATION.expression.partition("'")[2].rpartition("'")[0]
+    for text in ("5s", "1h30m", "1.5s", "100ms", "", "5", "s", "-5s", "5 s", "1d"):
+        try:
+            seconds(text)
+            valid = True
+        except ValueError:
+            valid = False
+        assert bool(re.search(pattern, text)) == valid, text
+
+
+def test_a_taskrun_that_is_not_valid_is_parsed_with_its_problems() -> None:
+    raw = {
+        "metadata": {
+            "name": "x", "namespace": "n", "uid": "u", "resourceVersion": "1",
+            "creationTimestamp": "2026-11-21T12:00:00Z",
+        },
+        "spec": {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r", "arguments": [{"name": "a"}]},
+    }  # fmt: skip
+    found = objects.task_run(raw)
+    assert found.spec is None
+    assert "exactly one of value and fromXCom" in found.problems
+
+
+def test_a_status_of_a_later_version_can_be_read() -> None:
+    raw = {"phase": "Running", "later": 1, "attempts": [{"number": 1, "state": "running", "later": 2}]}
+    status = TaskRunStatus.model_validate(raw)
+    assert (status.phase, status.attempts[0].number) == ("Running", 1)

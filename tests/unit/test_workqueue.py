@@ -1,0 +1,128 @@
+"""kube/workqueue.py: creation before writes, and no key twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from polypod_operator.kube.workqueue import WorkQueue
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def taken(queue: WorkQueue[str]) -> list[str]:
+    """Take what there is to take."""
+
+    async def take() -> list[str]:
+        return [await queue.get() for _ in range(queue.ready)]
+
+    return asyncio.run(take())
+
+
+def test_what_is_to_begin_holds_back_what_is_to_be_written_down() -> None:
+    clock = Hand()
+    queue: WorkQueue[str] = WorkQueue(8, clock)
+    queue.add("new", priority=True)
+    for key in "abcdef":
+        queue.add(key)
+    # few at a time, but some: a stream of new ones must not stop them
+    assert taken(queue) == ["a", "b", "new"]
+    queue.add("newer", priority=True)
+    queue.done("a")
+    assert taken(queue) == ["c", "newer"]
+    assert len(queue) == 3
+    clock.now += 1.1
+    queue.done("b")
+    assert taken(queue) == ["d", "e", "f"], "nothing is to begin any more"
+    assert len(queue) == 0
+
+
+def test_the_longer_writes_wait_the_more_of_them_go_at_once() -> None:
+    clock = Hand()
+    queue: WorkQueue[str] = WorkQueue(8, clock)
+    queue.add("new", priority=True)
+    for key in "abcdefghijk":
+        queue.add(key)
+    assert taken(queue) == ["a", "b", "new"]
+    clock.now += 11
+    queue.add("newer", priority=True)
+    queue.done("a")
+    assert taken(queue) == ["c", "d", "e", "newer"]
+    clock.now += 1000
+    queue.add("newest", priority=True)
+    queue.done("b")
+    # never more than there are workers
+    assert taken(queue) == ["f", "g", "h", "i", "j", "newest"]
+
+
+def test_a_key_that_is_held_back_may_become_urgent() -> None:
+    queue: WorkQueue[str] = WorkQueue(8, Hand())
+    queue.add("new", priority=True)
+    for key in "abcd":
+        queue.add(key)
+    queue.add("d", priority=True)
+    queue.add("a", priority=True)
+    queue.add("d")
+    assert taken(queue) == ["a", "b", "new", "d"]
+    queue.done("a")
+    queue.done("b")
+    assert taken(queue) == ["c"]
+    assert len(queue) == 0
+
+
+def test_no_key_is_worked_on_twice_at_once_and_none_is_lost() -> None:
+    async def play() -> None:
+        queue: WorkQueue[int] = WorkQueue()
+        working: set[int] = set()
+        seen = [0] * 10
+        added = [0] * 10
+
+        async def work() -> None:
+            while True:
+                key = await queue.get()
+                assert key not in working
+                working.add(key)
+                seen[key] = added[key]
+                await asyncio.sleep(random.uniform(0, 0.002))
+                working.discard(key)
+                queue.done(key)
+
+        workers = [asyncio.create_task(work()) for _ in range(5)]
+        for _ in range(500):
+            key = random.randrange(10)
+            added[key] += 1
+            if random.random() < 0.5:
+                queue.add(key)
+            else:
+                queue.add_after(key, random.uniform(0, 0.003))
+            await asyncio.sleep(0)
+        give_up = asyncio.get_running_loop().time() + 30
+        while seen != added:
+            assert asyncio.get_running_loop().time() < give_up
+            assert not any(worker.done() for worker in workers)
+            await asyncio.sleep(0.005)
+        for worker in workers:
+            worker.cancel()
+
+    asyncio.run(play())
+
+
+def test_of_two_timers_the_earlier_one_counts() -> None:
+    async def play() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add_after("k", 0.01)
+        queue.add_after("k", 60)
+        assert await asyncio.wait_for(queue.get(), 30) == "k"
+        queue.done("k")
+        queue.add_after("k", 60)
+        queue.forget("k")
+        assert len(queue) == 0
+
+    asyncio.run(play())
