@@ -120,7 +120,7 @@ def test_explain_knows_every_field(api: Api) -> None:
     done = api.kubectl("explain", "taskrun.spec", "--recursive")
     for word in ("podTemplate", "ttlSecondsAfterFinished", "tokenSecretRef", "persistentVolumeClaim"):
         assert word in done.stdout
-    assert "Longest time before a try" in api.kubectl("explain", "ptr.spec.retries.maxDelay").stdout
+    assert "Maximum delay before a try" in api.kubectl("explain", "ptr.spec.retries.maxDelay").stdout
 
 
 def test_the_examples_are_taken(api: Api) -> None:

@@ -170,7 +170,7 @@ FORBIDDEN = {
     "command": ({"spec": {"containers": [{"name": "task", "command": ["sh"]}]}}, "launcher"),
     "token": (
         {"spec": {"containers": [{"name": "task", "volumeMounts": [{"name": "polypod-token", "mountPath": "/t"}]}]}},
-        "Polypod's own",
+        "is reserved",
     ),
 }
 

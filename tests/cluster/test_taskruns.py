@@ -221,7 +221,7 @@ def test_cancel_at_any_moment(lab: Lab, namespace: Namespace) -> None:
     refused = namespace.kubectl(
         "patch", "taskrun", "running", "--type=merge", "-p", '{"spec":{"cancel":false}}', check=False
     )
-    assert "cancelled stays so" in refused.stderr
+    assert "cancel cannot be undone" in refused.stderr
 
 
 def test_suspend_and_resume(lab: Lab, namespace: Namespace) -> None:
