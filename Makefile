@@ -30,29 +30,26 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(BIN)/python -m compileall -q core crds coordinators bridge operator execution_api cli
 	touch $@
 
-toolchains: ## check for what is not installed by us: Go, a JDK, Maven, npm
-	@for tool in go:golang javac:default-jdk-headless mvn:maven npm:npm; do \
-	  command -v $${tool%%:*} >/dev/null || { \
-	    echo "installing $${tool##*:}"; { apt-get update -qq && apt-get install -y -qq $${tool##*:}; } >/dev/null 2>&1 || { \
-	    echo "'$${tool%%:*}' is missing; install it (Debian: apt install $${tool##*:})" >&2; exit 2; }; }; done
+toolchains: ## install Go, a JDK, Maven and npm if they are missing
+	@scripts/need 'command -v go' golang
+	@scripts/need 'command -v javac' default-jdk-headless
+	@scripts/need 'command -v mvn' maven
+	@scripts/need 'command -v npm' npm
 
 postgres:
-	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { echo "installing postgresql"; \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql; } >/dev/null 2>&1 || { \
-	  echo "PostgreSQL is missing; install it (Debian: apt install postgresql)" >&2; exit 2; }; }
+	@scripts/need 'ls /usr/lib/postgresql/*/bin/postgres' postgresql
 
 browser:
-	@command -v chromium-headless-shell >/dev/null || { echo "installing chromium-headless-shell"; \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium-headless-shell; } >/dev/null 2>&1 || { \
-	  echo "a browser is missing; install it (Debian: apt install chromium-headless-shell)" >&2; exit 2; }; }
+	@scripts/need 'command -v chromium-headless-shell' chromium-headless-shell
 
 promtool: $(CACHE)/promtool/usr/bin/promtool
 
 # unpacked and not installed: the package would start a Prometheus
 $(CACHE)/promtool/usr/bin/promtool:
 	@echo "fetching promtool"; rm -rf $(CACHE)/promtool && mkdir -p $(CACHE)/promtool && cd $(CACHE)/promtool && \
-	  { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } >/dev/null 2>&1 && \
-	  dpkg-deb -x prometheus_*.deb . || { echo "promtool is missing: Debian's package 'prometheus' has it" >&2; exit 2; }
+	  { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } >download.log 2>&1 && \
+	  dpkg-deb -x prometheus_*.deb . || { cat download.log >&2; \
+	  echo "error: promtool is missing: put it at $@ (Debian's package 'prometheus' has it)" >&2; exit 2; }
 
 examples: toolchains examples/hello/go/dist/hello examples/sales/go/dist/sales examples/sales/jvm/target/.built examples/sales/typescript/dist/bundle.mjs ## build the examples
 
@@ -122,15 +119,26 @@ cluster-programs: setup image-files examples conformance ## build what a cluster
 cluster-down: setup ## and remove it, with all that is on it
 	@cd tests && ../$(BIN)/python -m cluster down
 
-lint: setup ## ruff, mypy, import contracts, gofmt and go vet
+fmt: setup ## format the code
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+	cd sdks/go && gofmt -w . ../conformance/go ../../examples/hello/go ../../examples/sales/go ../../launcher ../../tests/cluster/go
+
+lint: setup ## ruff, mypy, import contracts, spelling, wording, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p polypod_core -p polypod_crds -p polypod_coordinators -p polypod_bridge -p polypod_operator -p polypod_execution_api -p polypod_cli -p polypod_airflow
-	$(BIN)/mypy tests/{conftest,run_all}.py tests/{support,unit,api,cli,docs,chart,swap,faults,cluster} bench sdks docs examples charts
+	$(BIN)/mypy tests/{conftest,run_all}.py tests/{support,unit,api,cli,docs,chart,swap,faults,cluster} bench sdks docs examples charts scripts
 	$(BIN)/lint-imports --no-cache
+	git ls-files -z | xargs -0 $(BIN)/codespell
+	$(BIN)/python scripts/wording.py
+	$(BIN)/towncrier build --draft --version unreleased >/dev/null
 	$(BIN)/helm lint --quiet --strict charts/polypod
 	cd sdks/go && test -z "$$(gofmt -l . ../conformance/go ../../examples/hello/go ../../examples/sales/go ../../launcher ../../tests/cluster/go)" && go vet ./...
 	cd launcher && go vet ./...
+
+unit: setup ## run the tests that need nothing: no network, no build, half a minute
+	POLYPOD_HISTORY_STEPS=2000 POLYPOD_FUZZ=1000 $(BIN)/python -m pytest tests/unit -m "not airflow and not built"
 
 test: setup examples conformance launcher image-files airflow postgres promtool browser cluster-programs ## run every test
 	cd sdks/go && go test ./...
@@ -208,4 +216,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak bench-fairness bench-airflow demo-local cluster cluster-down help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files
+.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak bench-fairness bench-airflow demo-local cluster cluster-down fmt unit help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files

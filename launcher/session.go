@@ -126,7 +126,7 @@ func connect(place string, patience time.Duration, signals <-chan os.Signal) (*n
 		select {
 		case received := <-signals:
 			if received == syscall.SIGTERM || received == syscall.SIGINT {
-				return nil, fmt.Errorf("told to end (%v) before it was there: %w", received, err)
+				return nil, fmt.Errorf("terminated (%v) before it was there: %w", received, err)
 			}
 		case <-time.After(2 * time.Millisecond):
 		}

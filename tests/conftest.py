@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from hypothesis import settings
 from support.airflow import Airflow
 from support.api import Store, make_store
 from support.bridge import Bridge
-from support.paths import AIRFLOWS
+from support.paths import AIRFLOWS, missing
 
 # a busy machine is no failure; a failing example is printed so that it can be played again
 settings.register_profile("polypod", deadline=None, print_blob=True)
@@ -27,6 +28,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed of the random tests, so that it can be printed and given again."""
     if config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = random.SystemRandom().randrange(1 << 32)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs things that are not built here; with CI=true, everything must be."""
+    if os.environ.get("CI") == "true":
+        return
+    for marker in ("airflow", "built"):
+        command = missing(marker)
+        if command:
+            for item in items:
+                if item.get_closest_marker(marker) is not None:
+                    item.add_marker(pytest.mark.skip(reason=f"run `{command}` first"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

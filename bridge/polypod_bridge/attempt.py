@@ -47,7 +47,7 @@ def run_attempt(
     started = datetime.now(UTC)
     caught: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        # until the shell takes over: told to end so early, there must be an outcome all the same
+        # until the shell takes over: terminated this early, the attempt still needs an outcome
         signal.signal(number, lambda number, frame: caught.append(number))
     # from here on it is caught; what came before must not be forgotten
     if told_before() and not caught:

@@ -135,7 +135,7 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         outcome_file: where the outcome is written, as JSON.
         logging_level: what the runtime is told to log, and `namespace_levels` per logger name.
         parent_pid: the process that started the bridge, if the bridge must not outlive it.
-        token_file: a file with the token, read anew for each call, as the kubelet renews it.
+        token_file: a file with the token, read again for each call, as the kubelet renews it.
         dag_bundles: the folder of each Dag bundle that the routing knows.
         task_handler_artifact: the artifact to run, if Airflow has named it.
         unknown_fields: fields of Airflow's workload that are not known here.

@@ -148,7 +148,7 @@ class LocalRun:
         return [self._result(found, backend) for found in self._runs.values()]
 
     def _work(self, backend: Backend) -> None:
-        """Look at what there is news of, until nothing runs and nothing is to come."""
+        """Look at what has changed, until nothing runs and nothing is due."""
         self._dirty.extend(sorted(self._runs, key=self._rank))
         while True:
             while (key := self._next()) is not None:

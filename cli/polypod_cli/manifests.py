@@ -47,7 +47,7 @@ def load(paths: Sequence[Path], *, whole: bool = True, all_tasks: bool = False) 
 
     Args:
         whole: whether what TaskRuns refer to must be in the files, too; else it may be on the cluster already.
-        all_tasks: the same of the tasks that they wait for.
+        all_tasks: likewise, of the tasks that they wait for.
 
     Raises:
         UserError: one message for everything that is wrong, a line each.

@@ -26,7 +26,7 @@ _USER = 65532
 _OPTIONS, _VOLUME = "/var/run/polypod/log", "/var/log/polypod"
 _OURS = b"polypod-bridge: "
 _TRIES = 3
-"""How many pods in a row may end without a word of the log."""
+"""How many pods in a row may end without printing any of the log."""
 
 
 def read(cluster: Cluster, run: Raw, attempt: Raw) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 kubectl turns YAML into JSON with sigs.k8s.io/yaml, on go.yaml.in/yaml v2. Its scalars are those of `resolve.go` there:
 `no` is false and `0x10` is 16, but `12:30` is a text, as is a date. Whatever JSON cannot hold exactly is refused here,
-with its line, where kubectl would change it without a word: of two equal keys the first would vanish, and of a number
+with its line, where kubectl would change it silently: of two equal keys the first would vanish, and of a number
 beyond 64 bits its last digits. The parser is PyYAML's (libyaml); only what a scalar means is ours.
 """
 

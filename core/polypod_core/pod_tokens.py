@@ -48,7 +48,7 @@ class ClusterKeys:
         """Return the pod that a token is bound to.
 
         Raises:
-            UnknownKey: read the keys anew and ask again.
+            UnknownKey: read the keys again, then ask again.
             InvalidToken: not a token of this cluster, not for us, over, or not bound to a pod.
         """
         try:

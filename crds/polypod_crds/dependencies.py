@@ -1,4 +1,4 @@
-"""The order of the tasks of a run: who waits for whom, and what follows from how a task has ended. Pure.
+"""The order of the tasks of a run: which waits for which, and what follows when one has ended. Pure.
 
 The rule is Airflow's trigger rule `all_success`: one that has failed upstream makes a task `upstream_failed`, one that
 was skipped makes it `skipped`, both at once. A dependency with `when: finished` is met by any end.

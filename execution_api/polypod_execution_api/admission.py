@@ -120,7 +120,7 @@ class Admission:
 
         try:
             if len(body) > SMALL:
-                # whoever has it works, and waits for nobody
+                # its owner works and waits for nothing
                 await parsing.take()
             await self._app(scope, replay, answer)
         finally:

@@ -114,7 +114,7 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
     task ended well, and only its pod's own word was lost, the new one is in that state, so that it cannot be started.
 
     If the attempt is there already with another pod, that one was removed before anybody saw what became of it: the
-    new one starts anew, unless the task had reported its end.
+    new one starts from the beginning, unless the task had reported its end.
 
     Raises:
         StillRunning: another TaskRun runs the same task of the same run now.

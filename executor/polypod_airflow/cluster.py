@@ -23,7 +23,7 @@ CONNECTIONS = 16
 
 
 _ALIVE = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 17_000}
-"""After at most 17 s the kernel gives up a connection that was cut off without a word, a pooled one included."""
+"""After at most 17 s the kernel gives up a connection that was cut off silently, a pooled one included."""
 
 
 def _socket_options() -> list[tuple[int, int, int]]:

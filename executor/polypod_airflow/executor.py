@@ -1,7 +1,7 @@
 """The executor: each workload of Airflow's becomes a TaskRun, and Polypod's operator runs it as a pod.
 
 Airflow's scheduler gives every queueing of a task instance a UUID (`external_executor_id`); the TaskRun is named after
-it. So a scheduler that starts anew finds what an earlier one has made, and nothing is made twice.
+it. So a scheduler that restarts finds what an earlier one has made, and nothing is made twice.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Everything was read anew: what was known and is not among these is gone."""
+    """Everything was read again: what was known and is not among these is gone."""
 
     names: frozenset[str]
 
@@ -101,7 +101,7 @@ class Informer(threading.Thread):
         self._closing.set()
 
     def run(self) -> None:
-        """List and watch until told to end."""
+        """List and watch until stopped."""
         failures, version = 0, ""
         while not self._closing.is_set():
             try:

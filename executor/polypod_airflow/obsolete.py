@@ -38,7 +38,7 @@ class Watchman(threading.Thread):
         self._asked.put(None)
 
     def run(self) -> None:
-        """Look up what is asked for, until told to end."""
+        """Look up what is asked for, until stopped."""
         while (ids := self._asked.get()) is not None:
             try:
                 for external_id in set(ids) - wanted(ids):

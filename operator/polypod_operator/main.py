@@ -35,7 +35,7 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the operator until it is told to end; return the exit code."""
+    """Run the operator until SIGTERM; return the exit code."""
     options = _parse(arguments)
     kopf.configure(log_format=kopf.LogFormat.JSON if options.log_format == "json" else kopf.LogFormat.FULL)
     logging.getLogger("polypod").setLevel(options.log_level)

@@ -51,7 +51,7 @@ def conformance():
     @task.stub(queue="golang", executor_config=NOWHERE)
     def wait(): ...
 
-    # this queue leads nowhere, so the task is sent by its executor's name
+    # this queue is not mapped, so the task is sent by its executor's name
     @task.stub(queue="unmapped", executor="polypod")
     def skip(): ...
 

@@ -86,7 +86,7 @@ def test_answers_that_nobody_reads_keep_no_place(server: ServerThread) -> None:
         assert ask(server, "honest", b"123") == (200, 3)
     for connection in unread:
         connection.close()
-    assert ask(server, "hog", b"12") == (200, 2), "and whoever has closed them has places again"
+    assert ask(server, "hog", b"12") == (200, 2), "and a client that has closed them has places again"
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -158,7 +158,7 @@ def test_ctrl_c_ends_the_runtime_cleanly(tmp_path: Path) -> None:
         assert (status["phase"], status["reason"]) == ("Failed", "Cancelled")
         assert status["message"] == "polypod run was interrupted"
     assert second["status"]["attempts"] == []
-    assert "told to end; cleaning up" in err
+    assert "stopping; cleaning up" in err
 
 
 def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A link to a server that can be cut without a word, as a firewall does that has forgotten a connection."""
+"""A link to a server that can be cut silently, as a firewall does that has forgotten a connection."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ class Lab:
         return found
 
     def set_operator_option(self, option: str) -> None:
-        """Start the operator anew with another value of an option."""
+        """Restart the operator with another value of an option."""
         name = option.partition("=")[0]
         raw = self.get("-n", "polypod-system", "deployment", "polypod-operator")
         [container] = raw["spec"]["template"]["spec"]["containers"]

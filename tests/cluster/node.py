@@ -119,7 +119,7 @@ class Node:
             ("ip", "link", "add", "node0", "type", "bridge"),
             ("ip", "addr", "add", f"{ADDRESS}/24", "dev", "node0"),
             ("ip", "link", "set", "node0", "up"),
-            # a default route that leads nowhere: programs want one, and no packet may leave
+            # a default route to nowhere: programs want one, and no packet may leave
             ("ip", "route", "add", "default", "dev", "node0"),
             ("sysctl", "-qw", "net.ipv4.ip_forward=1"),
         ):
@@ -224,7 +224,7 @@ class Node:
 
     def down(self) -> None:
         """End everything that belongs to it, and leave nothing: processes, mounts, namespaces, cgroups, files."""
-        # first what would start things anew
+        # first what would restart things
         for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "kubelet"):
             self.services.stop(name)
         for shim in self._shims():

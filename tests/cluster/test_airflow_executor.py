@@ -122,7 +122,7 @@ def test_what_waits_says_why_and_goes_when_airflow_does_not_want_it_any_more(
         lambda: [run for run in stack.runs("wait", "cleared") if run["metadata"]["name"] not in names], "cleared", 60
     )
     stack.wait(lambda: cleared["metadata"]["name"] not in stack.namespace.taskruns(), "cleared", 60)
-    print(f"given up and queued anew within {time.monotonic() - began:.1f} s")
+    print(f"given up and queued again within {time.monotonic() - began:.1f} s")
     assert stack.rest("PATCH", "/dagRuns/cleared/taskInstances/wait", {"new_state": "failed"})[0] == 200
     stack.wait(lambda: stack.runs("wait", "cleared") == [], "cleared", 60)
 

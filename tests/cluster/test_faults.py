@@ -174,7 +174,7 @@ def test_outages_around_running_tasks_are_sat_out(
         ("success", "TaskSucceeded", 1)
     }
     assert len(record.lines()) == 2 * 5, "a task ran twice"
-    # what is applied now runs as ever
+    # what is applied now runs as before
     assert namespace.finish(namespace.run("after", "success"))["tries"] == 1
     assert operator_restarts(lab) == restarts, "the operator sits an outage out, too"
 

@@ -44,7 +44,7 @@ def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     names = [namespace.run(queue, "success", queue) for queue in ("golang", "jvm", "typescript")]
     assert {status["state"] for status in namespace.finish_all(names).values()} == {"success"}
 
-    # an upgrade that starts both programs anew while twenty tasks run
+    # an upgrade that restarts both programs while twenty tasks run
     data = {"AIRFLOW_VAR_CONFORMANCE_IN": "value"}
     namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "variables"}, "data": data})
     variables = [{"configMapRef": {"name": "variables"}}]
@@ -60,7 +60,7 @@ def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     namespace.wait(all_have_started)
     before = pods_of_ours(fresh)
     fresh.helm.install({**routed, "extraAnnotations": {"example.com/upgraded": "yes"}})
-    assert not before & pods_of_ours(fresh), "nothing was started anew"
+    assert not before & pods_of_ours(fresh), "nothing was restarted"
     running = [raw["status"]["phase"] for raw in namespace.taskruns().values()]
     assert "Running" in running, "the upgrade has outlived the tasks; nothing was shown"
     found = namespace.finish_all(names)

@@ -1,4 +1,4 @@
-"""PostgreSQL as the store of the Execution API, with two replicas; it is started anew while tasks run.
+"""PostgreSQL as the store of the Execution API, with two replicas; it restarts while tasks run.
 
 The other tests of a cluster run on it too, in one of the processes of `run_all.py`.
 """

@@ -200,7 +200,7 @@ def test_certificates_are_made_shared_and_taken_over_while_connections_come(api:
         assert trusted == seen != []
         version = await versions(session)
         await leads.look()
-        assert await versions(session) == version, "what is good was written anew"
+        assert await versions(session) == version, "a good certificate was written again"
         assert len(trusted) == 1
 
         application = web.Application()

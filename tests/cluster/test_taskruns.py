@@ -254,7 +254,7 @@ def test_ttl_and_deletion_leave_nothing(lab: Lab, namespace: Namespace) -> None:
 
 
 def replaced(namespace: Namespace, name: str) -> dict[str, Any]:
-    """Wait until a lost attempt was made good by another; end that one, and return the lost one."""
+    """Wait until a lost attempt was replaced; end that one, and return the lost one."""
     status = namespace.until(name, phase="Running", tries=2)
     assert (status["failedTries"], status["infrastructureFailures"]) == (0, 1)
     first, second = status["attempts"]

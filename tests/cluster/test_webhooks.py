@@ -1,4 +1,4 @@
-"""Admission webhooks that hang or fail: each TaskRun says so, and those of other namespaces start as ever."""
+"""Admission webhooks that hang or fail: each TaskRun says so, and those of other namespaces start as before."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_the_execution_timeout_ends_the_task(filled: Store, tmp_path: Path) -> N
     config = filled.config(ti_id, "golang", COORDINATORS)
     result = Bridge(tmp_path, {**config, "timeouts": {"execution": 1}}).run()
     assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "ExecutionTimeout")
-    assert "told to end; cleaning up" in result.events("task")
+    assert "stopping; cleaning up" in result.events("task")
 
 
 def test_a_runtime_that_stays_after_its_task_is_ended(filled: Store, tmp_path: Path) -> None:

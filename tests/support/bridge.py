@@ -151,7 +151,7 @@ class Bridge:
         return Result(self.process.returncode, outcome, self.read_log(), stderr)
 
     def _end_launcher(self, timeout: float) -> None:
-        """Wait for the launcher; it is told to end if the bridge has ended before it came, as a pod's is."""
+        """Wait for the launcher; it is terminated if the bridge has ended before it came, as a pod's is."""
         assert self.launcher is not None
         assert self.process is not None
         give_up = time.monotonic() + timeout

@@ -20,7 +20,7 @@ def test_few_at_once_where_they_are_late_and_as_ever_elsewhere() -> None:
     assert made.may_begin("a")
     made.begin("a")
     assert not made.may_begin("a"), "still late"
-    # one in time, and it is as ever
+    # one in time, and all is as before
     made.end("a", 0.1)
     for _ in range(32):
         assert made.may_begin("a")

@@ -105,7 +105,7 @@ def test_those_that_wait_are_told_of_what_matters_to_them_only() -> None:
     assert made.put(a) == set()
     assert made.put(replace(a, ended="success")) == {("ns", "x")}
     assert made.forget(("ns", "a")) == {("ns", "x")}
-    # who has ended waits no more
+    # what has ended waits no more
     made.put(node("x", "a", state="upstream_failed"))
     assert made.put(a) == set()
 

@@ -108,7 +108,7 @@ class History(RuleBasedStateMachine):
         self.controller.cache.seat_orphans()
 
     def allow(self) -> None:
-        """Tell the API what it must not see exceeded: who has a place keeps it when a limit is lowered."""
+        """Tell the API what it must not see exceeded: a TaskRun with a place keeps it when a limit is lowered."""
         holding, _ = self.controller.cache.places.depths().get("q", (0, 0))
         self.api.limits = {} if self.limit is None else {"q": max(self.limit, holding)}
 
@@ -352,7 +352,7 @@ class History(RuleBasedStateMachine):
             assert len(kinds) == len(set(kinds))
 
     def apply_what_is_waited_for(self) -> None:
-        """Apply the tasks that others wait for in vain."""
+        """Apply the tasks that are missing and that others wait for."""
         for raw in list(self.cluster.runs.values()):
             if (raw.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
                 for other in raw["spec"].get("dependsOn", ()):

@@ -43,7 +43,7 @@ CASES = [
     ("status lost", Exit(None), None, False, False, None, "failed", Reason.EXIT_STATUS_LOST),
     ("server", Exit(None, signal.SIGTERM), None, False, True, EndedBy.SERVER, "failed", Reason.SERVER_TERMINATED),
     ("heartbeats", Exit(None, 15), None, False, True, EndedBy.HEARTBEAT, "up_for_retry", Reason.HEARTBEAT_FAILED),
-    ("told to end", Exit(None, 15), None, False, False, EndedBy.TOLD, "failed", Reason.TERMINATED),
+    ("terminated", Exit(None, 15), None, False, False, EndedBy.TOLD, "failed", Reason.TERMINATED),
     ("told, success all the same", Exit(0), SUCCESS, True, False, EndedBy.TOLD, "success", Reason.TASK_SUCCEEDED),
     ("told, failed by itself", Exit(0), FAILED, False, False, EndedBy.TOLD, "failed", Reason.TERMINATED),
     ("timeout", Exit(None, 9), None, False, True, TIMEOUT, "up_for_retry", Reason.EXECUTION_TIMEOUT),

@@ -495,11 +495,11 @@ def test_a_queue_that_says_where_takes_the_place_of_what_its_coordinator_says() 
 
 def test_a_refusal_has_the_workload_and_nothing_else() -> None:
     run = task_run(workloadSecretRef={"name": "w", "key": "workload.json"}, podTemplate={"spec": {"hostNetwork": True}})
-    made = SETTINGS.refuse(run, 1, 1, "InvalidRouting", "queue $(HOME) leads nowhere")
+    made = SETTINGS.refuse(run, 1, 1, "InvalidRouting", "queue $(HOME) is not mapped")
     [bridge] = made["spec"]["containers"]
     assert bridge["name"] == "bridge"
     refusing = msgspec.json.decode(bridge["env"][0]["value"].replace("$$(", "$("), type=BridgeConfig)
-    assert refusing.refusal == Refusal(reason="InvalidRouting", message="queue $(HOME) leads nowhere")
+    assert refusing.refusal == Refusal(reason="InvalidRouting", message="queue $(HOME) is not mapped")
     assert security.violations(made["spec"], []) == []
     assert [item["name"] for item in bridge["volumeMounts"]] == ["polypod-state", "polypod-workload"]
     parsed = parse_pod({**made, "metadata": {**made["metadata"], "uid": "u", "creationTimestamp": NOW.isoformat()}})

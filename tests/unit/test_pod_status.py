@@ -56,7 +56,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, bool]] = [
      "up_for_retry", "Evicted", True),
     ("deleted by hand", {"phase": "Running", "deleting": True, "gone": True, "bridge_message": TOLD},
      "up_for_retry", "PodDeleted", True),
-    ("gone without a word", {"phase": "Running", "gone": True}, "failed", "PodDeleted", True),
+    ("gone silently", {"phase": "Running", "gone": True}, "failed", "PodDeleted", True),
     ("never started, gone", {"gone": True}, "failed", "PodDeleted", True),
     ("deadline", {"phase": "Failed", "reason": "DeadlineExceeded"}, "failed", "DeadlineExceeded", True),
     ("node lost", {"phase": "Failed", "reason": "NodeLost"}, "failed", "PodLost", True),

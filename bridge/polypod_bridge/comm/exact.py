@@ -1,6 +1,6 @@
 """What can pass between msgpack and JSON without being changed, and where something cannot. Pure.
 
-A value is exact or refused: msgspec would write NaN as null, bytes as base64 and a key 1 as "1" without a word.
+A value is exact or refused: msgspec would write NaN as null, bytes as base64 and a key 1 as "1" silently.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
-"""What decoding may raise, whoever has encoded: a text that is not UTF-8 is a ValueError."""
+"""What decoding may raise; a text that is not UTF-8 is a ValueError."""
 DEEPEST = 200
 """How many lists and mappings may be within each other: what msgspec, the SDKs and the Execution API all take."""
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1

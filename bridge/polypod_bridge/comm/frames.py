@@ -82,7 +82,7 @@ class FrameReader:
         """Add bytes; return the frames they complete, in order.
 
         Raises:
-            FrameError: a length over the limit, or a payload that is no frame. The reader is of no use afterwards.
+            FrameError: a length over the limit, or a payload that is not a frame. The reader cannot be used afterwards.
         """
         buffer = self._buffer
         buffer += data

@@ -38,7 +38,7 @@ class ApiCall:
     params: tuple[tuple[str, str], ...] = ()
     body: Any = NO_BODY
     since: str = ""
-    """What makes the call one of version 2026-10-30, in words: an older server would pass over it without a word."""
+    """What makes the call one of version 2026-10-30, in words: an older server would silently ignore it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,7 +314,7 @@ class SpooledLog:
             self._changed.notify_all()
             closing = self._give_up is not None
         if closing:
-            # whoever waits for us is told
+            # wake those who wait for us
             return
         if problem and not self._told:
             self._report("error", "the log cannot be stored now; it is tried again", storage=self.name, error=problem)

@@ -1,4 +1,4 @@
-"""The bridge in a pod: a native sidecar that runs one attempt, once, and then waits to be told to end.
+"""The bridge in a pod: a native sidecar that runs one attempt, once, and then waits for SIGTERM.
 
 A native sidecar that exits is started again by the kubelet. So what has begun is noted in a folder that outlives the
 container: a second start tells the outcome that was there, or that the attempt is lost; it never runs it again.
@@ -82,7 +82,7 @@ def _attempt(config: BridgeConfig, pod: PodConfig, host: LauncherHost, wake: int
     started = datetime.now(UTC)
     try:
         if not host.wait(wake):
-            message = "told to end before the language container had started"
+            message = "terminated before the language container had started"
             return Outcome(state="failed", reason=Reason.TERMINATED, message=message, finish_time=datetime.now(UTC))
         _write(f"{pod.state_dir}/begun", b"")
         complete = _complete(config, pod, log)

@@ -96,7 +96,7 @@ def _decode_exit(report: bytes) -> Exit:
     try:
         ending = msgspec.json.decode(report, type=_Ending)
     except msgspec.MsgspecError:
-        # the pipe ended without a word: the launcher itself was killed, and the runtime with it
+        # the pipe ended without a report: the launcher itself was killed, and the runtime with it
         return Exit(None)
     return Exit(ending.code, ending.signal, ending.peak_memory, ending.cpu_seconds)
 

@@ -88,7 +88,7 @@ class Verdict:
 
 
 _WHY_IT_SAID = frozenset({EndedBy.EXECUTION_TIMEOUT, EndedBy.TOLD, EndedBy.HEARTBEAT, EndedBy.PROTOCOL})
-"""A runtime that reports its end because it was told to end: the telling is the reason."""
+"""A runtime that reports its end because it was terminated: the termination is the reason."""
 
 _SAID_REASON = {
     "success": Reason.TASK_SUCCEEDED,

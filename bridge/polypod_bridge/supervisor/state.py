@@ -250,11 +250,11 @@ class Supervision:
         return self._maybe_conclude(now)
 
     def told(self, now: float, number: int) -> list[Action]:
-        """The supervisor itself was told to end: forward it, wait, then force it."""
+        """The bridge got a signal: forward it, wait, then force the end."""
         if self._exit is not None:
             return [StopRetrying()]
         name = signal_name(number)
-        notice = Log("warning", "told to end; forwarding to the runtime", {"signal": name})
+        notice = Log("warning", "terminating; forwarding the signal to the runtime", {"signal": name})
         return [notice, *self._end(now, EndedBy.TOLD, f"the supervisor got {name}", self._times.stop_grace)]
 
     def tick(self, now: float) -> list[Action]:
@@ -293,7 +293,7 @@ class Supervision:
             actions += self._end(now, EndedBy.HEARTBEAT, detail, self._times.kill_grace)
         if _due(self._second_due, now):
             self._second_due = None
-            actions.append(Log("warning", "the task ignores that it was told to end; asking its runtime to exit"))
+            actions.append(Log("warning", "the task ignores SIGTERM; asking its runtime to exit"))
             actions.append(Signal(signal.SIGTERM, alone=True))
         if _due(self._kill_due, now):
             self._second_due = self._kill_due = None

@@ -106,7 +106,7 @@ def describe(rejected: list[Rejected]) -> str:
 def walk(roots: list[ArtifactRoot], wanted: Callable[[str], bool], rejected: list[Rejected]) -> Iterator[Candidate]:
     """Yield the regular files under `roots` whose name is `wanted`, sorted by path within each root.
 
-    A candidate can be opened until the next one is asked for. What cannot be read, or leads nowhere, is added to
+    A candidate can be opened until the next one is asked for. What cannot be read, or is a dangling link, is added to
     `rejected`.
     """
     seen: set[tuple[int, int]] = set()

@@ -70,17 +70,17 @@ class Cache:
         if run is not None:
             self.queue.add(key, priority=not run.status.attempts and not self.store.has_pods(run.namespace, run.uid))
 
-    def read(self, raw: Raw, *, anew: bool = False) -> TaskRunObject | None:
+    def read(self, raw: Raw, *, reparse: bool = False) -> TaskRunObject | None:
         """Take over a TaskRun that is there; return it, None if nothing is left to do for it.
 
         Args:
-            anew: parse all of its spec, also if that has not changed.
+            reparse: parse all of its spec, also if that has not changed.
         """
         known = self.store.run((raw["metadata"]["namespace"], raw["metadata"]["name"]))
         if known is None and self._is_finished(raw):
             self.put_node(objects.node(raw, None))
             return None
-        run = objects.task_run(raw, None if anew else known)
+        run = objects.task_run(raw, None if reparse else known)
         self.put_run(run, raw)
         if known is None or known.uid != run.uid:
             self._seat(run)

@@ -211,7 +211,7 @@ class Controller:
         self.queue.add(key)
 
     def _decide(self, run: TaskRunObject, now: datetime) -> Decision:
-        """Decide, and take a place in the queue in the same breath: nobody else can take it meanwhile."""
+        """Decide, and take a place in the queue with no await between: nobody else can take it meanwhile."""
         store, places, routing = self.cache.store, self.cache.places, self.routing.state.current
         if run.spec is None:
             return reconcile(run, store.observed(run), routing, self._settings, now)

@@ -11,7 +11,7 @@ LARGE = 64 << 10
 
 
 class LargeTurns:
-    """Whose turn it is. Who has to wait keeps no worker meanwhile."""
+    """Whose turn it is. A TaskRun that has to wait holds no worker."""
 
     def __init__(self) -> None:
         """Begin, with nobody there."""

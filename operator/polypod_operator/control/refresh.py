@@ -89,7 +89,7 @@ class Refresh:
                 cache.lost(known)
             return None
         try:
-            return cache.read(raw, anew=True)
+            return cache.read(raw, reparse=True)
         except Exception as error:
             cache.unreadable(raw, f"TaskRun cannot be parsed: {type(error).__name__}: {error}")
             return None

@@ -1,7 +1,7 @@
-"""Whose turn it is, for queues with a limit. No I/O; what it knows is worked out anew from the TaskRuns at each start.
+"""Whose turn it is, for queues with a limit. No I/O; its state is rebuilt from the TaskRuns at each start.
 
-Who waits is ordered by priority and then age. A point of priority is worth an hour of age: so a larger priority goes
-first, and yet nobody waits for ever behind those that come later.
+TaskRuns in line are ordered by priority and age. A point of priority is worth an hour of age: a higher priority goes
+first, and yet none waits for ever behind those that come later.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Queue:
 
 
 class Queues:
-    """The places of all queues; who holds one, and who waits for one."""
+    """The places of all queues: which TaskRuns hold one, and which wait."""
 
     def __init__(self) -> None:
         self._limits: dict[str, int] = {}

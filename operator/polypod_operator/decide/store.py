@@ -112,13 +112,13 @@ class Store:
         return key if key is not None and key[0] == namespace else None
 
     def knows_pod(self, meta: Meta) -> bool:
-        """Tell whether a pod, as a watch shows it, is no news: most often it is our own write."""
+        """Tell whether a pod, as a watch shows it, has not changed: most often it is our own write."""
         owner = self._owner_of.get(meta.uid)
         pod = self._pods.get(owner, {}).get(meta.name) if owner is not None else None
         return pod is not None and pod.uid == meta.uid and pod.version >= version(meta.resource_version)
 
     def knows_run(self, meta: Meta) -> bool:
-        """Tell the same of a TaskRun."""
+        """Likewise, for a TaskRun."""
         run = self._runs.get((meta.namespace, meta.name))
         if run is not None and run.uid == meta.uid:
             return version(run.resource_version) >= version(meta.resource_version)

@@ -293,7 +293,7 @@ class KubernetesApi:
         # a field that the API server does not know is a mistake: dropped, the task would run otherwise than meant
         path = f"/api/v1/namespaces/{namespace}/pods"
         params = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
-        # whoever waits for it is to learn soon that there was no answer
+        # the caller should learn soon that there was no answer
         return await self.call("POST", path, manifest, params=params, again=_NOT_BEGUN)
 
     async def get_pod(self, namespace: str, name: str) -> dict[str, Any]:

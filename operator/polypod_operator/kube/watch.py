@@ -21,9 +21,9 @@ from polypod_operator.kube.raw import Meta, Raw
 
 log = logging.getLogger("polypod.operator")
 RELIST = 600.0
-"""Seconds after which everything is read anew: no watch is to be trusted for ever."""
+"""Seconds after which everything is listed again: no watch is trusted for ever."""
 SILENCE = 100.0
-"""Seconds without a word after which a watch is taken for dead: the API server sends a bookmark every 60 s."""
+"""Seconds of silence after which a watch counts as dead: the API server sends a bookmark every 60 s."""
 _PAUSE, _PAUSE_MAX = 0.2, 15.0
 
 
@@ -47,7 +47,7 @@ class Sink:
     """Where a watch puts what it sees.
 
     Attributes:
-        knows: tells from its metadata whether an object is no news, so that it need not be read.
+        knows: tells from its metadata whether an object has not changed, so that it need not be read.
         saw: takes an object over; True if it was deleted.
         listed: called after each list with the uids that were in it, and the namespace, empty for all.
     """

@@ -336,7 +336,7 @@ def _stored_log(text: str | None) -> StoredLog | None:
     try:
         return StoredLog.model_validate_json(text) if text else None
     except ValidationError:
-        # whoever has changed it: a log that is not found must not hold up a task
+        # somebody has changed it: a log that is not found must not hold up a task
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from aiohttp import web
 
 STALE = 300.0
-"""Seconds without a word or a try after which a watch is not alive: one that cannot be opened is tried for ever."""
+"""Seconds without an event or a try after which a watch is not alive; opening one is tried for ever."""
 
 
 class Heard(Protocol):

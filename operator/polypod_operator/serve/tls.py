@@ -85,7 +85,7 @@ class Tls:
             wanted = renewed(known, settings.names, datetime.now(UTC))
             if wanted != known:
                 assert wanted.server is not None
-                # the authority first: what was signed by one that is not kept would be of no use
+                # the authority first: what was signed by one that is not kept would be useless
                 data = {"ca.crt": wanted.trusted, "ca.key": "".join(pair.key for pair in wanted.authorities)}
                 await self._write(kept, data)
                 served = {

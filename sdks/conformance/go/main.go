@@ -312,7 +312,7 @@ func wait(ctx airflow.Context) error {
 	logger.Info("waiting")
 	select {
 	case <-ctx.Done():
-		logger.Info("told to end; cleaning up")
+		logger.Info("stopping; cleaning up")
 		return errors.New("ended early")
 	case <-time.After(5 * time.Minute):
 		return errors.New("nobody told it to end")

@@ -84,7 +84,7 @@ func (b *BundleRef) run(commAddr, logsAddr string) error {
 	go func() {
 		select {
 		case <-told:
-			end(comm.ErrToldToEnd)
+			end(comm.ErrTerminated)
 		case <-ctx.Done():
 		}
 	}()

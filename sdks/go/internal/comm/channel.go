@@ -16,8 +16,8 @@ import (
 // TerminalTimeout bounds the sending of the last message: a supervisor that is gone must not hold the runtime.
 const TerminalTimeout = 30 * time.Second
 
-// ErrToldToEnd is why a task's context ends when the supervisor wants the task to. Its calls go on all the same.
-var ErrToldToEnd = errors.New("the task was told to end")
+// ErrTerminated is why a task's context ends when the supervisor wants the task to. Its calls go on all the same.
+var ErrTerminated = errors.New("the task was terminated")
 
 var errClosed = errors.New("the supervisor closed the comm socket")
 
@@ -111,7 +111,7 @@ func (c *Channel) Request(ctx context.Context, body map[string]any) (wire.Frame,
 		return late(answer)
 	case <-ctx.Done():
 	}
-	if errors.Is(context.Cause(ctx), ErrToldToEnd) {
+	if errors.Is(context.Cause(ctx), ErrTerminated) {
 		// the supervisor still serves what is asked while the task ends
 		select {
 		case frame := <-answer:

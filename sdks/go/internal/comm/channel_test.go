@@ -36,7 +36,7 @@ func send(t *testing.T, to net.Conn, id int64) {
 func TestACallGoesOnWhenTheTaskWasToldToEnd(t *testing.T) {
 	channel, theirs := peer(t)
 	ctx, end := context.WithCancelCause(context.Background())
-	end(ErrToldToEnd)
+	end(ErrTerminated)
 	go func() {
 		frame, err := wire.Read(theirs)
 		if err != nil {

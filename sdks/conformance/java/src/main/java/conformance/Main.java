@@ -417,7 +417,7 @@ public final class Main {
       try {
         Thread.sleep(300_000);
       } catch (InterruptedException interrupted) {
-        log.info("told to end; cleaning up");
+        log.info("stopping; cleaning up");
         throw new IllegalStateException("ended early, cancelled: " + context.isCancelled());
       }
     }
