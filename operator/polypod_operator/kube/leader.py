@@ -1,8 +1,8 @@
 """Which of several operators leads: a Lease (coordination.k8s.io/v1), as the other controllers of Kubernetes do it.
 
 The leader renews it. One that could not renew for a while pauses before anybody else may take over, and resumes if
-nobody has when the API server answers again. Clocks of different nodes are never compared: a standby counts from when it saw
-the last renewal.
+nobody has when the API server answers again. Clocks of different nodes are never compared: a standby counts from when
+it saw the last renewal.
 """
 
 from __future__ import annotations
