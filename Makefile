@@ -128,7 +128,7 @@ lint: setup ## ruff, mypy, import contracts, spelling, wording, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p polypod_core -p polypod_crds -p polypod_coordinators -p polypod_bridge -p polypod_operator -p polypod_execution_api -p polypod_cli -p polypod_airflow
-	$(BIN)/mypy tests/{conftest,run_all}.py tests/{support,unit,api,cli,docs,chart,swap,faults,cluster} bench sdks docs examples charts scripts
+	$(BIN)/mypy tests/conftest.py tests/{support,unit,api,cli,docs,chart,swap,faults,cluster} bench sdks docs examples charts scripts
 	$(BIN)/lint-imports --no-cache
 	git ls-files -z | xargs -0 $(BIN)/codespell
 	$(BIN)/python scripts/wording.py
@@ -143,7 +143,7 @@ unit: setup ## run the tests that need nothing: no network, no build, half a min
 test: setup examples conformance launcher image-files airflow postgres promtool browser cluster-programs ## run every test
 	cd sdks/go && go test ./...
 	cd launcher && go test ./...
-	$(BIN)/python tests/run_all.py
+	$(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=40
 
 fuzz: setup ## send a million mutated frames to the protocol code (an hour)
 	POLYPOD_FUZZ=1000000 $(BIN)/python -m pytest --timeout=0 tests/unit/test_fuzz.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import time
@@ -11,6 +12,7 @@ from typing import Any
 import kopf
 
 from cluster.control_plane import ControlPlane, Reached
+from cluster.reader import Reader
 
 
 class Api:
@@ -28,8 +30,13 @@ class Api:
         return self.kubectl("-n", namespace, "create", "-f", "-", stdin=document)
 
     def items(self, *arguments: str) -> list[Any]:
-        found: list[Any] = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)["items"]
+        """Return what `kubectl get` lists."""
+        found: list[Any] = self._reader.get(*arguments)["items"]
         return found
+
+    @functools.cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.plane.kubeconfig)
 
     def wait(self, ready: Callable[[], Any]) -> Any:
         give_up = time.monotonic() + 120

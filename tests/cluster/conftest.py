@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from polypod_crds import crd
+from support.groups import group_of
 
 from cluster.api import Api
 from cluster.control_plane import ControlPlane
@@ -31,12 +32,22 @@ def need_own_node() -> None:
         pytest.skip("needs root and a node of our own")
 
 
+DATABASE = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Show everything with both databases: with all tests side by side, the largest group has PostgreSQL."""
+    together = "PYTEST_XDIST_WORKER" in os.environ and group_of(item.path) == "cluster"
+    item.config.stash[DATABASE] = os.environ.get("POLYPOD_TEST_DATABASE", "postgresql" if together else "sqlite")
+
+
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A real cluster with Polypod on it."""
     if not may_run():
         pytest.skip("needs root, or a cluster in POLYPOD_TEST_KUBECONFIG: a node runs containers")
-    made = Lab(tmp_path_factory.mktemp("lab"))
+    made = Lab(tmp_path_factory.mktemp("lab"), pytestconfig.stash[DATABASE])
     try:
         made.up()
         yield made

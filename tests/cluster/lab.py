@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import secrets
@@ -21,6 +22,7 @@ from support.rogue_runtime import MANIFEST
 from cluster import images, polypod, programs
 from cluster.node import Node, sweep
 from cluster.postgres import Postgres
+from cluster.reader import Reader
 
 WAIT = 180.0
 Raw = dict[str, Any]
@@ -86,8 +88,9 @@ COORDINATORS: dict[str, tuple[str, Raw]] = {
 class Lab:
     """A cluster with Polypod on it: our own node, or the cluster of `POLYPOD_TEST_KUBECONFIG`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, database: str = "sqlite") -> None:
+        """Prepare; `database` is what the Execution API stores in: sqlite or postgresql."""
+        self.folder, self.database = folder, database
         self.node: Node | None = None
         given = os.environ.get("POLYPOD_TEST_KUBECONFIG")
         if given:
@@ -118,7 +121,7 @@ class Lab:
             "routing": {"create": False},
         }
         self.values["executionApi"] |= {"persistence": {"enabled": False}}
-        if os.environ.get("POLYPOD_TEST_DATABASE") == "postgresql":
+        if self.database == "postgresql":
             assert self.node is not None
             store = Postgres(self.node)
             store.make()
@@ -178,8 +181,27 @@ class Lab:
         return done
 
     def get(self, *arguments: str) -> Raw:
+        """Return what `kubectl get` returns; on our own node without a process."""
+        if self.node is not None:
+            return self._reader.get(*arguments)
         found: Raw = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
         return found
+
+    def logs(self, namespace: str, pod: str, container: str) -> str:
+        """Return a container's log; empty if it has none."""
+        if self.node is not None:
+            return self._reader.logs(namespace, pod, container)
+        return self.kubectl("-n", namespace, "logs", pod, "-c", container, check=False).stdout
+
+    def has(self, *arguments: str) -> bool:
+        """Tell whether there is such an object."""
+        if self.node is not None:
+            return self._reader.has(*arguments)
+        return self.kubectl("get", *arguments, check=False).returncode == 0
+
+    @functools.cached_property
+    def _reader(self) -> Reader:
+        return Reader(self.kubeconfig)
 
     def set_operator_option(self, option: str) -> None:
         """Restart the operator with another value of an option."""
@@ -238,7 +260,8 @@ class Lab:
     def metrics(self, component: str = "operator") -> dict[str, float]:
         """Return what the operator or the api counts: the series, labels included, and its value."""
         path = f"/api/v1/namespaces/polypod-system/services/polypod-{component}:metrics/proxy/metrics"
-        lines = self.kubectl("get", "--raw", path).stdout.splitlines()
+        text = self._reader.text(path) if self.node is not None else self.kubectl("get", "--raw", path).stdout
+        lines = text.splitlines()
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
     def operator_logs(self) -> str:
@@ -275,7 +298,7 @@ class Namespace:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         lab.kubectl("create", "-f", "-", stdin=json.dumps(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name, "labels": labels}}))  # fmt: skip
-        self.wait(lambda: self.kubectl("get", "serviceaccount", "default", check=False).returncode == 0)
+        self.wait(lambda: lab.has("-n", self.name, "serviceaccount", "default"))
 
     def kubectl(
         self, *arguments: str, stdin: str | None = None, check: bool = True, timeout: float = 240
@@ -329,8 +352,7 @@ class Namespace:
         while not (found := ready()):
             if time.monotonic() > give_up:
                 raise AssertionError(f"not within {timeout:.0f} s; {self.describe()}")
-            # each look is a kubectl of its own, which takes a quarter of a second of a processor
-            time.sleep(0.3)
+            time.sleep(0.2)
         return found
 
     def until(self, name: str, **wanted: Any) -> Raw:
@@ -354,7 +376,7 @@ class Namespace:
         return pod
 
     def logs(self, pod: str, container: str = "bridge") -> str:
-        return self.kubectl("logs", pod, "-c", container, check=False).stdout
+        return self.lab.logs(self.name, pod, container)
 
     def records(self, pod: str) -> list[Raw]:
         """Return the task's log as records."""

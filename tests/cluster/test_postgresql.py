@@ -1,6 +1,6 @@
 """PostgreSQL as the store of the Execution API, with two replicas; it restarts while tasks run.
 
-The other tests of a cluster run on it too, in one of the processes of `run_all.py`.
+The other tests of a cluster run on it too, in one of the processes of `make test`.
 """
 
 from __future__ import annotations
