@@ -160,3 +160,13 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_page_for_developers_names_is_there(page: str) -> None:
+    """A path may begin at the root, or below the package that the section is about."""
+    packages = [ROOT, ROOT / "bridge/polypod_bridge", ROOT / "operator/polypod_operator", ROOT / "core/polypod_core",
+                ROOT / "coordinators/polypod_coordinators", ROOT / "bridge/polypod_bridge/supervisor"]  # fmt: skip
+    named = re.findall(r"`((?:[\w.-]+/)*[\w-]+(?:\.(?:py|toml|md)|/))`", (ROOT / page).read_text())
+    assert len(named) > 4
+    assert [path for path in named if not any((package / path).exists() for package in packages)] == []
