@@ -20,13 +20,15 @@ from polypod_core.reasons import Reason
 from polypod_core.states import NOT_FAILED
 
 from polypod_bridge.config import BridgeConfig, airflow_settings
-from polypod_bridge.process.base import Exit, Host, Process
+from polypod_bridge.process.base import Host, Process
 
 if TYPE_CHECKING:
     from polypod_bridge.api.client import ExecutionApiClient
     from polypod_bridge.logs.masking import Masker
     from polypod_bridge.logs.pipeline import Destination, TaskLog
     from polypod_bridge.logs.stored import StoredLog
+    from polypod_bridge.supervisor.actions import Finish
+    from polypod_bridge.supervisor.assignment import Assignment
 
 
 def run_attempt(
@@ -78,7 +80,8 @@ def run_attempt(
         return _supervise(config, command, process, listeners, startup or 0.0, log, masker, started, caught)
     except Exception as error:
         # it has been told, if it could be
-        return _outcome("failed", Reason.BRIDGE_FAILED, _unforeseen(error).message, None, started)
+        unforeseen = _unforeseen(error)
+        return _failed(unforeseen, unforeseen.message, started)
     finally:
         for name, lost in log.lost().items():
             log.event("error", "log lines could not be written", destination=name, lines=lost)
@@ -206,6 +209,23 @@ def _identity() -> tuple[str, str]:
     return socket.gethostname(), user
 
 
+def _assignment(config: BridgeConfig, command: Command | None) -> Assignment:
+    from polypod_bridge.api.client import token_end
+    from polypod_bridge.supervisor.assignment import Assignment, Identity
+
+    runtime: dict[str, Any] = {"schema_version": ""}
+    if command is not None:
+        runtime = {
+            "schema_version": command.schema_version,
+            "whole_bits": command.whole_bits,
+            "exits_when_told_twice": command.exits_when_told_twice,
+        }
+    return Assignment(
+        config.ti, config.bundle_info, Identity(*_identity()), dag_rel_path=config.dag_rel_path,
+        sentry_integration=config.sentry_integration, token_end=token_end(config.token), **runtime,
+    )  # fmt: skip
+
+
 def _supervise(
     config: BridgeConfig,
     command: Command,
@@ -217,31 +237,18 @@ def _supervise(
     started: datetime,
     caught: list[int],
 ) -> Outcome:
-    from polypod_bridge.api.client import token_end
     from polypod_bridge.secrets import SecretStore
     from polypod_bridge.supervisor.run import Shell
-    from polypod_bridge.supervisor.state import Identity, Supervision
+    from polypod_bridge.supervisor.state import Supervision
 
-    supervision = Supervision(
-        config.ti,
-        config.bundle_info,
-        config.dag_rel_path,
-        command.schema_version,
-        Identity(*_identity()),
-        config.timeouts,
-        startup,
-        config.sentry_integration,
-        command.whole_bits,
-        command.exits_when_told_twice,
-        token_end(config.token),
-    )
+    supervision = Supervision(_assignment(config, command), config.timeouts, startup)
     try:
         client = _client(config, log)
     except UserError as error:
         process.end_tree()
         listeners.close()
         log.event("error", error.message, reason=error.reason)
-        return _outcome("failed", error.reason, error.message, None, started, user_error=True)
+        return _failed(error, error.message, started)
     fields = {"pid": process.pid, "artifact": command.artifact, "schema_version": command.schema_version}
     log.event("debug", "runtime started", **fields)
     for item in command.passed_over:
@@ -255,7 +262,7 @@ def _supervise(
         finish = shell.run()
     except Exception as error:
         if supervision.allowed:
-            _report_state(config, client, "failed", log)
+            _report_failed(config, client, log)
         log.event("error", "the bridge failed", error=f"{type(error).__name__}: {error}")
         raise
     verdict = finish.verdict
@@ -264,83 +271,67 @@ def _supervise(
     level = "info" if verdict.state in NOT_FAILED else "error"
     why = {"message": message} if message else {}
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)
-    outcome = _outcome(verdict.state, verdict.reason, message, finish.exit, started, reported=finish.reported)
-    outcome.retry_delay_seconds = verdict.retry_delay
-    outcome.reschedule_time = verdict.reschedule_date
-    outcome.connect_time = shell.connect_time
-    return outcome
+    return _outcome(finish, message, started, shell.connect_time)
 
 
-def _report_failure(config: BridgeConfig, failure: UserError, log: TaskLog, started: datetime) -> Outcome:
+def _report_failure(config: BridgeConfig, error: UserError, log: TaskLog, started: datetime) -> Outcome:
     """Tell the Execution API that the task failed before it could start, so that it is not left queued or running."""
-    from polypod_bridge.api.client import ApiUnavailable
-    from polypod_bridge.comm.requests import run_call, speaks_2026_10_30
+    from polypod_bridge.supervisor.report import report
+    from polypod_bridge.supervisor.state import Supervision
 
     ti = config.ti
     who = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "queue": ti.queue}
-    log.event("error", failure.message, reason=failure.reason, **who)
-    reported, problem = False, ""
+    log.event("error", error.message, reason=error.reason, **who)
     try:
         client = _client(config, log)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, frame: client.stop_retrying())
-        reply = client.call(run_call(ti.id, *_identity(), os.getpid(), started), patient=True)
-        if reply.ok:
-            reason = failure.message if speaks_2026_10_30(reply) else ""
-            reported = _report_state(config, client, "failed", log, reason)
-        else:
-            problem = f"Execution API answered {reply.status} to the start of the task: {reply.text()}"
-    except (ApiUnavailable, UserError) as error:
-        problem = f"Execution API could not be reached: {error}"
-    if problem:
-        log.event("error", "the failure could not be reported", error=problem)
-    mistake = failure.reason is not Reason.BRIDGE_FAILED
-    message = f"{failure.message}; the {problem}" if problem else failure.message
-    return _outcome("failed", failure.reason, message, None, started, reported=reported, user_error=mistake)
+    except UserError as unreachable:
+        log.event("error", "the failure could not be reported", error=unreachable.message)
+        return _failed(error, f"{error.message}; {unreachable.message}", started)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: client.stop_retrying())
+    state = Supervision(_assignment(config, None), config.timeouts, 0.0)
+    finish = report(state, state.not_started(os.getpid(), started, error), client, log)
+    outcome = _outcome(finish, finish.verdict.message, started)
+    outcome.user_error = error.reason is not Reason.BRIDGE_FAILED
+    return outcome
 
 
-def _report_state(config: BridgeConfig, client: ExecutionApiClient, state: str, log: TaskLog, reason: str = "") -> bool:
-    """Tell the Execution API how a task that it has allowed to run has ended; return whether it knows.
-
-    Args:
-        reason: why, for a server of version 2026-10-30; an older one refuses it.
-    """
+def _report_failed(config: BridgeConfig, client: ExecutionApiClient, log: TaskLog) -> None:
+    """Tell the Execution API that a task has failed which it had allowed to run: the bridge itself has failed."""
     from polypod_bridge.api.client import ApiUnavailable
     from polypod_bridge.comm.requests import ApiCall
 
-    body: dict[str, Any] = {"state": state, "end_date": datetime.now(UTC), "rendered_map_index": None}
-    if reason:
-        body["retry_reason"] = reason[:500]
+    body: dict[str, Any] = {"state": "failed", "end_date": datetime.now(UTC), "rendered_map_index": None}
     try:
         reply = client.call(ApiCall("PATCH", f"task-instances/{config.ti.id}/state", body=body))
     except ApiUnavailable as error:
         log.event("error", "the failure could not be reported", error=str(error))
-        return False
+        return
     if not reply.ok:
         log.event("error", "the failure could not be reported", status=reply.status, error=reply.text())
-    return reply.ok
 
 
-def _outcome(
-    state: str,
-    reason: str,
-    message: str,
-    ended: Exit | None,
-    started: datetime,
-    *,
-    reported: bool = False,
-    user_error: bool = False,
-) -> Outcome:
+def _outcome(finish: Finish, message: str, started: datetime, connected: datetime | None = None) -> Outcome:
+    verdict, ended = finish.verdict, finish.exit
     return Outcome(
-        state=state,
-        reason=str(reason),
+        state=verdict.state,
+        reason=verdict.reason,
         message=message,
-        exit_code=ended.code if ended is not None else None,
-        signal=ended.signal if ended is not None else None,
+        exit_code=ended.code,
+        signal=ended.signal,
         start_time=started,
         finish_time=datetime.now(UTC),
-        reported=reported,
-        user_error=user_error,
-        peak_memory_bytes=ended.peak_memory if ended is not None else None,
-        cpu_seconds=ended.cpu_seconds if ended is not None else None,
+        reported=finish.reported,
+        retry_delay_seconds=verdict.retry_delay_seconds,
+        reschedule_time=verdict.reschedule_time,
+        peak_memory_bytes=ended.peak_memory,
+        cpu_seconds=ended.cpu_seconds,
+        connect_time=connected,
     )
+
+
+def _failed(error: UserError, message: str, started: datetime) -> Outcome:
+    """Return the outcome of an attempt that nobody could be told of."""
+    mistake = error.reason is not Reason.BRIDGE_FAILED
+    return Outcome(state="failed", reason=error.reason, message=message, start_time=started,
+                   finish_time=datetime.now(UTC), user_error=mistake)  # fmt: skip

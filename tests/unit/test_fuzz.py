@@ -19,7 +19,8 @@ from polypod_bridge.comm.exact import DEEPEST
 from polypod_bridge.comm.requests import NO_BODY, ApiReply
 from polypod_bridge.config import Timeouts
 from polypod_bridge.supervisor import actions as act
-from polypod_bridge.supervisor.state import Identity, Supervision
+from polypod_bridge.supervisor.assignment import Assignment, Identity
+from polypod_bridge.supervisor.state import Supervision
 
 INPUTS = int(os.environ.get("POLYPOD_FUZZ", "3000"))
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -67,7 +68,9 @@ REPLIES = st.builds(
 
 def running() -> Supervision:
     """Return an attempt whose task runs."""
-    state = Supervision(TI, a.BundleInfo(name="b"), "", "2026-10-30", Identity("host", "user"), Timeouts(), 10.0)
+    state = Supervision(
+        Assignment(TI, a.BundleInfo(name="b"), Identity("host", "user"), "2026-10-30"), Timeouts(), 10.0
+    )
     [call] = state.spawned(0, 42, NOW)
     assert isinstance(call, act.Call)
     state.connected(0, "comm")

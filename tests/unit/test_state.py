@@ -17,7 +17,8 @@ from polypod_bridge.comm.requests import ApiReply
 from polypod_bridge.config import Timeouts
 from polypod_bridge.process.base import Exit
 from polypod_bridge.supervisor import actions as act
-from polypod_bridge.supervisor.state import Identity, Supervision
+from polypod_bridge.supervisor.assignment import Assignment, Identity
+from polypod_bridge.supervisor.state import Supervision
 from polypod_core.reasons import Reason
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -35,7 +36,11 @@ def reply(status: int, body: Any = None) -> ApiReply:
 
 
 def machine(version: str = "2026-10-30", **times: Any) -> Supervision:
-    return Supervision(TI, a.BundleInfo(name="b"), "", version, Identity("host", "user"), Timeouts(**times), 10.0)
+    return Supervision(assignment(version), Timeouts(**times), 10.0)
+
+
+def assignment(version: str = "2026-10-30", **more: Any) -> Assignment:
+    return Assignment(TI, a.BundleInfo(name="b"), Identity("host", "user"), version, **more)
 
 
 def frame(body: Any, id: int = 1, answer: bool = False) -> frames.Frame:
@@ -74,10 +79,7 @@ def test_startup_details_is_frame_0_once_everything_is_there() -> None:
 
 
 def test_a_runtime_that_exits_when_told_twice_is_told_again_alone_while_it_still_has_time() -> None:
-    state = Supervision(
-        TI, a.BundleInfo(name="b"), "", "2026-10-30", Identity("h", "u"), Timeouts(stop_grace=25.0), 10.0,
-        exits_when_told_twice=True,
-    )  # fmt: skip
+    state = Supervision(assignment(exits_when_told_twice=True), Timeouts(stop_grace=25.0), 10.0)
     state.spawned(0, 42, NOW)
     assert only(state.told(1, 15), act.Signal) == act.Signal(signal.SIGTERM)
     assert state.deadline() == 16
@@ -112,7 +114,8 @@ def test_xcoms_are_cleared_before_the_task_learns_of_anything() -> None:
 
 def test_a_connection_is_masked_before_it_is_sent() -> None:
     state = started()
-    call = only(state.frame(1, frame({"type": "GetConnection", "conn_id": "c"})), act.Call)
+    ask = only(state.frame(1, frame({"type": "GetConnection", "conn_id": "c"})), act.LookUp)
+    call = only(state.looked_up(ask, None), act.Call)
     actions = state.replied(1, call, reply(200, {"conn_id": "c", "conn_type": "x", "password": "p", "extra": "e"}))
     assert [type(action) for action in actions] == [act.MaskConnection, act.Send]
 
@@ -228,7 +231,9 @@ def test_random_histories_end_once_and_in_bounded_time(history: list[Any], retry
         nonlocal beating, killed
         for action in actions:
             assert not finished, f"an action after the end: {action}"
-            if isinstance(action, act.Call):
+            if isinstance(action, act.LookUp):
+                do(state.looked_up(action, None))
+            elif isinstance(action, act.Call):
                 calls.append(action)
             elif isinstance(action, act.Finish):
                 finished.append(action)

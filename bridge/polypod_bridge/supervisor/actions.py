@@ -26,6 +26,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class LookUp:
+    """Look a connection or variable up in mounted Secrets; the answer comes back with this very action."""
+
+    message: m.GetConnection | m.GetVariable
+    request_id: int
+    carrier: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """Send a heartbeat, beside the calls."""
 
@@ -92,4 +101,6 @@ class Finish:
     reported: bool
 
 
-Action = Call | Beat | Send | Signal | EndTree | CloseChannels | Log | Mask | MaskConnection | StopRetrying | Finish
+Action = (
+    Call | LookUp | Beat | Send | Signal | EndTree | CloseChannels | Log | Mask | MaskConnection | StopRetrying | Finish
+)

@@ -74,8 +74,8 @@ class Verdict:
         message: why, for a person.
         replay: a terminal message to send again, because its first delivery failed.
         send: True if `state` itself has to be sent.
-        retry_delay: seconds before the next try, if the task said so itself.
-        reschedule_date: when the same try is to be started again, if the task asked for that.
+        retry_delay_seconds: seconds before the next try, if the task said so itself.
+        reschedule_time: when the same try is to be started again, if the task asked for that.
     """
 
     state: str
@@ -83,8 +83,8 @@ class Verdict:
     message: str = ""
     replay: Terminal | None = None
     send: bool = False
-    retry_delay: float | None = None
-    reschedule_date: datetime | None = None
+    retry_delay_seconds: float | None = None
+    reschedule_time: datetime | None = None
 
 
 _WHY_IT_SAID = frozenset({EndedBy.EXECUTION_TIMEOUT, EndedBy.TOLD, EndedBy.HEARTBEAT, EndedBy.PROTOCOL})
@@ -134,7 +134,7 @@ def _as_said(ending: Ending, said: Terminal) -> Verdict:
         message = f"{_exit_text(ending.exit)} after the task had reported {said.state}, which stands"
     delay = said.retry_delay_seconds if isinstance(said, RetryTask) else None
     when = said.reschedule_date if isinstance(said, RescheduleTask) else None
-    return Verdict(said.state, _SAID_REASON[said.state], message, retry_delay=delay, reschedule_date=when)
+    return Verdict(said.state, _SAID_REASON[said.state], message, retry_delay_seconds=delay, reschedule_time=when)
 
 
 def _no_terminal() -> str:

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-import msgspec
-
 from polypod_bridge.api.client import ApiUnavailable, ExecutionApiClient
 from polypod_bridge.comm import frames
 from polypod_bridge.comm.requests import ApiReply
@@ -36,6 +34,7 @@ from polypod_bridge.supervisor.actions import (
     EndTree,
     Finish,
     Log,
+    LookUp,
     Mask,
     MaskConnection,
     Send,
@@ -270,6 +269,8 @@ class Shell:
                 case Call():
                     self._queued += 1
                     self._calls.put(action)
+                case LookUp():
+                    self._do(self._look_up(action))
                 case Send(data):
                     self._out += data
                     self._flush()
@@ -328,15 +329,20 @@ class Shell:
         self._watch_comm()
         return actions
 
+    def _look_up(self, ask: LookUp) -> list[Action]:
+        try:
+            return self._state.looked_up(ask, self._secrets.answer(ask.message))
+        except ConnectionFormatError as error:
+            return self._state.looked_up(ask, None, str(error))
+        except Exception as error:
+            # whatever it is, the runtime waits for an answer
+            return self._state.looked_up(ask, None, f"{type(error).__name__}: {error}")
+
     def _perform(self, call: Call) -> tuple[ApiReply | None, str]:
         try:
-            if call.message is not None:
-                answer = self._secrets.answer(call.message)
-                if answer is not None:
-                    return ApiReply(200, msgspec.json.encode(answer)), ""
             # until it may run, a task has nothing to lose by waiting for the server
             return self._client.call(call.call, call.carrier, patient=call.purpose == "run"), ""
-        except (ApiUnavailable, ConnectionFormatError) as error:
+        except ApiUnavailable as error:
             return None, str(error)
         except Exception as error:
             # whatever it is, the runtime waits for an answer

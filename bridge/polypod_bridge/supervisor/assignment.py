@@ -1,0 +1,37 @@
+"""What an attempt is about: known before it starts, and never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polypod_bridge.comm import answers as a
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who runs the task, as the Execution API is told."""
+
+    hostname: str
+    unixname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A task, and the runtime that is to run it.
+
+    Attributes:
+        schema_version: the supervisor schema that the artifact speaks.
+        whole_bits: the size of the whole numbers that the runtime can hold.
+        exits_when_told_twice: a second SIGTERM has the runtime exit (a JVM's shutdown hooks run in the first).
+        token_end: when the workload's token expires, in seconds since 1970; 0 if that is not known.
+    """
+
+    ti: a.TaskInstance
+    bundle_info: a.BundleInfo
+    identity: Identity
+    schema_version: str
+    dag_rel_path: str = ""
+    sentry_integration: str = ""
+    whole_bits: int = 64
+    exits_when_told_twice: bool = False
+    token_end: float = 0.0
