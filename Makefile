@@ -143,7 +143,7 @@ unit: setup ## run the tests that need nothing: no network, no build, half a min
 test: setup examples conformance launcher image-files airflow postgres promtool browser cluster-programs ## run every test
 	cd sdks/go && go test ./...
 	cd launcher && go test ./...
-	$(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder --durations=40
+	$(BIN)/python -m pytest -n 4 --no-loadscope-reorder --durations=40
 
 fuzz: setup ## send a million mutated frames to the protocol code (an hour)
 	POLYPOD_FUZZ=1000000 $(BIN)/python -m pytest --timeout=0 tests/unit/test_fuzz.py

@@ -17,7 +17,7 @@ from hypothesis import settings
 from support.airflow import Airflow
 from support.api import Store, make_store
 from support.bridge import Bridge
-from support.groups import group_of, place
+from support.groups import Groups, group_of, place
 from support.paths import AIRFLOWS, missing
 
 # a busy machine is no failure; a failing example is printed so that it can be played again
@@ -31,15 +31,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = random.SystemRandom().randrange(1 << 32)
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """Have tests that share a cluster run in one process."""
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests for pytest-xdist; skip what needs things that are not built here, except with CI=true."""
-    groups = {}
+    """Start the longest groups first; skip what needs things that are not built here, except with CI=true."""
     for item in items:
-        airflow = not {"airflow", "airflow_33", "airflow_34"}.isdisjoint(getattr(item, "fixturenames", ()))
-        groups[item] = group_of(item.path, airflow=airflow)
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: place(groups[item]))
+        if not {"airflow", "airflow_33", "airflow_34"}.isdisjoint(getattr(item, "fixturenames", ())):
+            assert group_of(item.nodeid) == "airflow", f"{item.nodeid}: add its file to AIRFLOW in support/groups.py"
+    items.sort(key=lambda item: place(item.nodeid))
     if os.environ.get("CI") == "true":
         return
     for marker in ("airflow", "built"):

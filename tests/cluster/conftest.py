@@ -38,7 +38,7 @@ DATABASE = pytest.StashKey[str]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Show everything with both databases: with all tests side by side, the largest group has PostgreSQL."""
-    together = "PYTEST_XDIST_WORKER" in os.environ and group_of(item.path) == "cluster"
+    together = "PYTEST_XDIST_WORKER" in os.environ and group_of(item.nodeid) == "cluster"
     item.config.stash[DATABASE] = os.environ.get("POLYPOD_TEST_DATABASE", "postgresql" if together else "sqlite")
 
 
