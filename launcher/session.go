@@ -291,8 +291,8 @@ func (s *session) spawn(message request) error {
 	if err != nil {
 		missing := errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist)
 		if _, there := exec.LookPath(message.Argv[0]); missing && there == nil {
-			text := fmt.Sprintf("%q is there, but not the interpreter or loader that it names: that of a script's first line, "+
-				"or of a program that was built for another C library", message.Argv[0])
+			text := fmt.Sprintf("%q exists, but its interpreter or loader does not: a script's first line names it, "+
+				"or the program was built for another C library", message.Argv[0])
 			return s.send(reply{Error: text})
 		}
 		return s.send(reply{Error: err.Error(), Missing: missing})

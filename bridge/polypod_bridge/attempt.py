@@ -76,7 +76,7 @@ def run_attempt(
             assert failure is not None
             return _report_failure(config, failure, log, started)
         if config.unknown_fields:
-            log.event("info", "the workload has fields that are not known here", fields=config.unknown_fields)
+            log.event("info", "ignoring unknown fields of the workload", fields=config.unknown_fields)
         return _supervise(config, command, process, listeners, startup or 0.0, log, masker, started, caught)
     except Exception as error:
         # it has been told, if it could be
@@ -174,7 +174,7 @@ def _open_log(config: BridgeConfig, stored: StoredLog | None) -> tuple[TaskLog, 
     if stored is not None:
         stored.report_to(log.event)
     if problem is not None:
-        log.event("error", "the log file cannot be opened; the task goes on", path=config.log_file, error=str(problem))
+        log.event("error", "cannot open the log file; the task continues", path=config.log_file, error=str(problem))
     return log, masker
 
 
@@ -252,7 +252,7 @@ def _supervise(
     fields = {"pid": process.pid, "artifact": command.artifact, "schema_version": command.schema_version}
     log.event("debug", "runtime started", **fields)
     for item in command.passed_over:
-        log.event("error", "an artifact has a mistake and was passed over", path=item.path, why=item.why)
+        log.event("error", "skipping an invalid artifact", path=item.path, why=item.why)
     secrets = SecretStore(config.secrets_dirs, os.environ)
     for key, right in secrets.misnamed():
         log.event("warning", "a key of connectionsFrom or variablesFrom is not used: its name is not as Airflow's",

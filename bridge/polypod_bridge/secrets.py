@@ -114,7 +114,9 @@ def _from_json(conn_id: str, text: str, where: str) -> a.ConnectionResult:
         # it names the field, and never what is in it
         raise ConnectionFormatError(f"{where}: {error}; a connection has {', '.join(_KNOWN)}") from None
     except (msgspec.MsgspecError, ValueError) as error:
-        what = "its port is no number" if not isinstance(error, msgspec.MsgspecError) else "it cannot be read as JSON"
+        what = (
+            "its port is not a number" if not isinstance(error, msgspec.MsgspecError) else "it cannot be read as JSON"
+        )
         raise ConnectionFormatError(f"{where}: {what}; a connection has {', '.join(_KNOWN)}") from None
     if fields.uri:
         return _from_uri(conn_id, fields.uri, where)

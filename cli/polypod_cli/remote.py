@@ -195,7 +195,7 @@ def _renderer(log_format: str, printed: bool) -> Callable[[bytes], bytes]:
             event = msgspec.json.decode(line)
             return render({**event, "timestamp": datetime.fromisoformat(event["timestamp"])})
         except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
-            # not the log's: what the sidecar itself had to say
+            # not the log's: what the bridge itself printed
             return line + b"\n"
 
     return show

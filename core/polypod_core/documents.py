@@ -277,7 +277,7 @@ def _resolved(node: yaml.Node, text: str) -> Any:
     if text in _NULL:
         return None
     if _NOT_FINITE.fullmatch(text):
-        raise _at(node, f"{text} is no number that JSON has")
+        raise _at(node, f"{text} is not a number that JSON can represent")
     if text[0] == ".":
         return _float(node, text) if _DOT_FLOAT.fullmatch(text) else text
     if text[0] not in "+-0123456789":
@@ -385,7 +385,7 @@ def _json_float(text: str) -> float:
 
 
 def _json_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no number that JSON has")
+    raise ValueError(f"{text} is not a number that JSON can represent")
 
 
 def _check_depth_and_text(value: Any) -> None:
@@ -408,4 +408,4 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"half a surrogate pair in a text: \\u{ord(text[error.start]):04x}") from None
+        raise ValueError(f"unpaired surrogate in a text: \\u{ord(text[error.start]):04x}") from None

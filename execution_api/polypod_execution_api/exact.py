@@ -29,7 +29,7 @@ class _NoJson(Exception):
 
 
 def _refuse(word: str) -> NoReturn:
-    raise _NoJson(f"{word} is no number that JSON has")
+    raise _NoJson(f"{word} is not a number that JSON can represent")
 
 
 class ExactRoute(APIRoute):

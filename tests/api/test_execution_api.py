@@ -145,8 +145,8 @@ def call(store: Store, ti_id: uuid.UUID, what: str, body: dict[str, Any]) -> url
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"NaN", "NaN is no number that JSON has"),
-        (b'{"a": [-Infinity]}', "-Infinity is no number that JSON has"),
+        (b"NaN", "NaN is not a number that JSON can represent"),
+        (b'{"a": [-Infinity]}', "-Infinity is not a number that JSON can represent"),
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
     ],
 )

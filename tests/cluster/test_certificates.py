@@ -1,4 +1,4 @@
-"""The certificates between sidecar, Execution API and operator are renewed while tasks run: nobody notices."""
+"""The certificates between bridge, Execution API and operator are renewed while tasks run: nobody notices."""
 
 from __future__ import annotations
 

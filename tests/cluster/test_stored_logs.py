@@ -238,7 +238,7 @@ def test_what_is_wrong_with_the_storage_is_said(storing: Lab, namespace: Namespa
     namespace.apply(secret({**KEYS, "aws_secret_access_key": "of-somebody-else"}))
     namespace.run("refused", "slow", params={"seconds": 8}, variablesFrom=variables(namespace))
     pod = namespace.running("refused")
-    namespace.wait(lambda: "the log cannot be stored now" in namespace.logs(pod))
+    namespace.wait(lambda: "the log cannot be stored" in namespace.logs(pod))
     assert namespace.finish("refused")["state"] == "success"
     namespace.wait(lambda: "the log could not be stored at s3://logs/" in namespace.logs(pod))
     assert "of-somebody-else" not in namespace.logs(pod)

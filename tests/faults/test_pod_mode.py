@@ -230,7 +230,7 @@ def test_the_log_of_a_bridge_that_was_killed_is_kept_by_its_next_start(
     # each destination has its lines in order; the kill came between the two
     assert abs(len(numbers) - len([record for record in found if record["event"] == "spam"])) < 5000
     assert [record["number"] for record in found if record["event"] == "spam"][:1000] == list(range(1000))
-    assert "container was ended while the task ran" in found[-1]["event"]
+    assert "container terminated while the task was running" in found[-1]["event"]
 
 
 def test_airflow_says_itself_where_the_log_of_its_workload_is(filled: Store, tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_a_full_disk_does_not_end_the_task(filled: Store, tmp_path: Path) -> Non
     config = {**filled.config(ti_id, "golang", COORDINATORS), "log_format": "json"}
     result = Bridge(tmp_path, config, log_name="../../../../../../../../dev/full").run()
     assert result.outcome["state"] == "success", result.stderr
-    assert "the log cannot be written; the task goes on" in result.stderr
+    assert "cannot write the log; the task continues" in result.stderr
     assert "an info line" in result.stderr
     assert "log lines could not be written" in result.stderr
 

@@ -493,7 +493,7 @@ def test_a_program_without_its_interpreter_is_not_called_missing(tmp_path: Path)
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
     for command, words in (
-        (str(script), "is there, but not the interpreter or loader"),
+        (str(script), "exists, but its interpreter or loader does not"),
         ("/no/such", "does not exist"),
     ):
         error = refused(lambda argv=command: LocalHost().spawn([argv], {}))  # type: ignore[misc]

@@ -60,10 +60,10 @@ def nested(depth: int) -> Any:
 
 
 BAD = [
-    ({"a": [1, float("nan")]}, "value.a[1]: nan is no number that JSON has"),
-    (float("-inf"), "value: -inf is no number that JSON has"),
+    ({"a": [1, float("nan")]}, "value.a[1]: nan is not a number that JSON can represent"),
+    (float("-inf"), "value: -inf is not a number that JSON can represent"),
     ({"a": b"x"}, "value.a: JSON has no bytes; encode the value as text"),
-    ({"a": {1: "x"}}, "value.a: the key 1 is int and no text"),
+    ({"a": {1: "x"}}, "value.a: the key 1 is int, not a string"),
     (msgspec.msgpack.Ext(7, b"x"), "value: JSON has no msgpack extension 7; encode the value as text"),
     (nested(DEEPEST + 5), f"more than {DEEPEST} lists and mappings within each other"),
 ]

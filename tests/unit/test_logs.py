@@ -132,7 +132,7 @@ def test_a_full_destination_is_reported_once_and_counted(tmp_path: Path) -> None
     os.close(full)
     os.close(good)
     events = [json.loads(line)["event"] for line in kept.read_text().splitlines()]
-    assert sorted(events) == ["line", "line", "line", "the log cannot be written; the task goes on"]
+    assert sorted(events) == ["cannot write the log; the task continues", "line", "line", "line"]
     assert log.lost() == {"full": 3}
 
 

@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_explained_without_showing_it(text: str) -> None:
     ("text", "words"),
     [
         ('{"conn_type": "x", "user": "me"}', "unknown field `user`; a connection has conn_type, host, schema, login"),
-        ('{"conn_type": "x", "port": "s3cret"}', "its port is no number"),
+        ('{"conn_type": "x", "port": "s3cret"}', "its port is not a number"),
         ('{"conn_type": "x", "password": 5}', "got `int` - at `$.password`"),
     ],
 )

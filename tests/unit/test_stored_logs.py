@@ -185,7 +185,7 @@ def test_a_storage_that_is_away_is_told_once_and_gets_all_when_it_is_back(tmp_pa
     log.report_to(lambda level, text, **fields: told.append((level, text, fields.get("error"))))
     log.write([event("said while it is away")])
     until(lambda: told)
-    assert told == [("error", "the log cannot be stored now; it is tried again", "the storage is away")]
+    assert told == [("error", "the log cannot be stored; retrying", "the storage is away")]
     storage.fails = False
     until(lambda: len(told) == 2)
     assert told[1][:2] == ("info", "the log is stored again")

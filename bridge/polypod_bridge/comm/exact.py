@@ -46,7 +46,7 @@ def _problem(value: Any, *, to_json: bool, whole_bits: int = 64) -> str:
         elif isinstance(found, _MAP_TYPES):
             for key, item in found.items():
                 if not isinstance(key, str):
-                    return f"{_cut(where) or 'the value'}: the key {key!r} is {_name(key)} and no text"
+                    return f"{_cut(where) or 'the value'}: the key {key!r} is {_name(key)}, not a string"
                 ahead.append((item, f"{where}.{key}" if where else key, depth + 1))
         else:
             problem = _scalar_problem(found, to_json=to_json, whole_bits=whole_bits)
@@ -57,13 +57,13 @@ def _problem(value: Any, *, to_json: bool, whole_bits: int = 64) -> str:
 
 def _scalar_problem(value: Any, *, to_json: bool, whole_bits: int) -> str:
     if isinstance(value, float) and not math.isfinite(value):
-        return f"{value} is no number that JSON has"
+        return f"{value} is not a number that JSON can represent"
     if isinstance(value, bytes | bytearray | memoryview | msgspec.msgpack.Ext):
         return f"JSON has no {_name(value)}; encode the value as text"
     if not to_json and isinstance(value, int) and not isinstance(value, bool) and not _fits(value, whole_bits):
         return f"{_shown(value)} does not fit into {whole_bits} bits; pass it as text"
     if isinstance(value, str) and not _is_unicode(value):
-        return "half a surrogate pair is no text"
+        return "an unpaired surrogate is not valid text"
     return ""
 
 

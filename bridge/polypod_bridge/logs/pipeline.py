@@ -116,7 +116,7 @@ class TaskLog:
             for output, error in failures:
                 notice = {
                     "level": "error",
-                    "event": "the log cannot be written; the task goes on",
+                    "event": "cannot write the log; the task continues",
                     "logger": "supervisor",
                     "destination": output.name,
                     "error": error.strerror or errno.errorcode.get(error.errno or 0, "unknown"),

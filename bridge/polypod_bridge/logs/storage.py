@@ -19,7 +19,7 @@ import msgspec
 from polypod_bridge.logs.masking import Masker
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss"})
-"""URL schemes that the sidecar's image serves by itself; for others, fsspec needs that file system's package."""
+"""URL schemes that the bridge's image serves by itself; for others, fsspec needs that file system's package."""
 
 BEGINS = "attempt begins"
 """The event that is the first line of each pod in its log: an object may hold the lines of several."""

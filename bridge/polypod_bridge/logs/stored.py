@@ -191,7 +191,7 @@ class SpooledLog:
                 self._changed.wait()
             try:
                 if self._waiting() > self._spool_size:
-                    raise OSError(errno.ENOSPC, f"too much waits for the storage: {self._problem}")
+                    raise OSError(errno.ENOSPC, f"too much of the log is waiting for the storage: {self._problem}")
                 self._append(data)
             except OSError as error:
                 first = self.lost == 0
@@ -317,7 +317,7 @@ class SpooledLog:
             # wake those who wait for us
             return
         if problem and not self._told:
-            self._report("error", "the log cannot be stored now; it is tried again", storage=self.name, error=problem)
+            self._report("error", "the log cannot be stored; retrying", storage=self.name, error=problem)
         elif self._told and not problem:
             self._report("info", "the log is stored again", storage=self.name)
         self._told = bool(problem)

@@ -189,7 +189,7 @@ def _earlier(pod: PodConfig) -> Outcome | None:
     except (OSError, msgspec.MsgspecError):
         pass
     if os.path.exists(f"{pod.state_dir}/begun"):
-        message = "the bridge's container was ended while the task ran, and with it the attempt"
+        message = "the bridge container terminated while the task was running, which ended the attempt"
         return Outcome(state="failed", reason=Reason.BRIDGE_LOST, message=message, finish_time=datetime.now(UTC))
     return None
 
@@ -239,7 +239,7 @@ def _send(outcome: Outcome, pod: PodConfig) -> None:
         except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
             problem = str(error)
         time.sleep(0.2)
-    print(f"polypod-bridge: the operator could not be told the outcome: {problem}", file=sys.stderr)
+    print(f"polypod-bridge: the outcome could not be sent to the operator: {problem}", file=sys.stderr)
 
 
 # not pathlib: its import costs more than these

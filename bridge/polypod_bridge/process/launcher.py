@@ -153,9 +153,7 @@ class LauncherHost:
         try:
             reply, fds = self.ask(op="spawn", argv=list(argv), env=dict(env), native=native)
         except OSError as error:
-            raise UserError(
-                Reason.RUNTIME_NOT_FOUND, f"the command line is too long to be passed on: {error.strerror}"
-            ) from None
+            raise UserError(Reason.RUNTIME_NOT_FOUND, f"the command line is too long: {error.strerror}") from None
         if reply.error:
             what = (
                 f"{argv[0]!r} is not in the image; install it there, or set its full path in the coordinator's kwargs"

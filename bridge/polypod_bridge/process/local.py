@@ -262,8 +262,8 @@ def _cannot_start(command: str, error: OSError) -> UserError:
 
     if isinstance(error, FileNotFoundError) and shutil.which(command) is not None:
         why = (
-            f"{command!r} is there, but not the interpreter or loader that it names: that of a script's first line, or "
-            "of a program that was built for another C library"
+            f"{command!r} exists, but its interpreter or loader does not: a script's first line names it, or the "
+            "program was built for another C library"
         )
     elif isinstance(error, FileNotFoundError):
         where = "does not exist" if "/" in command else f"is not on PATH ({os.environ.get('PATH', '')})"

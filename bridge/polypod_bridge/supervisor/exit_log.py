@@ -11,7 +11,7 @@ from polypod_bridge.supervisor.outcome import EndedBy, signal_name
 
 _HINTS = {
     signal.SIGKILL: "likely out of memory: raise the container's memory limit, or lower what the task uses",
-    signal.SIGSEGV: "the runtime touched memory that is not its own: a defect in native code",
+    signal.SIGSEGV: "the runtime accessed invalid memory: a bug in native code",
 }
 
 
@@ -31,8 +31,8 @@ def explain(ended: Exit, *, silent: bool, ended_by: EndedBy | None) -> Iterable[
         }
         yield Log("critical" if hint else "error", "the runtime was ended by a signal", fields)
     elif ended.lost:
-        yield Log("error", "the runtime's exit status was collected by somebody else")
+        yield Log("error", "another process collected the runtime's exit status")
     elif ended.code:
         yield Log("warning", "Process exited abnormally", {"exit_code": ended.code})
     elif ended.ok and silent and ended_by is None:
-        yield Log("error", "the runtime exited with 0 but never said how the task ended")
+        yield Log("error", "the runtime exited with code 0 without reporting how the task ended")

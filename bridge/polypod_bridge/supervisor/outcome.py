@@ -138,7 +138,7 @@ def _as_said(ending: Ending, said: Terminal) -> Verdict:
 
 
 def _no_terminal() -> str:
-    return "the runtime exited with code 0 without a terminal message, so nobody said that the task succeeded"
+    return "the runtime exited with code 0 without a terminal message: it did not report success"
 
 
 def _ended_reason(ending: Ending) -> Reason:
@@ -151,7 +151,7 @@ def _failure(ending: Ending) -> tuple[Reason, str]:
         return _ended_reason(ending), ending.detail
     text = _exit_text(ending.exit)
     if ending.exit.lost:
-        return Reason.EXIT_STATUS_LOST, "the runtime is gone and somebody else collected its exit status"
+        return Reason.EXIT_STATUS_LOST, "the runtime is gone and another process collected its exit status"
     if ending.exit.signal == signal.SIGKILL and ending.ended_by is None:
         return Reason.LIKELY_OUT_OF_MEMORY, f"{text} that Polypod did not send; most likely out of memory"
     if ending.exit.signal is not None:

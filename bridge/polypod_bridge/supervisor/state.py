@@ -140,7 +140,7 @@ class Supervision:
         """A frame came from the runtime."""
         message = decoded(frame)
         if isinstance(message, str):
-            notice = Log("error", "a message of the runtime cannot be understood", {"error": message})
+            notice = Log("error", "cannot parse a message of the runtime", {"error": message})
             return [notice, answer(frame.id, None, failure("GENERIC_ERROR", message))]
         if isinstance(message, m.TERMINAL_TYPES):
             return self._terminal(now, frame, message)
@@ -171,7 +171,7 @@ class Supervision:
         if reply is not None and reply.status in (404, 409, 410):
             detail = f"the Execution API answered {reply.status} to a heartbeat: {reply.text()}"
             self._gave_up = True
-            notice = Log("error", "the server says that this task must not run any more; ending it", {"detail": detail})
+            notice = Log("error", "the server says that this task must not run; ending it", {"detail": detail})
             return [notice, *self._end(now, EndedBy.SERVER, detail, self._times.kill_grace)]
         self._beat_problem = problem or (f"HTTP {reply.status}: {reply.text()}" if reply is not None else "no answer")
         since = round(now - self._last_beat)
@@ -212,7 +212,7 @@ class Supervision:
         if channel == "comm" and self._phase in (Phase.BOOTING, Phase.RUNNING):
             # it may be about to exit; if it lives on, nobody will ever hear how the task ended
             self._timers.start(Timer.MUTE, now + self._times.task_success_overtime)
-            return [Log("warning", "the runtime closed the comm socket without saying how the task ended")]
+            return [Log("warning", "the runtime closed the comm socket without reporting how the task ended")]
         return self._maybe_conclude(now)
 
     def told(self, now: float, number: int) -> list[Action]:
@@ -221,7 +221,7 @@ class Supervision:
             return [StopRetrying()]
         name = signal_name(number)
         notice = Log("warning", "terminating; forwarding the signal to the runtime", {"signal": name})
-        return [notice, *self._end(now, EndedBy.TOLD, f"the supervisor got {name}", self._times.stop_grace)]
+        return [notice, *self._end(now, EndedBy.TOLD, f"the bridge got {name}", self._times.stop_grace)]
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
@@ -266,8 +266,8 @@ class Supervision:
         return [notice, *self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._times.kill_grace)]
 
     def _stayed_mute(self, now: float) -> list[Action]:
-        detail = "the runtime closed the comm socket, lived on, and can no longer say how the task ended"
-        notice = Log("error", "the runtime can say no more; ending it")
+        detail = "the runtime closed the comm socket but kept running; it cannot report how the task ended"
+        notice = Log("error", "the runtime cannot report any more; ending it")
         return [notice, *self._end(now, EndedBy.PROTOCOL, detail, self._times.kill_grace)]
 
     def _no_heartbeat_was_answered(self, now: float) -> list[Action]:
@@ -290,7 +290,7 @@ class Supervision:
         return [notice, *self.exited(now, Exit(None))]
 
     def _overtime_is_over(self, now: float) -> list[Action]:
-        stays = Log("warning", "the task is done but its runtime stays; ending it")
+        stays = Log("warning", "the task is done but its runtime did not exit; ending it")
         notice = [stays] if self._cause is None else []
         return [*notice, *self._end(now, EndedBy.OVERTIME, "", self._times.kill_grace)]
 
@@ -395,7 +395,7 @@ class Supervision:
         assert isinstance(message, m.TERMINAL_TYPES)
         reply: list[Action] = [] if frame.is_answer else [answer(frame.id, None)]
         if self._said is not None and (self._delivered or self._delivering):
-            return [Log("warning", "a second terminal message is ignored", {"state": message.state}), *reply]
+            return [Log("warning", "ignoring a second terminal message", {"state": message.state}), *reply]
         self._said = message
         if self._phase in (Phase.BOOTING, Phase.RUNNING):
             self._phase = Phase.REPORTED

@@ -56,7 +56,7 @@ def stored_log(
 
     Args:
         pod: its pod's name.
-        reader_image: the sidecar's.
+        reader_image: the bridge's.
         spec: its pod's.
     """
     storage = log_storage(run, number, pod, log)

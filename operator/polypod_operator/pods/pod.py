@@ -66,13 +66,13 @@ class Settings:
     """What the operator knows and a TaskRun does not.
 
     Attributes:
-        bridge_image: the image of the sidecar.
+        bridge_image: the bridge's image.
         execution_api: the base URL of the Execution API that pods use by default.
         image_volumes: True if the cluster can mount an image as a volume; else artifacts are copied.
         logging_level: what runtimes are told to log.
         log_format: of the bridge's own log: json or console.
-        bridge_pull_policy: when the sidecar's image is pulled, None for Kubernetes' own rule.
-        bridge_resources: the sidecar's requests and limits.
+        bridge_pull_policy: when the bridge's image is pulled, None for Kubernetes' own rule.
+        bridge_resources: the bridge's requests and limits.
         outcome_url: where bridges send their outcomes to; empty if they are not to.
         authority: what the bridge trusts for both, PEM; empty for plain HTTP, or public authorities.
         log: where logs are kept; None if they end with their pods.
@@ -358,7 +358,7 @@ def _secret_volumes(spec: TaskRunSpec, sends: bool) -> list[tuple[str, dict[str,
 
 
 def bridge_config(run: TaskRunObject, number: int, try_number: int, route: Route, settings: Settings) -> BridgeConfig:
-    """Return the sidecar's configuration. It holds no secret: those are files that only the sidecar sees."""
+    """Return the bridge's configuration. It holds no secret: those are files that only the bridge sees."""
     assert run.spec is not None
     spec = run.spec
     timeouts = spec.timeouts
@@ -426,7 +426,7 @@ def _add_artifacts(pod: dict[str, Any], source: ArtifactSource, mountable: bool)
         if source.path.strip("/"):
             mount["subPath"] = source.path.strip("/")
     else:
-        # the image may have no shell and no cp: the launcher, which the sidecar has installed, copies
+        # the image may have no shell and no cp: the launcher, which the bridge has installed, copies
         pod["volumes"].append({"name": "polypod-artifacts", "emptyDir": {}})
         copy: dict[str, Any] = {
             "name": COPY,

@@ -132,7 +132,7 @@ final class Wire {
     } else if (value instanceof Double || value instanceof Float) {
       double number = ((Number) value).doubleValue();
       if (Double.isNaN(number) || Double.isInfinite(number)) {
-        throw new IOException(number + " is no number that JSON has");
+        throw new IOException(number + " is not a number that JSON can represent");
       }
       out.packDouble(number);
     } else if (value instanceof Instant) {
@@ -160,7 +160,7 @@ final class Wire {
   private static void text(MessagePacker out, String text) throws IOException {
     // the packer would write a question mark
     if (!StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
-      throw new IOException("half a surrogate pair is no text");
+      throw new IOException("an unpaired surrogate is not valid text");
     }
     out.packString(text);
   }
