@@ -237,7 +237,7 @@ func (s *session) handle(message request) error {
 		s.done = true
 		return nil
 	}
-	return fmt.Errorf("the bridge asks for %q, which is not known here", message.Op)
+	return fmt.Errorf("the bridge asks for %q, which is unknown", message.Op)
 }
 
 // open hands over the file system's root and then each path, as far as it can be opened.

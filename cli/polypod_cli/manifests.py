@@ -59,7 +59,7 @@ def load(paths: Sequence[Path], *, whole: bool = True, all_tasks: bool = False) 
             problems += _add(manifests, document)
             manifests.documents.append(document)
     if not problems and not manifests.task_runs:
-        problems.append(f"{', '.join(map(str, paths))}: no TaskRun in there")
+        problems.append(f"{', '.join(map(str, paths))}: contains no TaskRun")
     if problems:
         raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
     problems = list(order.problems(manifests.ordered))
@@ -83,7 +83,7 @@ def _add(manifests: Manifests, document: Document) -> list[str]:
         return [f"{document.where()}: a manifest is a mapping, not {type(value).__name__}"]
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        return [f"{document.where(['kind'])}: kind {kind!r} is not known here{nearest(str(kind), KINDS)}"]
+        return [f"{document.where(['kind'])}: kind {kind!r} is unknown{nearest(str(kind), KINDS)}"]
     if kind == KIND and value.get("apiVersion") != API_VERSION:
         seen = value.get("apiVersion")
         return [f"{document.where(['apiVersion'])}: apiVersion is {seen!r}; it must be {API_VERSION!r}"]

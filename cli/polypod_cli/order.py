@@ -66,12 +66,12 @@ def _twice(task_runs: Found) -> Iterator[str]:
         task = (namespace, spec.dag_id, spec.run_id, spec.task_id, spec.map_index)
         if name in names:
             where = document.where(["metadata", "name"])
-            yield f"{where}: TaskRun {name[1]!r} is there twice, the first time in {names[name].where()}"
+            yield f"{where}: TaskRun {name[1]!r} is defined twice, first in {names[name].where()}"
         elif task in tasks:
             where = document.where(["spec", "taskId"])
             mapped = f"[{spec.map_index}]" if spec.map_index >= 0 else ""
             yield (
-                f"{where}: task '{spec.task_id}{mapped}' of run {spec.run_id!r} is there twice, the first time in "
+                f"{where}: task '{spec.task_id}{mapped}' of run {spec.run_id!r} is defined twice, first in "
                 f"{tasks[task].where()}; one task of a run has one TaskRun"
             )
         names.setdefault(name, document)

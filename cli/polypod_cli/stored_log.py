@@ -41,7 +41,7 @@ def read(cluster: Cluster, run: Raw, attempt: Raw) -> Iterator[bytes]:
         done += lines
         silent = silent + 1 if more and not lines else 0
         if silent == _TRIES:
-            raise UserError(Reason.INVALID_CONFIG, f"{_name(attempt)}: the pods that were to read it said nothing")
+            raise UserError(Reason.INVALID_CONFIG, f"{_name(attempt)}: the reader pods printed nothing")
 
 
 def _part(cluster: Cluster, run: Raw, attempt: Raw, done: int) -> Generator[bytes, None, tuple[int, bool]]:
@@ -151,7 +151,7 @@ def _wait_for_start(cluster: Cluster, name: str, where: str) -> None:
     while True:
         pod = cluster.pod(name)
         if pod is None:
-            raise UserError(Reason.INVALID_CONFIG, f"{where}: pod {name}, which was to read it, was deleted")
+            raise UserError(Reason.INVALID_CONFIG, f"{where}: pod {name}, which should read it, was deleted")
         [state] = [item.get("state") or {} for item in pod["status"].get("containerStatuses") or ()] or [{}]
         if "running" in state or "terminated" in state or pod["status"].get("phase") in FINISHED_PHASES:
             return
@@ -161,6 +161,6 @@ def _wait_for_start(cluster: Cluster, name: str, where: str) -> None:
             why = why or "it is not scheduled, or a volume of it cannot be mounted"
             raise UserError(
                 Reason.INVALID_CONFIG,
-                f"{where}: pod {name}, which was to read it, did not start in {STARTS_WITHIN:.0f} s: {why}",
+                f"{where}: pod {name}, which should read it, did not start within {STARTS_WITHIN:.0f} s: {why}",
             )
         time.sleep(0.2)

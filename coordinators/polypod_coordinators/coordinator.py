@@ -262,7 +262,7 @@ def choose_bundle(kind: BundleKind, dag_id: str, roots: list[ArtifactRoot], rel_
         if version not in VERSIONS and (dag_id in metadata.dags or not metadata.dags):
             # Executable Bundle Spec 1.0: a bundle that cannot be run is passed over, and that is logged
             unknown[candidate.path] = metadata
-            why = f"its schema version {version!r} is not known here"
+            why = f"its schema version {version!r} is unknown"
             rejected.append(Rejected(candidate.path, why, Rank.MISTAKE))
             continue
         if dag_id in metadata.dags:

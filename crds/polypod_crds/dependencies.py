@@ -113,7 +113,7 @@ class Cycle:
 
     @property
     def message(self) -> str:
-        return f"the tasks depend on each other in a circle: {' → '.join(self.path)}"
+        return f"the tasks depend on each other in a cycle: {' → '.join(self.path)}"
 
 
 Verdict = Waits | Stops | Cycle

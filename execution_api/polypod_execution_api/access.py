@@ -79,7 +79,7 @@ def caller(request: Request, response: Response, db: Db) -> Caller:
         fail(403, "invalid_token", f"the token is not valid: {error}")
     ti = db.get(TaskInstance, claims.ti_id)
     if ti is None:
-        fail(404, "not_found", "the token's task instance is not known here")
+        fail(404, "not_found", "the token's task instance is unknown")
     if claims.is_old(time.time()):
         response.headers["Refreshed-API-Token"] = signer.issue(claims.ti_id)
     return Caller(ti)

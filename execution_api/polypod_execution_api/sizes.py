@@ -100,7 +100,7 @@ class Sizes:
                 self.measure()
             except Exception:
                 # the database is away: what was known stays
-                log.exception("the sizes of the namespaces could not be measured")
+                log.exception("the storage use of namespaces could not be measured")
             took = time.monotonic() - began
             self._wanted.clear()
             time.sleep(max(_SOON, 10 * took))

@@ -114,10 +114,10 @@ class Informer(threading.Thread):
                     self._cluster.reconnect()
                 # 410 is how a watch ends that is too old
                 level = logging.DEBUG if error.status == 410 else logging.WARNING
-                log.log(level, "the watch of TaskRuns is opened again: %s", error)
+                log.log(level, "restarting the watch of TaskRuns: %s", error)
             except Exception:
                 # one line that cannot be read must not end the watch of all others
-                log.exception("the watch of TaskRuns is opened again")
+                log.exception("restarting the watch of TaskRuns")
             # what was missed is found by a list
             version = ""
             self._closing.wait(min(_FIRST_PAUSE * 2.0**failures, _LONGEST_PAUSE))

@@ -99,7 +99,7 @@ def sweep(cluster: Cluster, settings: Settings) -> None:
     try:
         found = delete_leftovers(cluster, settings, datetime.now(UTC))
     except ClusterError as error:
-        log.warning("Secrets that are left over cannot be deleted: %s", error)
+        log.warning("leftover Secrets cannot be deleted: %s", error)
         return
     if found:
-        log.info("%d Secrets were left over and have been deleted", found)
+        log.info("deleted %d leftover Secrets", found)

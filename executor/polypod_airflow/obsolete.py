@@ -45,7 +45,7 @@ class Watchman(threading.Thread):
                     self.obsolete.put(external_id)
             except Exception as error:
                 # the database may be away; they are asked for again
-                log.warning("which TaskRuns Airflow still wants is not known: %s", error)
+                log.warning("cannot find out which TaskRuns Airflow still needs: %s", error)
             self._busy.clear()
 
 

@@ -49,7 +49,7 @@ def task_policy(task: Any) -> None:
             # a worker that runs another task of this Dag has no use for it
             return
         raise AirflowClusterPolicyViolation(
-            f"task {task.task_id!r}: whether queue {task.queue!r} leads to Polypod is not known: {error}"
+            f"task {task.task_id!r}: whether queue {task.queue!r} maps to Polypod is unknown: {error}"
         ) from None
     if not mapped:
         return

@@ -191,7 +191,7 @@ def connect() -> kopf.ConnectionInfo:
     settings = kopf.OperatorSettings()
     found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
     if found is None:
-        raise kopf.LoginError("neither a service account nor a kubeconfig is here; set KUBECONFIG")
+        raise kopf.LoginError("found neither a service account nor a kubeconfig; set KUBECONFIG")
     return found
 
 

@@ -181,5 +181,5 @@ def test_an_execution_api_that_hangs_holds_few_of_the_operators_workers(tmp_path
             return [str(answer) for answer in await asyncio.gather(*questions, return_exceptions=True)]
 
         answers = asyncio.run(ask())
-    assert sum("asked by many others" in answer for answer in answers) == 12
+    assert sum("too many lookups" in answer for answer in answers) == 12
     assert sum("Timeout" in answer for answer in answers) == 8

@@ -113,13 +113,13 @@ MISTAKES: list[tuple[str, list[dict[str, Any]], str]] = [
     (
         "circle",
         [task_run("success", **after("fail")), task_run("fail", **after("logs")), task_run("logs", **after("success"))],
-        r"in a circle: success → fail → logs → success",
+        r"in a cycle: success → fail → logs → success",
     ),
-    ("name", [task_run("success"), task_run("success")], r"TaskRun 'success' is there twice"),
+    ("name", [task_run("success"), task_run("success")], r"TaskRun 'success' is defined twice"),
     (
         "task",
         [task_run("success"), {**task_run("success"), "metadata": {"name": "other"}}],
-        r"task 'success' of run 'run-1' is there twice, the first time in .*taskruns.yaml:1;",
+        r"task 'success' of run 'run-1' is defined twice, first in .*taskruns.yaml:1;",
     ),
     ("coordinator", [task_run("success", coordinator="nonexistent")], r"coordinator 'nonexistent' is not in coord"),
 ]

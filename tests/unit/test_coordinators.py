@@ -95,7 +95,7 @@ def test_what_has_a_mistake_is_told_although_another_fits(tmp_path: Path) -> Non
     assert sorted(told) == ["pipeline-v2", "pipeline-v3", "pipeline-v4"]
     assert "binary_sha256 mismatch" in told["pipeline-v2"]
     assert "copied in part" in told["pipeline-v3"]
-    assert "'2031-01-01' is not known here" in told["pipeline-v4"]
+    assert "'2031-01-01' is unknown" in told["pipeline-v4"]
 
 
 def test_a_miss_among_ten_thousand_files_names_the_mistake_first(tmp_path: Path) -> None:

@@ -370,7 +370,7 @@ def test_a_stored_log_is_read_whole_in_parts_wherever_the_kubelet_cuts_them_off(
 def test_a_stored_log_of_which_nothing_comes_is_an_error_and_not_an_empty_log() -> None:
     kubelet = Kubelet([b"{}"], 100, [0] * 10)
     attempt = {"number": 1, "podName": "p", "log": {"url": "file:///x", "readerImage": "i"}}
-    with pytest.raises(UserError, match="said nothing"):
+    with pytest.raises(UserError, match="printed nothing"):
         list(stored_log.read(cast(Any, kubelet), {"metadata": {"name": "r", "uid": "u"}}, attempt))
 
 

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/xcoms/{dag_id}/{run_id}/{task_id}", tags=["XComs"], 
 def no_previous_iteration(previous_iteration: bool = False) -> None:
     """Refuse what only makes sense within a loop, as Airflow does outside of one."""
     if previous_iteration:
-        fail(400, "invalid_request", "the task instance is in no loop, so there is no previous iteration")
+        fail(400, "invalid_request", "the task instance is not in a loop; there is no previous iteration")
 
 
 IN_NO_LOOP = [Depends(no_previous_iteration)]

@@ -67,7 +67,7 @@ class ExecutionApiHistory:
     ) -> dict[str, str]:
         """Ask; see History."""
         if self._asking >= _AT_ONCE:
-            raise HistoryUnavailable("it is being asked by many others")
+            raise HistoryUnavailable("too many lookups at once")
         self._asking += 1
         try:
             return await self._ask(namespace, dag_id, run_id, task_ids, authority)

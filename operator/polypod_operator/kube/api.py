@@ -348,7 +348,7 @@ def _object(answer: bytes) -> dict[str, Any]:
     try:
         found: dict[str, Any] = reading.decode(answer)
     except msgspec.DecodeError as error:
-        raise ApiError(0, "Unreadable", f"the answer is no JSON: {error}") from None
+        raise ApiError(0, "Unreadable", f"the answer is not JSON: {error}") from None
     return found
 
 

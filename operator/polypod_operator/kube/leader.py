@@ -96,7 +96,7 @@ class Leader:
         try:
             raw = await self._api.once("GET", f"{self._path}/{self._name}")
         except ApiError as error:
-            log.warning("Lease %s/%s, which the chart makes, cannot be read: %s", self._namespace, self._name, error)
+            log.warning("Lease %s/%s, created by the chart, cannot be read: %s", self._namespace, self._name, error)
             return False
         self._held = see(raw, self._held, now)
         return is_free(self._held, self.identity, now) and await self._write(raw, self.identity)
@@ -133,12 +133,14 @@ class Leader:
             if await self._renewed_within(GIVE_UP - (began - renewed)):
                 renewed = began
                 if self._api.paused:
-                    log.warning("the lease is renewed, and nobody else has led in between: going on")
+                    log.warning("the lease is renewed and no other operator has led in between; resuming")
                     self._api.resume()
             elif self._held is not None and self._held.holder != self.identity:
                 break
             elif loop.time() - renewed >= GIVE_UP and not self._api.paused:
-                log.error("the lease could not be renewed for %.0f s: pausing, as another operator may lead", GIVE_UP)
+                log.error(
+                    "the lease could not be renewed for %.0f s; pausing, as another operator may take over", GIVE_UP
+                )
                 self._api.pause()
         self.leading = False
         log.error("another operator leads: ending", extra={"leader": self._held.holder})

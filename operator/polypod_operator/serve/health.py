@@ -50,7 +50,7 @@ class Health:
         if self._paused():
             return ""
         silent = [watch.plural for watch in self._watches if watch.heard and now - watch.heard > STALE]
-        return f"nothing was heard of {', '.join(silent)} for {STALE:.0f} s" if silent else ""
+        return f"nothing was received from the watch of {', '.join(silent)} for {STALE:.0f} s" if silent else ""
 
     def application(self) -> web.Application:
         application = web.Application()

@@ -69,7 +69,7 @@ class Outcomes:
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             return web.Response(status=400, text=f"request body is not a valid outcome: {error}")
         if not self._take(claims, outcome):
-            return web.Response(status=404, text=f"pod {claims.namespace}/{claims.name} is not known here")
+            return web.Response(status=404, text=f"pod {claims.namespace}/{claims.name} is unknown")
         return web.Response(status=204)
 
     async def _check(self, token: str) -> PodClaims:
