@@ -188,7 +188,7 @@ SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
 BROKEN: list[tuple[str, Any, str]] = [
     ("field", task_run("success", taskid="x"), r"taskruns.yaml:10: unknown field spec.taskid; did you mean 'taskId'\?"),
     ("missing", {**task_run("success"), "spec": {"queue": "q"}}, r"taskruns.yaml:5: spec.dagId is missing"),
-    ("kind", {**task_run("success"), "kind": "TaskRuns"}, r"kind 'TaskRuns' is not known here; did you mean 'TaskRun'\?"),
+    ("kind", {**task_run("success"), "kind": "TaskRuns"}, r"kind 'TaskRuns' is unknown; did you mean 'TaskRun'\?"),
     ("version", {**task_run("success"), "apiVersion": "v1"}, r"it must be 'polypod.dev/v1alpha1'"),
     ("duration", task_run("success", retries={"delay": "5 sec"}), r"'5 sec' is not a duration; write it like 30s"),
     ("argument", task_run("success", arguments=[{"name": "x"}]), r"needs exactly one of value and fromXCom"),
