@@ -180,26 +180,26 @@ generated: setup ## write anew what is generated
 	$(BIN)/python -m polypod_crds.crd
 	$(BIN)/python charts/generate.py
 
-# What the images hold beside a base image with Python: wheels for their platform, our own rooms, bytecode.
+# What the images hold beside a base image with Python: wheels for their platform, our own packages, bytecode.
 # No command runs in an image while it is built, so one machine makes them for every architecture.
 IMAGES      := bridge operator api
 PYTHON_IN   := 3.11
-ROOMS_bridge   := core/polypod_core coordinators/polypod_coordinators bridge/polypod_bridge
-ROOMS_operator := core/polypod_core crds/polypod_crds coordinators/polypod_coordinators bridge/polypod_bridge operator/polypod_operator
-ROOMS_api      := core/polypod_core crds/polypod_crds execution_api/polypod_execution_api
+PACKAGES_bridge   := core/polypod_core coordinators/polypod_coordinators bridge/polypod_bridge
+PACKAGES_operator := core/polypod_core crds/polypod_crds coordinators/polypod_coordinators bridge/polypod_bridge operator/polypod_operator
+PACKAGES_api      := core/polypod_core crds/polypod_crds execution_api/polypod_execution_api
 PLATFORM_amd64 := x86_64-manylinux_2_28
 PLATFORM_arm64 := aarch64-manylinux_2_28
 ARCHES ?= $(subst aarch64,arm64,$(subst x86_64,amd64,$(shell uname -m)))
-ROOM_FILES := $(shell find core crds coordinators bridge operator execution_api -name '*.py' -o -name '*.json' -o -name '*.mako' | grep -v __pycache__ | sort)
+PACKAGE_FILES := $(shell find core crds coordinators bridge operator execution_api -name '*.py' -o -name '*.json' -o -name '*.mako' | grep -v __pycache__ | sort)
 
 image-files: launcher $(foreach a,$(ARCHES),$(foreach i,$(IMAGES),build/image/$(a)/$(i)/.built)) ## what the Dockerfile copies
 
-build/image/%/.built: images/*.lock $(ROOM_FILES) $(VENV)/.installed
+build/image/%/.built: images/*.lock $(PACKAGE_FILES) $(VENV)/.installed
 	@echo "collecting $*"
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@$(BIN)/uv pip install --quiet --no-deps --only-binary :all: --require-hashes --target $(@D) --python $(BIN)/python \
 	  --python-version $(PYTHON_IN) --python-platform $(PLATFORM_$(word 1,$(subst /, ,$*))) -r images/$(notdir $*).lock
-	@rm -rf $(@D)/bin $(@D)/.lock && cp -r $(ROOMS_$(notdir $*)) $(@D)/
+	@rm -rf $(@D)/bin $(@D)/.lock && cp -r $(PACKAGES_$(notdir $*)) $(@D)/
 	@find $(@D) -name __pycache__ -prune -exec rm -rf {} +
 	@# by content, not by time: an image's files may bear any date
 	@$(BIN)/python -m compileall -q -j0 --invalidation-mode unchecked-hash -s $(@D) -p /opt/polypod $(@D)

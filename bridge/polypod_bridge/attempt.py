@@ -35,14 +35,14 @@ def run_attempt(
     config: BridgeConfig,
     host: Host,
     stored: Callable[[], StoredLog | None] | None = None,
-    told_before: Callable[[], bool] = lambda: False,
+    terminated_before: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Run the attempt that `config` describes, on `host`; always returns.
 
     The log goes to standard error, to the configured file, and to what `stored` opens, which the caller finishes.
 
     Args:
-        told_before: tells whether a signal to end had come before this was called.
+        terminated_before: tells whether a signal to end had come before this was called.
     """
     from polypod_bridge.supervisor.listeners import Listeners
 
@@ -52,7 +52,7 @@ def run_attempt(
         # until the shell takes over: terminated this early, the attempt still needs an outcome
         signal.signal(number, lambda number, frame: caught.append(number))
     # from here on it is caught; what came before must not be forgotten
-    if told_before() and not caught:
+    if terminated_before() and not caught:
         caught.append(signal.SIGTERM)
     listeners = Listeners()
     process: Process | None = None
@@ -218,7 +218,7 @@ def _assignment(config: BridgeConfig, command: Command | None) -> Assignment:
         runtime = {
             "schema_version": command.schema_version,
             "whole_bits": command.whole_bits,
-            "exits_when_told_twice": command.exits_when_told_twice,
+            "exits_on_second_sigterm": command.exits_on_second_sigterm,
         }
     return Assignment(
         config.ti, config.bundle_info, Identity(*_identity()), dag_rel_path=config.dag_rel_path,

@@ -37,7 +37,7 @@ class Command:
         native: the artifact itself is the program. It may have lost its executable bit, as in an object store.
         passed_over: artifacts with a mistake, which were seen and not taken.
         whole_bits: how many bits of a whole number the language's SDK keeps, its sign aside.
-        exits_when_told_twice: the first SIGTERM is for the task, the second ends the runtime in its own way.
+        exits_on_second_sigterm: the first SIGTERM is for the task, the second ends the runtime in its own way.
     """
 
     argv: tuple[str, ...]
@@ -45,7 +45,7 @@ class Command:
     artifact: str
     native: bool = False
     whole_bits: int = 64
-    exits_when_told_twice: bool = False
+    exits_on_second_sigterm: bool = False
     passed_over: tuple[Rejected, ...] = ()
 
 

@@ -104,7 +104,7 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         passed_over = tuple(item for item in rejected if item.mistaken)
         artifact = first.path if first is not None else main_jar
         # the JVM's shutdown hooks are to run, whatever the task does at the first SIGTERM
-        return Command(argv, version, artifact, passed_over=passed_over, exits_when_told_twice=True)
+        return Command(argv, version, artifact, passed_over=passed_over, exits_on_second_sigterm=True)
 
 
 def _class_path(paths: list[str]) -> str:

@@ -73,7 +73,9 @@ def test_a_workload(airflow_34: Airflow, routing: Path, tmp_path: Path, form: st
     done = polypod("run", "--workload", file, "--execution-api-url", airflow_34.url, "--routing", routing,
                    "--log-file", log)  # fmt: skip
     assert (done.returncode, airflow_34.state(run_id, "success")["state"]) == (0, "success"), done.stderr
-    [told] = [line for line in map(json.loads, log.read_text().splitlines()) if "ignoring unknown fields" in line["event"]]
+    [told] = [
+        line for line in map(json.loads, log.read_text().splitlines()) if "ignoring unknown fields" in line["event"]
+    ]
     assert told["fields"] == ["a_new_field", "ti.another"]
 
 

@@ -236,7 +236,9 @@ class History(RuleBasedStateMachine):
         if tells:
             metadata = pod["raw"]["metadata"]
             pod["told"] = message
-            self.controller.cache.told(PodClaims("ns", metadata["name"], metadata["uid"]), decode(message.encode()))
+            self.controller.cache.saw_outcome(
+                PodClaims("ns", metadata["name"], metadata["uid"]), decode(message.encode())
+            )
         if seen or not tells:
             self.show_end(pod, message)
 

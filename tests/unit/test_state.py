@@ -79,9 +79,9 @@ def test_startup_details_is_frame_0_once_everything_is_there() -> None:
 
 
 def test_a_runtime_that_exits_when_told_twice_is_told_again_alone_while_it_still_has_time() -> None:
-    state = Supervision(assignment(exits_when_told_twice=True), Timeouts(stop_grace=25.0), 10.0)
+    state = Supervision(assignment(exits_on_second_sigterm=True), Timeouts(stop_grace=25.0), 10.0)
     state.spawned(0, 42, NOW)
-    assert only(state.told(1, 15), act.Signal) == act.Signal(signal.SIGTERM)
+    assert only(state.signalled(1, 15), act.Signal) == act.Signal(signal.SIGTERM)
     assert state.deadline() == 16
     assert not [action for action in state.tick(15.9) if isinstance(action, act.Signal)]
     assert only(state.tick(16), act.Signal) == act.Signal(signal.SIGTERM, alone=True)
@@ -161,7 +161,7 @@ def test_an_answered_heartbeat_counts_from_its_answer() -> None:
 
 def test_sigterm_then_grace_then_sigkill_then_given_up() -> None:
     state = started(stop_grace=5, heartbeat_interval=1000)
-    assert only(state.told(1, 15), act.Signal).number == 15
+    assert only(state.signalled(1, 15), act.Signal).number == 15
     assert state.deadline() == 6
     assert only(state.tick(6), act.Signal).number == 9
     actions = state.tick(17)
@@ -183,7 +183,7 @@ def _finish(state: Supervision, pending: list[act.Action], now: float) -> list[a
 def test_the_first_reason_stands() -> None:
     state = started(execution=1, stop_grace=60)
     state.tick(1)
-    state.told(1.5, 15)
+    state.signalled(1.5, 15)
     ending = state.exited(2, Exit(None, 15))
     for channel in ("comm", "logs", "stdout", "stderr"):
         ending += state.closed(2, channel)
@@ -278,7 +278,7 @@ def test_random_histories_end_once_and_in_bounded_time(history: list[Any], retry
         elif kind == "close" and exited and open_channels:
             do(state.closed(now, open_channels.pop()))
         elif kind == "told":
-            do(state.told(now, 15))
+            do(state.signalled(now, 15))
         elif kind == "broken" and "comm" in open_channels:
             do(state.broken(now, "nonsense"))
         else:
@@ -296,7 +296,7 @@ def test_random_histories_end_once_and_in_bounded_time(history: list[Any], retry
             now = max(now, due)
             do(state.tick(now))
         elif not exited:
-            do(state.told(now, 15))
+            do(state.signalled(now, 15))
     assert len(finished) == 1, "it never ended"
     assert len(sent_states) <= 1, "the API accepted two final states"
     verdict = finished[0].verdict

@@ -86,7 +86,9 @@ def _attempt(config: BridgeConfig, pod: PodConfig, host: LauncherHost, wake: int
             return Outcome(state="failed", reason=Reason.TERMINATED, message=message, finish_time=datetime.now(UTC))
         _write(f"{pod.state_dir}/begun", b"")
         complete = _complete(config, pod, log)
-        outcome = run_attempt(complete, host, log.open, told_before=lambda: bool(select.select([wake], [], [], 0)[0]))
+        outcome = run_attempt(
+            complete, host, log.open, terminated_before=lambda: bool(select.select([wake], [], [], 0)[0])
+        )
         outcome.log_url = log.own_url
         return outcome
     except UserError as error:

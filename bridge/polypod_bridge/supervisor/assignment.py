@@ -22,7 +22,7 @@ class Assignment:
     Attributes:
         schema_version: the supervisor schema that the artifact speaks.
         whole_bits: the size of the whole numbers that the runtime can hold.
-        exits_when_told_twice: a second SIGTERM has the runtime exit (a JVM's shutdown hooks run in the first).
+        exits_on_second_sigterm: a second SIGTERM has the runtime exit (a JVM's shutdown hooks run in the first).
         token_end: when the workload's token expires, in seconds since 1970; 0 if that is not known.
     """
 
@@ -33,5 +33,5 @@ class Assignment:
     dag_rel_path: str = ""
     sentry_integration: str = ""
     whole_bits: int = 64
-    exits_when_told_twice: bool = False
+    exits_on_second_sigterm: bool = False
     token_end: float = 0.0

@@ -26,7 +26,7 @@ class EndedBy(Enum):
     EXECUTION_TIMEOUT = Reason.EXECUTION_TIMEOUT
     STARTUP_TIMEOUT = Reason.STARTUP_TIMEOUT
     STARTUP_FAILED = Reason.STARTUP_FAILED
-    TOLD = Reason.TERMINATED
+    SIGNAL = Reason.TERMINATED
     PROTOCOL = Reason.PROTOCOL_ERROR
     REFUSED = Reason.API_REFUSED
     EXPIRED = Reason.WORKLOAD_EXPIRED
@@ -87,7 +87,7 @@ class Verdict:
     reschedule_time: datetime | None = None
 
 
-_WHY_IT_SAID = frozenset({EndedBy.EXECUTION_TIMEOUT, EndedBy.TOLD, EndedBy.HEARTBEAT, EndedBy.PROTOCOL})
+_WHY_IT_SAID = frozenset({EndedBy.EXECUTION_TIMEOUT, EndedBy.SIGNAL, EndedBy.HEARTBEAT, EndedBy.PROTOCOL})
 """A runtime that reports its end because it was terminated: the termination is the reason."""
 
 _SAID_REASON = {
@@ -113,7 +113,7 @@ def decide(ending: Ending) -> Verdict:
         return replace(_as_said(ending, said), replay=said)
     # an overtime's exit code is our own doing
     overtime = said is not None and ending.ended_by is EndedBy.OVERTIME
-    if overtime or (ending.exit.ok and ending.ended_by in (None, EndedBy.TOLD, EndedBy.HEARTBEAT)):
+    if overtime or (ending.exit.ok and ending.ended_by in (None, EndedBy.SIGNAL, EndedBy.HEARTBEAT)):
         if said is not None:
             return replace(_as_said(ending, said), send=True)
         if ending.ended_by is None:

@@ -371,7 +371,7 @@ class Shell:
 
     def _catch_signals(self) -> Callable[[], None]:
         def told(number: int, frame: object) -> None:
-            self._post(lambda now: self._state.told(now, number))
+            self._post(lambda now: self._state.signalled(now, number))
 
         previous = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
 

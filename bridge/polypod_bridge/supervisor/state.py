@@ -190,7 +190,7 @@ class Supervision:
             EndTree(),
             Log("debug", "runtime exited", {"exit_code": ended.code, "signal": ended.signal}),
         ]
-        if self._ended_by is EndedBy.TOLD:
+        if self._ended_by is EndedBy.SIGNAL:
             actions.append(StopRetrying())
         if self._awaited and self._cause is None:
             missing = " and ".join(sorted(self._awaited))
@@ -215,13 +215,13 @@ class Supervision:
             return [Log("warning", "the runtime closed the comm socket without reporting how the task ended")]
         return self._maybe_conclude(now)
 
-    def told(self, now: float, number: int) -> list[Action]:
+    def signalled(self, now: float, number: int) -> list[Action]:
         """The bridge got a signal: forward it, wait, then force the end."""
         if not self._phase.alive:
             return [StopRetrying()]
         name = signal_name(number)
         notice = Log("warning", "terminating; forwarding the signal to the runtime", {"signal": name})
-        return [notice, *self._end(now, EndedBy.TOLD, f"the bridge got {name}", self._times.stop_grace)]
+        return [notice, *self._end(now, EndedBy.SIGNAL, f"the bridge got {name}", self._times.stop_grace)]
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
@@ -453,7 +453,7 @@ class Supervision:
 
     def _kill_within(self, now: float, grace: float) -> None:
         self._timers.start(Timer.KILL, now + grace)
-        if self._task.exits_when_told_twice:
+        if self._task.exits_on_second_sigterm:
             self._timers.start(Timer.SECOND_SIGNAL, now + grace * SECOND_SIGNAL)
 
     # The end.

@@ -185,9 +185,9 @@ class Cache:
         for pod in self.store.orphans():
             self._keep_place(pod)
 
-    def told(self, claims: PodClaims, outcome: Outcome) -> bool:
+    def saw_outcome(self, claims: PodClaims, outcome: Outcome) -> bool:
         """Take over the outcome that a pod's bridge has sent; return False if we do not know the pod."""
-        key = self.store.put_told(claims, outcome)
+        key = self.store.put_reported(claims, outcome)
         self._metrics.outcomes.labels("taken" if key is not None else "unknown").inc()
         if key is not None:
             self.queue.add(key, priority=True)

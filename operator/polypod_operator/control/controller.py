@@ -40,7 +40,7 @@ log = logging.getLogger("polypod.operator")
 WORKERS = 32
 _ROUNDS = 5
 _BACKOFF_MAX = 300.0
-_TELL_AFTER = 3
+_REPORT_AFTER = 3
 """Failures in a row, after which a TaskRun's owner is told."""
 
 
@@ -161,10 +161,10 @@ class Controller:
         log.log(level, "TaskRun %s/%s: %s; retrying in %.0f s", *key, error, wait,
                 exc_info=not isinstance(error, ApiError), extra=fields)  # fmt: skip
         self.queue.add_after(key, wait)
-        if run is not None and failures == _TELL_AFTER:
-            await self._tell_failure(run, error)
+        if run is not None and failures == _REPORT_AFTER:
+            await self._report_to_owner(run, error)
 
-    async def _tell_failure(self, run: TaskRunObject, error: Exception) -> None:
+    async def _report_to_owner(self, run: TaskRunObject, error: Exception) -> None:
         """Say that the operator cannot go on with a TaskRun: in an Event and, if it can be written, the status."""
         message = f"the operator failed and retries: {type(error).__name__}: {error}"
         if isinstance(error, ApiError) and error.status in (0, 429, 500, 502, 503, 504):

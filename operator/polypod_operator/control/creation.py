@@ -63,7 +63,7 @@ class PodCreation:
         self._limit.late(run.namespace)
         self.late[run.key] = posting
         posting.add_done_callback(partial(self._is_no_longer_late, run.key))
-        await self._tell_late(run)
+        await self._report_late(run)
         return False
 
     def _is_no_longer_late(self, key: Key, posting: asyncio.Future[bool]) -> None:
@@ -73,7 +73,7 @@ class PodCreation:
             log.warning("TaskRun %s/%s: its pod could not be created: %s", *key, error)
         self._cache.queue.add_after(key, LATE if error is not None else 0.0)
 
-    async def _tell_late(self, run: TaskRunObject) -> None:
+    async def _report_late(self, run: TaskRunObject) -> None:
         """Say what a TaskRun waits for while its pod is late; no attempt is written down before it is known."""
         if run.status.reason in (Reason.CREATING_POD, Reason.POD_REFUSED):
             # it was tried before, and says why that failed

@@ -61,7 +61,7 @@ class Operator:
         """
         self.controller, self.routing = controller, routing
         self.health = Health(controller.watches, lambda: controller.api.paused)
-        self.outcomes = Outcomes(controller.api, controller.cache.told)
+        self.outcomes = Outcomes(controller.api, controller.cache.saw_outcome)
         # what is under way must not reach the API server any more: nothing is tidied up
         self.leader = Leader(controller.api, lease, identity, lost=lambda: os._exit(1)) if lease is not None else None
         self.tls = Tls(controller.api, tls, self.leads, controller.trust) if tls is not None else None

@@ -174,7 +174,7 @@ class Store:
         self._looked[uid] = when
         self._events[uid] = event
 
-    def put_told(self, claims: PodClaims, outcome: Outcome) -> Key | None:
+    def put_reported(self, claims: PodClaims, outcome: Outcome) -> Key | None:
         """Note the outcome that a pod's bridge has sent; return the key of its TaskRun, None if that is not here."""
         owner = self._owner_of.get(claims.uid)
         key = self._owner_key(owner) if owner is not None else None
