@@ -12,7 +12,7 @@ from typing import Any
 import kopf
 
 from cluster.control_plane import ControlPlane, Reached
-from cluster.reader import Reader
+from cluster.reader import Reader, Unreadable
 
 
 class Api:
@@ -31,7 +31,10 @@ class Api:
 
     def items(self, *arguments: str) -> list[Any]:
         """Return what `kubectl get` lists."""
-        found: list[Any] = self._reader.get(*arguments)["items"]
+        try:
+            found: list[Any] = self._reader.get(*arguments)["items"]
+        except Unreadable:
+            found = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)["items"]
         return found
 
     @functools.cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
 import os
@@ -22,7 +23,7 @@ from support.rogue_runtime import MANIFEST
 from cluster import images, polypod, programs
 from cluster.node import Node, sweep
 from cluster.postgres import Postgres
-from cluster.reader import Reader
+from cluster.reader import Reader, Unreadable
 
 WAIT = 180.0
 Raw = dict[str, Any]
@@ -183,7 +184,8 @@ class Lab:
     def get(self, *arguments: str) -> Raw:
         """Return what `kubectl get` returns; on our own node without a process."""
         if self.node is not None:
-            return self._reader.get(*arguments)
+            with contextlib.suppress(Unreadable):
+                return self._reader.get(*arguments)
         found: Raw = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
         return found
 

@@ -15,10 +15,14 @@ Raw = dict[str, Any]
 CORE, APPS, TASKRUNS = "api/v1", "apis/apps/v1", "apis/polypod.dev/v1alpha1"
 KINDS = {
     "pod": (CORE, "pods"), "event": (CORE, "events"), "secret": (CORE, "secrets"), "service": (CORE, "services"),
-    "serviceaccount": (CORE, "serviceaccounts"), "configmap": (CORE, "configmaps"), "node": (CORE, "nodes"),
+    "resourcequota": (CORE, "resourcequotas"), "serviceaccount": (CORE, "serviceaccounts"), "configmap": (CORE, "configmaps"), "node": (CORE, "nodes"),
     "deployment": (APPS, "deployments"), "lease": ("apis/coordination.k8s.io/v1", "leases"), "taskrun": (TASKRUNS, "taskruns"),
 }  # fmt: skip
 GLOBAL = frozenset({"nodes"})
+
+
+class Unreadable(Exception):
+    """What only kubectl can read."""
 
 
 class Reader:
@@ -67,14 +71,18 @@ def _path(arguments: tuple[str, ...]) -> str:
             namespace = rest.pop(0)
         elif word == "-l":
             selector = rest.pop(0)
+        elif word == "-A":
+            namespace = ""
         elif word.startswith("-l="):
             selector = word.removeprefix("-l=")
         elif word.startswith("-"):
-            raise ValueError(f"cannot read with {word!r}; use kubectl")
+            raise Unreadable(f"unknown option {word!r}")
         else:
             words.append(word)
     kind, *name = words
+    if kind.removesuffix("s") not in KINDS:
+        raise Unreadable(f"unknown kind {kind!r}")
     group, plural = KINDS[kind.removesuffix("s")]
-    place = plural if plural in GLOBAL else f"namespaces/{quote(namespace)}/{plural}"
+    place = plural if plural in GLOBAL or not namespace else f"namespaces/{quote(namespace)}/{plural}"
     query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
     return "/".join([group, place, *(quote(item) for item in name)]) + query

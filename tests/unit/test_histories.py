@@ -413,3 +413,18 @@ History.TestCase.settings = settings(
 @pytest.mark.timeout(1500)
 class TestHistory(History.TestCase):  # type: ignore[misc, valid-type]
     """A minute of computing, which may take many beside the clusters of other tests."""
+
+
+def test_a_clock_that_was_set_back_delays_no_retry_for_long() -> None:
+    """Found by the histories: the retry is due in two hours by the clock as it is, and at once when that is right."""
+    history = History()
+    history.begin(limit=None, runs=1)
+    history.quota_changes(refusing=True)
+    history.operator_works(faults=[], most=2)
+    history.clock_jumps(seconds=3600)
+    history.time_passes(seconds=30)
+    history.operator_works(faults=[], most=1)
+    history.clock_jumps(seconds=-3600)
+    history.time_passes(seconds=30)
+    history.operator_works(faults=[], most=1)
+    history.teardown()

@@ -34,6 +34,10 @@ from polypod_operator.model.objects import TaskRunObject
 log = logging.getLogger("polypod.operator")
 
 
+LONGEST_WAIT = 3600.0
+"""Seconds without a look at a TaskRun that something is due for: the clock may be set forward meanwhile."""
+
+
 class Apply:
     """Carries decisions out."""
 
@@ -91,7 +95,8 @@ class Apply:
             await self._do(run, action, changed)
         finished = run.status.phase in FINISHED_PHASES
         if decision.requeue_at is not None:
-            self._cache.queue.add_after(run.key, (decision.requeue_at - now).total_seconds())
+            wait = (decision.requeue_at - now).total_seconds()
+            self._cache.queue.add_after(run.key, min(wait, LONGEST_WAIT))
         elif finished:
             # nothing is left to do for it; should it change, the watch brings it again
             self._cache.forget(run.key)
