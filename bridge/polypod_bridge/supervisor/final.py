@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
@@ -18,8 +17,7 @@ _LONGEST_REASON = 500
 """Characters of a `retry_reason` that Airflow takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """What is known of the server once it has allowed the task to run.
 
     Attributes:

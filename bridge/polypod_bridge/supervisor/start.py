@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
@@ -17,8 +16,7 @@ CLOCK_SKEW = 30.0
 """Seconds by which the server's clock may be ahead of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True):
     """Why a runtime is ended, if it is not by itself.
 
     Attributes:
