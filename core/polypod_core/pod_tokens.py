@@ -82,12 +82,18 @@ class KeyCache:
         """Begin without keys."""
         self._monotonic = monotonic
         self._keys: ClusterKeys | None = None
-        self._read = 0.0
+        self._read = self._renewing = 0.0
 
-    @property
-    def stale(self) -> bool:
-        """True if the keys should be read again; if that fails, those that are known still count."""
-        return self._keys is not None and self._monotonic() - self._read > _RENEWAL
+    def renew(self) -> bool:
+        """Tell whether to read the keys again; if that fails, those that are known still count.
+
+        True for one caller every 5 s at most: while the API server does not answer, the others need not wait for it.
+        """
+        now = self._monotonic()
+        if self._keys is None or now - self._read <= _RENEWAL or now - self._renewing < _PAUSE:
+            return False
+        self._renewing = now
+        return True
 
     def put(self, discovery: Mapping[str, Any], keys: Mapping[str, Any]) -> None:
         """Take over what the API server publishes at DISCOVERY and KEYS."""

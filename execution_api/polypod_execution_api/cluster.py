@@ -98,7 +98,7 @@ class ClusterAccess:
             ClusterUnavailable: the keys cannot be read.
         """
         with self._lock:
-            if self._keys.stale:
+            if self._keys.renew():
                 # running tasks must not end because the cluster's API server restarts
                 with contextlib.suppress(ClusterUnavailable):
                     self._read_keys()

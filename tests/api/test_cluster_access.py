@@ -113,6 +113,10 @@ def test_known_keys_outlive_an_outage_of_the_api_server(
     server.server_close()
     access._keys._read -= 3600
     assert access.check(token(key)).uid == "u"
+    # the next callers do not wait for the API server as well
+    assert not access._keys.renew()
+    access._keys._renewing -= 3600
+    assert access._keys.renew()
     with pytest.raises(ClusterUnavailable):
         access.check(token(key, kid="another"))
 

@@ -182,6 +182,9 @@ def test_thirty_run_on_while_schedulers_are_killed_and_stopped_and_airflows_api_
         return sum(name.startswith("slow") for name in started) == 30
 
     stack.wait(all_have_started, "many")
+    assert stack.in_state("many", "running"), (
+        "all ended before the last started: nothing runs while schedulers are killed"
+    )
     scheduler.kill()
     stack.peer.stop_server()
     second.signal(signal.SIGSTOP)

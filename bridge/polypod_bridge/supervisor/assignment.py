@@ -8,7 +8,7 @@ from polypod_bridge.comm import answers as a
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who runs the task, as the Execution API is told."""
+    """Host and user that run the task, reported to the Execution API."""
 
     hostname: str
     unixname: str

@@ -19,7 +19,7 @@ class Phase(Enum):
     DRAINING = auto()
     """The process is gone; its channels are read to their ends, and calls under way are waited for."""
     FINALIZING = auto()
-    """The Execution API is told the final state."""
+    """The bridge reports the final state to the Execution API."""
     DONE = auto()
 
     @property

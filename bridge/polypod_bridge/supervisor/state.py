@@ -108,7 +108,7 @@ class Supervision:
         self._awaited.discard(channel)
         self._open.add(channel)
         if not self._phase.alive:
-            # a process that counts as gone; what it still has to say is read, but not waited for
+            # the process was given up: read what it still sends, but only until the channel is quiet
             self._timers.start(Timer.QUIET, now + DRAIN_QUIET)
         if self._awaited:
             return []

@@ -41,7 +41,7 @@ WORKERS = 32
 _ROUNDS = 5
 _BACKOFF_MAX = 300.0
 _REPORT_AFTER = 3
-"""Failures in a row, after which a TaskRun's owner is told."""
+"""Consecutive failures after which an Event on the TaskRun reports them."""
 
 
 class Controller:
@@ -110,7 +110,7 @@ class Controller:
         self.cache.seat_orphans()
 
     async def work(self) -> None:
-        """Work until we are told to rest: one of several workers."""
+        """Work until `rest` is called; one of several workers."""
         while not self._closing:
             key = await self.queue.get()
             if self._closing:

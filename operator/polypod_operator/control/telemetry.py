@@ -62,13 +62,13 @@ class Telemetry:
     def _attempt_ended(self, attempt: Attempt) -> None:
         metrics, coordinator = self._metrics, attempt.coordinator or ""
         metrics.ended(attempt.state, attempt.reason, coordinator)
-        begun, started, ended = attempt.create_time, attempt.start_time, attempt.finish_time
-        if begun is not None and started is not None:
-            metrics.start_wait.labels(coordinator).observe(_seconds(begun, started))
-        if begun is not None and attempt.connect_time is not None:
-            metrics.connect_wait.labels(coordinator).observe(_seconds(begun, attempt.connect_time))
-        if started is not None and ended is not None:
-            metrics.task_time.labels(coordinator).observe(_seconds(started, ended))
+        created, started, finished = attempt.create_time, attempt.start_time, attempt.finish_time
+        if created is not None and started is not None:
+            metrics.start_wait.labels(coordinator).observe(_seconds(created, started))
+        if created is not None and attempt.connect_time is not None:
+            metrics.connect_wait.labels(coordinator).observe(_seconds(created, attempt.connect_time))
+        if started is not None and finished is not None:
+            metrics.task_time.labels(coordinator).observe(_seconds(started, finished))
         if attempt.cpu_seconds is not None:
             metrics.cpu.labels(coordinator).observe(attempt.cpu_seconds)
         if attempt.peak_memory_bytes is not None:

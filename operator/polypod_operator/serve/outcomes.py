@@ -73,7 +73,7 @@ class Outcomes:
         return web.Response(status=204)
 
     async def _check(self, token: str) -> PodClaims:
-        if self._keys.stale:
+        if self._keys.renew():
             # outcomes must not be refused because the cluster's API server restarts
             with contextlib.suppress(ApiError):
                 await self._read()
