@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,10 @@ class Bare:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="polypod-bench-"))
         self.plane = ControlPlane(self.folder)
-        self._operators: list[subprocess.Popen[bytes]] = []
+        self._controllers: list[subprocess.Popen[bytes]] = []
         self._kwok: subprocess.Popen[bytes] | None = None
 
-    def up(self) -> None:
+    def up(self, kwok: bool = True) -> None:
         self.bin = programs.build((*programs.CONTROL_PLANE, programs.KWOK))
         self.plane.start()
         self.kubectl("apply", "--server-side", "-f", str(crd.PAGE))
@@ -108,6 +109,10 @@ class Bare:
         self.kubectl("apply", "-f", "-", stdin=json.dumps({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-0", "labels": {"type": "kwok"}},
             "spec": {}}))  # fmt: skip
+        if kwok:
+            self._start_kwok()
+
+    def _start_kwok(self) -> None:
         config = self.folder / "kwok.yaml"
         config.write_text(yaml.safe_dump_all(stages()))
         with open(self.folder / "kwok.log", "wb") as log:
@@ -136,14 +141,17 @@ class Bare:
         self.kubectl("apply", "-f", "-", stdin=json.dumps(document))
 
     def start_operator(self) -> subprocess.Popen[bytes]:
-        with open(self.folder / "operator.log", "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "polypod_operator.main", "--bridge-image=registry.example/bridge:1",
-                 "--execution-api-url=http://polypod-api.polypod-system.svc:8080/execution/",
-                 "--routing-namespace=polypod-system"],
-                env={**os.environ, "KUBECONFIG": str(self.plane.kubeconfig)}, stdout=log, stderr=log,
-            )  # fmt: skip
-        self._operators.append(process)
+        command = [sys.executable, "-m", "polypod_operator.main", "--bridge-image=registry.example/bridge:1",
+                   "--execution-api-url=http://polypod-api.polypod-system.svc:8080/execution/",
+                   "--routing-namespace=polypod-system"]  # fmt: skip
+        return self.start("operator", command)
+
+    def start(self, name: str, command: list[str], env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a controller; it is the cluster's administrator."""
+        environment = {**os.environ, "KUBECONFIG": str(self.plane.kubeconfig), **(env or {})}
+        with open(self.folder / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self._controllers.append(process)
         return process
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
@@ -164,10 +172,14 @@ class Bare:
             read_bufsize=1 << 22,
         )
 
-    def made(self) -> tuple[dict[str, float], dict[str, float]]:
-        """Return by the API server's own clock when each TaskRun was asked for and when its first pod was there.
+    def made(self, plural: str, object_of: Callable[[str], str]) -> tuple[dict[str, float], dict[str, float]]:
+        """Return by the API server's own clock when each object was asked for and when its first pod was there.
 
-        Both are of its audit log, as Unix times by the name of the TaskRun.
+        Both are of its audit log, as Unix times by the name of the object.
+
+        Args:
+            plural: the resource of the objects, such as taskruns.
+            object_of: returns an object's name by that of its pod.
         """
         asked: dict[str, float] = {}
         there: dict[str, float] = {}
@@ -177,20 +189,28 @@ class Bare:
                 if event["verb"] != "create" or event["responseStatus"].get("code") != 201:
                     continue
                 name = event["objectRef"].get("name", "")
-                if event["objectRef"]["resource"] == "taskruns":
+                if event["objectRef"]["resource"] == plural:
                     asked[name] = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
                 elif event["objectRef"]["resource"] == "pods":
-                    there[name.rsplit("-", 2)[0]] = datetime.fromisoformat(event["stageTimestamp"]).timestamp()
+                    there[object_of(name)] = datetime.fromisoformat(event["stageTimestamp"]).timestamp()
         return asked, there
 
+    def logs(self) -> str:
+        """Return the ends of all logs, for a run that has failed."""
+        return "\n".join(f"== {log.name}\n{log.read_text()[-3000:]}" for log in sorted(self.folder.glob("*.log")))
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        """End a controller."""
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
     def down(self) -> None:
-        for process in [*self._operators, *([self._kwok] if self._kwok else [])]:
-            process.terminate()
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for process in [*self._controllers, *([self._kwok] if self._kwok else [])]:
+            self.stop(process)
         self.plane.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 

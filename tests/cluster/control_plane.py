@@ -136,9 +136,10 @@ class ControlPlane:
             "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n"
             '- {level: Metadata, users: ["system:serviceaccount:polypod-system:polypod-operator", '
             '"system:serviceaccount:polypod-system:polypod-api"]}\n'
-            # when a TaskRun and its pod were made, for bench/burst
+            # when an object and its pod were made, for bench/burst and bench/peers
             '- {level: Metadata, verbs: [create], resources: [{group: "", resources: [pods]}, '
-            "{group: polypod.dev, resources: [taskruns]}]}\n- {level: None}\n"
+            "{group: polypod.dev, resources: [taskruns]}, {group: tekton.dev, resources: [taskruns]}, "
+            "{group: argoproj.io, resources: [workflows]}]}\n- {level: None}\n"
         )
         self.write_kubeconfig(self.kubeconfig, f"https://{self.address}:{self._port}")
         self.write_kubeconfig(self.inner_kubeconfig, f"https://{self.address}:{self._port}")

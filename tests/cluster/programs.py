@@ -35,6 +35,20 @@ S3 = Program("versitygw", ("github.com/versity/versitygw/cmd/versitygw",), ("ver
 """An S3 server over a folder."""
 KWOK = Program("kwok", ("sigs.k8s.io/kwok/cmd/kwok",), ("kwok",))
 """A kubelet that runs nothing, for thousands of pods; for the benchmarks."""
+ARGO = Program(
+    "argo",
+    ("github.com/argoproj/argo-workflows/v4/cmd/workflow-controller",),
+    ("workflow-controller",),
+    ("github.com/argoproj/argo-workflows/v4", "manifests/base/crds/full"),
+)
+"""The controller of Argo Workflows, with its CRDs; for the benchmarks."""
+TEKTON = Program(
+    "tekton",
+    ("github.com/tektoncd/pipeline/cmd/controller",),
+    ("controller",),
+    ("github.com/tektoncd/pipeline", "config"),
+)
+"""Tekton's controller, with its CRDs and settings; for the benchmarks."""
 POD_SECURITY = Program(
     "podsecurity", (".",), ("podsecurity",), ("k8s.io/pod-security-admission", "test/testdata/restricted")
 )

@@ -17,6 +17,7 @@ import msgspec
 from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL
 from polypod_operator.control.history import HistoryUnavailable
 from polypod_operator.kube.api import ApiError, ListMeta, Page
+from polypod_operator.kube.pace import Pace
 
 Raw = dict[str, Any]
 Fault = Literal["none", "unreachable", "answer lost", "killed before", "killed after"]
@@ -114,6 +115,7 @@ class Api:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.pace = Pace()
         self.faults: list[Fault] = []
         self.dead = False
         self.limits: dict[str, int] = {}

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL, Key
 from polypod_operator.control.controller import Controller
 from polypod_operator.kube.api import KubernetesApi
+from polypod_operator.kube.pace import Pace
 from polypod_operator.pods.pod import Settings
 from polypod_operator.serve.metrics import Metrics
+
+API = cast(KubernetesApi, SimpleNamespace(pace=Pace()))
+"""None is called."""
 
 
 def test_what_is_under_way_is_waited_for_and_nothing_new_is_begun() -> None:
     async def scenario() -> tuple[list[Key], int]:
-        controller = Controller(cast(KubernetesApi, None), Settings("bridge:1", "http://api/"), [], Metrics())
+        controller = Controller(API, Settings("bridge:1", "http://api/"), [], Metrics())
         done: list[Key] = []
 
         async def turn(key: Key) -> None:
@@ -55,7 +60,7 @@ def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
         }  # fmt: skip
         return {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
 
-    controller = Controller(cast(KubernetesApi, None), Settings("bridge:1", "http://api/"), [], Metrics())
+    controller = Controller(API, Settings("bridge:1", "http://api/"), [], Metrics())
     controller.cache.saw_pod(pod_of("Running"), False)
     controller.cache.saw_run(raw("old"), False)
     assert controller.cache.places.depths() == {"q": (1, 0)}

@@ -15,6 +15,7 @@ from polypod_crds.nesting import DEEPEST, depth
 from polypod_operator.control.controller import Controller
 from polypod_operator.kube import reading
 from polypod_operator.kube.api import KubernetesApi
+from polypod_operator.kube.pace import Pace
 from polypod_operator.kube.watch import Head, Sink, Watch
 from polypod_operator.model import objects
 from polypod_operator.pods.pod import Settings
@@ -87,6 +88,8 @@ def controller() -> Controller:
 
 class Told:
     """Of the API, what takes Events and statuses."""
+
+    pace = Pace()
 
     def __init__(self) -> None:
         self.events: list[Any] = []

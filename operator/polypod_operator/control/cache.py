@@ -40,6 +40,17 @@ class Cache:
         self._recorder, self._metrics = recorder, metrics
         self._telling: set[asyncio.Future[None]] = set()
         metrics.depths = self.places.depths
+        queue.to_begin = self._is_to_begin
+
+    def _is_to_begin(self, key: Key) -> bool:
+        """Tell whether a TaskRun has no pod and does not wait in line: nothing but its pod is missing."""
+        run = self.store.run(key)
+        if run is None or run.status.phase in FINISHED_PHASES or self.store.has_pods(run.namespace, run.uid):
+            return False
+        if run.spec is None:
+            return True
+        mine = rank(run.spec.priority, run.created, run.key)
+        return self.places.turn(key, run.spec.queue, mine) is None
 
     # TaskRuns.
 
@@ -68,7 +79,7 @@ class Cache:
             return
         run = self.read(raw)
         if run is not None:
-            self.queue.add(key, priority=not run.status.attempts and not self.store.has_pods(run.namespace, run.uid))
+            self.queue.add(key)
 
     def read(self, raw: Raw, *, reparse: bool = False) -> TaskRunObject | None:
         """Take over a TaskRun that is there; return it, None if nothing is left to do for it.

@@ -25,6 +25,8 @@ from polypod_operator.control.routing_reload import RoutingReload
 from polypod_operator.control.statuses import Statuses
 from polypod_operator.control.telemetry import Telemetry
 from polypod_operator.decide.decision import Decision
+from polypod_operator.decide.draft import copied
+from polypod_operator.decide.policy import BUSY, POLICY
 from polypod_operator.decide.queues import rank
 from polypod_operator.decide.reconcile import reconcile
 from polypod_operator.kube.api import ApiError, KubernetesApi
@@ -37,7 +39,6 @@ from polypod_operator.pods.pod import Settings
 from polypod_operator.serve.metrics import Metrics
 
 log = logging.getLogger("polypod.operator")
-WORKERS = 32
 _ROUNDS = 5
 _BACKOFF_MAX = 300.0
 _REPORT_AFTER = 3
@@ -65,15 +66,16 @@ class Controller:
         """Take over; `namespaces` is what is served, nothing for all."""
         self.api, self.metrics, self._clock = api, metrics, clock
         self._settings = settings
-        self.queue: WorkQueue[Key] = WorkQueue(WORKERS, monotonic)
+        self.queue: WorkQueue[Key] = WorkQueue(api.pace, monotonic)
         recorder = Recorder(api, clock)
         self.cache = cache = Cache(self.queue, recorder, metrics)
         cache.let_go = self._let_go
         self._refresh = Refresh(api, cache)
-        self.pods, self.runs = self._refresh.watches(namespaces, metrics)
+        self._refresh.watch(namespaces, metrics)
+        self.pods, self.runs = self._refresh.pods, self._refresh.runs
         self._statuses = Statuses(api, cache, self._refresh, recorder)
         self._telemetry = Telemetry(metrics, cache.store)
-        self._creation = PodCreation(api, cache, self._statuses, self._telemetry, clock)
+        self._creation = PodCreation(api, cache, self._refresh, self._statuses, self._telemetry, clock)
         self._apply = Apply(api, cache, self._creation, self._statuses, history or NoHistory(), self._telemetry,
                             lambda: self._settings.authority)  # fmt: skip
         self.routing = RoutingReload(api, cache, recorder, metrics, lambda: self._settings, namespaces)
@@ -174,7 +176,7 @@ class Controller:
         if run.status.phase in FINISHED_PHASES:
             # a final status says how the task ended, and stays
             return
-        status = run.status.model_copy(deep=True)
+        status = copied(run.status)
         status.reason, status.message = Reason.OPERATOR_FAILED, conditions.shorten(message)
         try:
             await self._statuses.write(run, status)
@@ -213,12 +215,14 @@ class Controller:
     def _decide(self, run: TaskRunObject, now: datetime) -> Decision:
         """Decide, and take a place in the queue with no await between: nobody else can take it meanwhile."""
         store, places, routing = self.cache.store, self.cache.places, self.routing.state.current
+        busy = self._creation.in_burst or len(self.queue) > self.api.pace.limit
+        policy = BUSY if busy else POLICY
         if run.spec is None:
-            return reconcile(run, store.observed(run), routing, self._settings, now)
+            return reconcile(run, store.observed(run), routing, self._settings, now, policy)
         mine = rank(run.spec.priority, run.created, run.key)
         position = places.turn(run.key, run.spec.queue, mine)
         before = places.where(run.key)
-        decision = reconcile(run, store.observed(run, position), routing, self._settings, now)
+        decision = reconcile(run, store.observed(run, position), routing, self._settings, now, policy)
         self.cache.wake(places.put(run.key, run.spec.queue, mine, decision.place))
         self._telemetry.left_the_line(run, before, decision.place, now)
         return decision

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -14,15 +16,19 @@ from polypod_core.reasons import Reason
 
 from polypod_operator.control.cache import Cache
 from polypod_operator.control.create_limit import FEW, LATE, CreateLimit
+from polypod_operator.control.refresh import Refresh
 from polypod_operator.control.statuses import Statuses
 from polypod_operator.control.telemetry import Telemetry
 from polypod_operator.decide.decision import Refusal
+from polypod_operator.decide.draft import copied
 from polypod_operator.kube.api import ApiError, KubernetesApi
 from polypod_operator.model import objects
 from polypod_operator.model.objects import TaskRunObject
 from polypod_operator.pods.trial import INVALID
 
 log = logging.getLogger("polypod.operator")
+_BURST, _BURST_SECONDS = 100, 10.0
+"""So many pods created within so many seconds are a burst."""
 LATE_MESSAGE = (
     f"the API server did not create the pod within {LATE:.0f} s; an admission webhook for pods may be hanging "
     "(kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations)"
@@ -40,14 +46,21 @@ class PodCreation:
         self,
         api: KubernetesApi,
         cache: Cache,
+        refresh: Refresh,
         statuses: Statuses,
         telemetry: Telemetry,
         clock: Callable[[], datetime],
     ) -> None:
-        self._api, self._cache, self._statuses = api, cache, statuses
+        self._api, self._cache, self._refresh, self._statuses = api, cache, refresh, statuses
         self._telemetry, self._clock = telemetry, clock
         self._limit = CreateLimit()
+        self._created: deque[float] = deque(maxlen=_BURST)
         self.late: dict[Key, asyncio.Future[bool]] = {}
+
+    @property
+    def in_burst(self) -> bool:
+        """True if very many pods were created just now, so that it is no news that one of them is still starting."""
+        return len(self._created) == _BURST and time.monotonic() - self._created[0] < _BURST_SECONDS
 
     async def create(self, run: TaskRunObject, manifest: dict[str, Any]) -> bool:
         """Create a pod; return False if it was there already, was refused, or is late."""
@@ -56,10 +69,15 @@ class PodCreation:
             refusal = Refusal(message, False, self._clock(), Reason.CREATING_POD)
             self._cache.store.put_refusal(run, manifest["metadata"]["name"], refusal)
             return False
+        began = time.monotonic()
         posting = asyncio.ensure_future(self._post(run, manifest))
-        await asyncio.wait({posting}, timeout=LATE)
-        if posting.done():
-            return posting.result()
+        while True:
+            await asyncio.wait({posting}, timeout=LATE)
+            if posting.done():
+                return posting.result()
+            if await self._api.answers_others(began, run.path):
+                break
+            # it is slow for everybody: that is no webhook of this namespace
         self._limit.late(run.namespace)
         self.late[run.key] = posting
         posting.add_done_callback(partial(self._is_no_longer_late, run.key))
@@ -78,7 +96,7 @@ class PodCreation:
         if run.status.reason in (Reason.CREATING_POD, Reason.POD_REFUSED):
             # it was tried before, and says why that failed
             return
-        status = run.status.model_copy(deep=True)
+        status = copied(run.status)
         status.phase, status.observed_generation = "Pending", run.generation
         status.reason, status.message = Reason.CREATING_POD, LATE_MESSAGE
         if await self._statuses.write(run, status) is not None:
@@ -92,7 +110,9 @@ class PodCreation:
         self._limit.begin(run.namespace)
         self._cache.store.put_asked(run, name)
         try:
-            self._cache.store.put_pod(objects.pod(await self._api.create_pod(manifest)))
+            raw = await self._api.create_pod(manifest)
+            self._refresh.wrote_pod(run.namespace, raw)
+            self._cache.store.put_pod(objects.pod(raw))
         except ApiError as error:
             if error.reason == "AlreadyExists":
                 # ours, and its answer was lost
@@ -105,6 +125,7 @@ class PodCreation:
             return False
         finally:
             self._limit.end(run.namespace, clock() - began)
+        self._created.append(time.monotonic())
         self._telemetry.pod_created(run, name, self._clock())
         return True
 

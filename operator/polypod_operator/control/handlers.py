@@ -14,9 +14,10 @@ from aiohttp import web
 from polypod_core.kinds import GROUP, PLURAL, VERSION
 
 from polypod_operator.control import kopf_session
-from polypod_operator.control.controller import WORKERS, Controller
+from polypod_operator.control.controller import Controller
 from polypod_operator.kube.api import ApiError
 from polypod_operator.kube.leader import Leader
+from polypod_operator.kube.pace import MOST
 from polypod_operator.kube.raw import Raw
 from polypod_operator.kube.watch import SILENCE, Sink, Watch
 from polypod_operator.serve.health import Health
@@ -27,6 +28,8 @@ log = logging.getLogger("polypod.operator")
 RETRY_START = 3.0
 _REST = 5.0
 """Seconds that calls under way may take when we end."""
+_CHECK = 1.0
+"""Seconds between two looks at whether a watch has stalled."""
 _IDLE = 0.5
 """Seconds for which kopf keeps a task for an object of which nothing more comes."""
 
@@ -87,11 +90,12 @@ class Operator:
         await self._read()
         await self.outcomes.prepare()
         self.outcomes.open = True
-        for _ in range(WORKERS):
+        for _ in range(MOST):
             self._keep("a worker", self.controller.work())
         for watch in (*self.controller.pods, self._routing_watch):
             self._keep(f"the watch of {watch.plural}", watch.run())
         self._keep("the routing", self._follow_routing())
+        self._keep("the watch over watches", self._check_watches())
         self.controller.metrics.leading.set(1)
         self.health.ready = True
 
@@ -129,6 +133,12 @@ class Operator:
         selector = {"fieldSelector": f"metadata.name={name}"}
         told = self.controller.metrics.watch_restarted
         return Watch(self.controller.api, "/api/v1", "configmaps", sink, namespace, selector, told)
+
+    async def _check_watches(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK)
+            for watch in (*self.controller.watches, self._routing_watch):
+                watch.check()
 
     async def _follow_routing(self) -> None:
         while True:
@@ -176,7 +186,8 @@ def register(registry: kopf.OperatorRegistry, operator: Operator, addresses: Add
         settings.scanning.disabled = True
         # what a watch begins with is read by ourselves (kopf_session.py)
         settings.watching.initial_streaming = True
-        settings.watching.inactivity_timeout = SILENCE
+        # kopf sees no bookmarks, and neither what is no news
+        settings.watching.inactivity_timeout = 2 * SILENCE
         settings.queueing.idle_timeout = _IDLE
         try:
             # kopf watches nothing before this is done: so a standby reads nothing, and pods are known before TaskRuns

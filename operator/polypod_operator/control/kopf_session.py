@@ -52,6 +52,7 @@ async def _open(
             request.headers.update(api.authorization())
             answer = await handler(request)
             if answer.status < 400:
+                watch.opened(answer.close)
                 answer.content = cast(aiohttp.StreamReader, _News(answer.content, watch))
                 return answer
             raise api.refused(answer.status, await answer.read(), answer.headers)

@@ -6,6 +6,7 @@ from polypod_core.kinds import API_VERSION, PLURAL, UID_LABEL, Key, task_run_pat
 
 from polypod_operator.control.cache import Cache
 from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.kube.raw import Raw
 from polypod_operator.kube.watch import Sink, Watch
 from polypod_operator.model import objects
 from polypod_operator.model.objects import PodObject, TaskRunObject
@@ -13,13 +14,20 @@ from polypod_operator.serve.metrics import Metrics
 
 
 class Refresh:
-    """Brings the cache up to date with the API server."""
+    """Brings the cache up to date with the API server.
+
+    Attributes:
+        pods: the watches of pods, by namespace.
+        runs: those of TaskRuns.
+    """
 
     def __init__(self, api: KubernetesApi, cache: Cache) -> None:
         self._api, self._cache = api, cache
+        self.pods: list[Watch] = []
+        self.runs: list[Watch] = []
 
-    def watches(self, namespaces: list[str], metrics: Metrics) -> tuple[list[Watch], list[Watch]]:
-        """Return what is watched, by namespace: pods, and TaskRuns, whose news kopf brings.
+    def watch(self, namespaces: list[str], metrics: Metrics) -> None:
+        """Prepare what is watched, by namespace: pods, and TaskRuns, whose news kopf brings.
 
         Args:
             namespaces: nothing for all.
@@ -28,10 +36,18 @@ class Refresh:
         pods = Sink(cache.store.knows_pod, cache.saw_pod, self._listed_pods)
         runs = Sink(cache.store.knows_run, cache.saw_run, self._listed_runs)
         labelled, names = {"labelSelector": UID_LABEL}, namespaces or [""]
-        return (
-            [Watch(api, "/api/v1", "pods", pods, name, labelled, told) for name in names],
-            [Watch(api, f"/apis/{API_VERSION}", PLURAL, runs, name, None, told) for name in names],
-        )
+        self.pods = [Watch(api, "/api/v1", "pods", pods, name, labelled, told) for name in names]
+        self.runs = [Watch(api, f"/apis/{API_VERSION}", PLURAL, runs, name, None, told) for name in names]
+
+    def wrote_pod(self, namespace: str, answer: Raw) -> None:
+        """Note the answer to a write of ours to a pod."""
+        for watch in self.pods:
+            watch.wrote(namespace, answer)
+
+    def wrote_run(self, namespace: str, answer: Raw) -> None:
+        """Note the answer to a write of ours to a TaskRun."""
+        for watch in self.runs:
+            watch.wrote(namespace, answer)
 
     async def _listed_pods(self, uids: set[str], namespace: str) -> None:
         """Look for the pods that were not in a list: it may be older than what we know."""

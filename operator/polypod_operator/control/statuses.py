@@ -39,6 +39,7 @@ class Statuses:
             else:
                 raise
             return None
+        self._refresh.wrote_run(run.namespace, raw)
         written = objects.written(run, status, raw)
         self._cache.store.put_run(written)
         if status.phase in FINISHED_PHASES:

@@ -25,6 +25,15 @@ from polypod_operator.model.objects import PodObject, TaskRunObject
 from polypod_operator.pods.pod import PodMaker, Route
 
 
+def copied(status: TaskRunStatus) -> TaskRunStatus:
+    """Return a status whose fields, attempts and lists may be changed without changing the original.
+
+    A deep copy would cost a tenth of the operator's CPU in a burst; conditions are replaced and never changed.
+    """
+    attempts, kept = [attempt.model_copy() for attempt in status.attempts], list(status.conditions)
+    return status.model_copy(update={"attempts": attempts, "conditions": kept, "x_coms": list(status.x_coms)})
+
+
 class Draft:
     """One decision in the making.
 
@@ -45,7 +54,7 @@ class Draft:
     ) -> None:
         self.run, self.observed, self.routing, self.pods = run, observed, routing, pods
         self.now, self.policy = now, policy
-        self.status = run.status.model_copy(deep=True)
+        self.status = copied(run.status)
         self.status.observed_generation = run.generation
         self.actions: list[Action] = []
         self.waits = False

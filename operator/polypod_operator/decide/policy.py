@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 
@@ -50,3 +50,5 @@ class Policy:
 
 
 POLICY = Policy()
+BUSY = replace(POLICY, look_after=timedelta(seconds=10))
+"""In a burst: that a pod is still starting is not worth a write."""

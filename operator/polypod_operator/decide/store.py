@@ -12,8 +12,8 @@ from polypod_core.pod_tokens import PodClaims
 from polypod_crds.dependencies import Graph, Run
 
 from polypod_operator.decide.decision import Earlier, Observed, QueuePosition, Refusal
-from polypod_operator.kube.raw import Meta
-from polypod_operator.model.objects import PodEvent, PodObject, TaskRunObject, slim, version
+from polypod_operator.kube.raw import Meta, version
+from polypod_operator.model.objects import PodEvent, PodObject, TaskRunObject, slim
 
 Owner = tuple[str, str]
 """The namespace and uid of a TaskRun: a pod of another namespace is none of its, whatever its owner reference says."""

@@ -21,6 +21,8 @@ import kopf
 import msgspec
 
 from polypod_operator.kube import reading
+from polypod_operator.kube.pace import Pace
+from polypod_operator.kube.writes import Writes
 
 TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _TOKEN_AGE = 60.0
@@ -32,12 +34,17 @@ _PAGE_SIZE = 4 << 20
 _CALLS = 64
 """Connections for calls at once."""
 _BUFFER = 1 << 20
-_TIMEOUT, _SHORT = aiohttp.ClientTimeout(total=40), aiohttp.ClientTimeout(total=3)
-"""The longer one is more than an admission webhook may take (30 s)."""
+_TIMEOUT, _SHORT, _PROMPT = (aiohttp.ClientTimeout(total=seconds) for seconds in (40, 3, 1))
+"""The longest is more than an admission webhook may take (30 s)."""
+_PROMPT_WRITE = 1.0
+"""Seconds after which a write without an answer says that the API server is slow."""
+_PODS = "/pods"
+_WRITES = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 _AGAIN = frozenset({0, 401, 429, 500, 502, 503, 504})
 """Answers after which a call is tried again; 0: none."""
 _NOT_BEGUN = frozenset({401, 429, 503})
 """Those that say that nothing was done."""
+_BUSY = frozenset({429, 503, 504})
 _LONGEST_WAIT = 30
 """Seconds that are waited at most when the API server asks for it (Retry-After)."""
 
@@ -64,7 +71,11 @@ class ApiError(Exception):
 
 
 class KubernetesApi:
-    """A session with the API server. Calls are tried again when it is busy (429, 503) or cannot be reached."""
+    """A session with the API server. Calls are tried again when it is busy (429, 503) or cannot be reached.
+
+    Attributes:
+        pace: how much is asked of it at once, by how soon it answers.
+    """
 
     def __init__(
         self,
@@ -77,6 +88,8 @@ class KubernetesApi:
             counted: told of each call: its method, its path, and the HTTP status of the answer, 0 if there was none.
         """
         self._counted = counted
+        self.pace = Pace()
+        self._writes = Writes()
         self._server = connection.server.rstrip("/")
         self._static_token = connection.token
         self._from_file = connection.server == "https://kubernetes.default.svc" and TOKEN_FILE.exists()
@@ -204,13 +217,27 @@ class KubernetesApi:
         content_type: str = "application/json",
         timeout: aiohttp.ClientTimeout = _TIMEOUT,
     ) -> bytes:
+        writes = method in _WRITES
+        # one that creates a pod may wait for a webhook
+        write = self._writes.begin() if writes and not path.endswith(_PODS) else None
+        began = time.monotonic()
         try:
             async with self._request(session, method, path, data, params, content_type, timeout) as answer:
                 raw = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._counted(method, path, 0)
+            self.pace.refused()
             raise ApiError(0, "Unreachable", str(error) or type(error).__name__) from None
+        finally:
+            if write is not None:
+                self._writes.end(write)
         self._counted(method, path, answer.status)
+        if answer.status in _BUSY:
+            self.pace.refused()
+        elif writes:
+            self.pace.answered(time.monotonic() - began)
+        if write is not None:
+            self._writes.answered(write)
         if answer.status < 400:
             return raw
         raise self.refused(answer.status, raw, answer.headers)
@@ -268,22 +295,36 @@ class KubernetesApi:
             del raw, page
 
     @asynccontextmanager
-    async def stream(self, path: str, params: Mapping[str, str], silence: float) -> AsyncIterator[aiohttp.StreamReader]:
-        """Open a watch and yield what comes by it.
-
-        Args:
-            silence: seconds without a byte after which TimeoutError is raised.
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open a watch and yield the answer, by whose content it shows what happens.
 
         Raises:
             ApiError: the API server refuses it; how long it asks to wait is waited first.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         async with self._request(self._streams, "GET", path, None, params, "", timeout) as answer:
             if answer.status >= 400:
                 error = self.refused(answer.status, await answer.read(), answer.headers)
                 await asyncio.sleep(error.retry_after)
                 raise error
-            yield answer.content
+            yield answer
+
+    async def answers_others(self, since: float, path: str) -> bool:
+        """Tell whether the API server answers other calls while one that began at `since` has no answer.
+
+        Args:
+            since: by time.monotonic().
+            path: of an object that is read if no other call can tell.
+        """
+        if self._writes.newest_answered > since:
+            return True
+        if self._writes.waits(time.monotonic() - _PROMPT_WRITE):
+            return False
+        try:
+            await self._attempt(self._session, "GET", path, None, timeout=_PROMPT)
+        except ApiError as error:
+            return error.status not in (0, *_BUSY)
+        return True
 
     # What the operator does.
 

@@ -18,3 +18,8 @@ class Meta(msgspec.Struct, rename="camel"):
     uid: str = ""
     resource_version: str = ""
     labels: dict[str, str] | None = None
+
+
+def version(text: str) -> int:
+    """Return a resource version as a number: comparable by promise since Kubernetes 1.35, and in fact before that."""
+    return int(text) if text.isdecimal() else 0

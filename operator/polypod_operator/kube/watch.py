@@ -17,14 +17,20 @@ import msgspec
 
 from polypod_operator.kube import reading
 from polypod_operator.kube.api import ApiError, KubernetesApi
-from polypod_operator.kube.raw import Meta, Raw
+from polypod_operator.kube.raw import Meta, Raw, version
 
 log = logging.getLogger("polypod.operator")
 RELIST = 600.0
 """Seconds after which everything is listed again: no watch is trusted for ever."""
-SILENCE = 100.0
-"""Seconds of silence after which a watch counts as dead: the API server sends a bookmark every 60 s."""
-_PAUSE, _PAUSE_MAX = 0.2, 15.0
+SILENCE = 40.0
+"""Seconds of silence after which a watch counts as stalled: the API server sends a bookmark before it ends one."""
+_SHORTEST, _LONGEST = 20, 30
+"""Seconds that a watch lasts, if nothing happens to it; to open it again costs no list."""
+OVERDUE = 5.0
+"""Seconds of silence after which a watch counts as stalled that has not shown what we have written ourselves."""
+_PAUSE, _PAUSE_MAX, _PAUSE_CLOSED = 0.2, 15.0, 2.0
+_SHORT = 3.0
+"""Seconds that a watch lasts, at least, not to count among those that are closed again and again."""
 
 
 class Head(msgspec.Struct):
@@ -63,6 +69,7 @@ class Watch:
     Attributes:
         path: of the list, from the API server's root.
         heard: when something was heard last, or a break was noticed, by the loop's clock; 0 before the first list.
+        close: closes the stream that is open, so that it is opened again from where we are.
     """
 
     def __init__(
@@ -79,7 +86,7 @@ class Watch:
 
         Args:
             group: the path of the API group and version, such as /api/v1.
-            restarted: told of every new beginning, and why: "closed", "expired", "silent" or "failed".
+            restarted: told of every new beginning before its time, and why: "closed", "expired", "silent" or "failed".
         """
         self.api, self.sink, self.namespace, self.plural = api, sink, namespace, plural
         self.path = f"{group}/namespaces/{namespace}/{plural}" if namespace else f"{group}/{plural}"
@@ -89,6 +96,10 @@ class Watch:
         self._listed_at = 0.0
         self._failures = 0
         self._ended = ""
+        self._opened = 0.0
+        self._stalled = False
+        self._written = 0
+        self.close: Callable[[], None] | None = None
         self.heard = 0.0
 
     async def list(self) -> None:
@@ -124,8 +135,29 @@ class Watch:
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
-            "timeoutSeconds": str(random.randint(240, 480)),  # noqa: S311 - so that not all end at once
+            "timeoutSeconds": str(random.randint(_SHORTEST, _LONGEST)),  # noqa: S311 - not all at once
         }
+
+    def opened(self, close: Callable[[], None]) -> None:
+        """Note that a stream is open; `close` closes it."""
+        self.close, self._opened = close, asyncio.get_running_loop().time()
+
+    def wrote(self, namespace: str, raw: Raw) -> None:
+        """Note the answer to a write of ours: the watch is to show it soon."""
+        if self.namespace in ("", namespace):
+            self._written = max(self._written, version(raw["metadata"]["resourceVersion"]))
+
+    def check(self) -> None:
+        """Close a stream that has stalled: nothing is heard by it, although it has something to show, or for long."""
+        if self.close is None:
+            return
+        silent = asyncio.get_running_loop().time() - self.heard
+        if silent > SILENCE or (silent > OVERDUE and self._written > version(self._version)):
+            log.warning("the watch of %s has shown nothing for %.0f s; opening it again", self.plural, silent)
+            close, self.close = self.close, None
+            # what is never shown must not have it opened again for ever
+            self._stalled, self._written = True, 0
+            close()
 
     def news(self, line: bytes) -> Event | None:
         """Take a line over and return its event; None if there is nothing in it that we do not know already.
@@ -149,17 +181,22 @@ class Watch:
 
     def ended(self, why: str) -> None:
         """Note why a watch has ended, in one word."""
-        self._ended, self.heard = why, asyncio.get_running_loop().time()
-        self._failures = self._failures + 1 if why == "failed" else 0
-        self._restarted(self.plural, why)
+        now = asyncio.get_running_loop().time()
+        if self._stalled:
+            why, self._stalled = "silent", False
+        lasted = now - self._opened
+        again = why == "failed" or (why == "closed" and lasted < _SHORT)
+        self._failures = self._failures + 1 if again else 0
+        self._ended, self.heard, self.close = why, now, None
+        if why != "closed" or lasted < _SHORTEST:
+            # others end because we have asked for no more
+            self._restarted(self.plural, why)
 
     def broke(self, error: Exception) -> None:
         """Note that a watch has ended by an error: nothing that comes by it ends the operator."""
         if isinstance(error, ApiError) and error.status == 410:
             self._version = ""
             self.ended("expired")
-        elif isinstance(error, TimeoutError):
-            self.ended("silent")
         elif isinstance(error, (ApiError, aiohttp.ClientError, OSError)):
             log.warning("the watch of %s is broken: %s", self.plural, error)
             self.ended("failed")
@@ -171,8 +208,9 @@ class Watch:
 
     async def pause(self) -> None:
         """Wait before the next beginning: for longer, the more in a row have failed."""
-        if self._ended:
-            most = min(_PAUSE_MAX, _PAUSE * 2.0 ** min(self._failures, 10))
+        if self._ended == "failed" or self._failures:
+            longest = _PAUSE_MAX if self._ended == "failed" else _PAUSE_CLOSED
+            most = min(longest, _PAUSE * 2.0 ** min(self._failures - 1, 10))
             await asyncio.sleep(most * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
     async def run(self) -> None:
@@ -189,16 +227,17 @@ class Watch:
         """Watch once."""
         opened = False
         try:
-            async with self.api.stream(self.path, await self.params(), SILENCE) as content:
+            async with self.api.stream(self.path, await self.params()) as answer:
                 opened = True
-                async for line in lines(content):
+                self.opened(answer.close)
+                async for line in lines(answer.content):
                     event = self.news(line)
                     if event is not None:
                         meta = reading.decode(event.object, Head).metadata
                         self._show(meta, event.object, event.type == "DELETED")
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError):
             # one that was open and is closed, gracefully or not, is what watches come to
-            if not opened or isinstance(error, TimeoutError):
+            if not opened:
                 raise
 
     def _show(self, meta: Meta, raw: msgspec.Raw, deleted: bool) -> None:

@@ -3,6 +3,7 @@
 What is to begin goes before what is to be written down: in a burst, pods first. Writing goes on meanwhile, but few at a
 time: a flood of writes slows the API server's watches down for everybody, ours of new TaskRuns included (measured:
 bench/RESULTS.md, burst). The longer writes have waited, the more of them may go at once, so that none waits for ever.
+How many keys are worked on in all follows the API server's answers (`Pace`).
 """
 
 from __future__ import annotations
@@ -13,26 +14,33 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from polypod_operator.kube.pace import Pace
+
 K = TypeVar("K", bound=Hashable)
 _RECENT = 1.0
 """Seconds for which something that was to begin has the others held back."""
-_LEAST = 2
-"""How many of the others are worked on at once even then."""
+_SHARE = 16
+"""One of how many is for the others even then."""
 _PATIENCE = 5.0
-"""Seconds that the eldest of the others has waited, for each one more."""
+"""Seconds that the eldest of the others has waited, for each one more; they never take more than half."""
 
 
 class WorkQueue(Generic[K]):
-    """Keys to look at, now or later. What is added while it is worked on comes again afterwards."""
+    """Keys to look at, now or later. What is added while it is worked on comes again afterwards.
 
-    def __init__(self, workers: int = 32, clock: Callable[[], float] = time.monotonic) -> None:
+    Attributes:
+        to_begin: tells whether a key is to begin, so that it goes before the others whatever has brought it here.
+    """
+
+    def __init__(self, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
         """Make an empty one.
 
         Args:
-            workers: how many keys are worked on at once, at most.
+            pace: how many keys are worked on at once.
             clock: seconds that never go back.
         """
-        self._workers, self._clock = workers, clock
+        self._pace, self._clock = pace, clock
+        self.to_begin: Callable[[K], bool] = lambda key: False
         self._first: deque[K] = deque()
         self._held: OrderedDict[K, float] = OrderedDict()
         self._let_in: deque[K] = deque()
@@ -44,41 +52,46 @@ class WorkQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
 
     def add(self, key: K, *, priority: bool = False) -> None:
-        """Queue a key; `priority`: before those without it."""
-        if key in self._waiting and (self._waiting[key] or not priority):
+        """Queue a key; `priority`: before those without it, as if it were to begin."""
+        if self._waiting.get(key):
             return
+        priority = priority or self.to_begin(key)
+        if key in self._waiting and not priority:
+            return
+        was_held = self._held.pop(key, None) is not None
+        let_in = key in self._waiting and key not in self._working and not was_held
         self._waiting[key] = priority
-        if key in self._held:
-            del self._held[key]
-        elif key in self._writing and key not in self._working:
-            # it is let in already
-            return
-        if key not in self._working:
+        if key not in self._working and not let_in:
             self._put(key)
 
     def _put(self, key: K) -> None:
         if self._waiting[key]:
             self._last_first = self._clock()
             self._first.append(key)
-            self._ready.release()
         else:
             self._held[key] = self._clock()
-            self._admit()
+        self._admit()
 
     def _admit(self) -> None:
-        """Let in as many of those that are held back as may be worked on now."""
-        while self._held and len(self._writing) < self._allowed():
-            key, _ = self._held.popitem(last=False)
-            self._writing.add(key)
+        """Let in as many as may be worked on now."""
+        while self.busy + len(self._let_in) < self._pace.limit:
+            if self._held and len(self._writing) < self._allowed():
+                key, _ = self._held.popitem(last=False)
+                self._writing.add(key)
+            elif self._first:
+                key = self._first.popleft()
+            else:
+                return
             self._let_in.append(key)
             self._ready.release()
 
     def _allowed(self) -> int:
-        now = self._clock()
-        if now - self._last_first >= _RECENT:
-            return self._workers
+        """Return how many of those that are held back may be worked on now."""
+        now, limit = self._clock(), self._pace.limit
+        if not self._first and now - self._last_first >= _RECENT:
+            return limit
         eldest = next(iter(self._held.values()))
-        return min(self._workers, _LEAST + int((now - eldest) / _PATIENCE))
+        return min(limit // 2, max(1, limit // _SHARE) + int((now - eldest) / _PATIENCE))
 
     def add_after(self, key: K, seconds: float) -> None:
         """Have the key looked at after a time, or earlier if that is wanted already."""
@@ -104,7 +117,7 @@ class WorkQueue(Generic[K]):
     async def get(self) -> K:
         """Wait for a key; it is the caller's until `done`."""
         await self._ready.acquire()
-        key = (self._let_in or self._first).popleft()
+        key = self._let_in.popleft()
         del self._waiting[key]
         self._working.add(key)
         return key
@@ -124,7 +137,12 @@ class WorkQueue(Generic[K]):
     @property
     def ready(self) -> int:
         """How many keys `get` has without waiting."""
-        return len(self._first) + len(self._let_in)
+        return len(self._let_in)
+
+    @property
+    def begins(self) -> bool:
+        """True if keys that are to begin wait for their turn."""
+        return bool(self._first)
 
     def __len__(self) -> int:
-        return self.ready + len(self._held)
+        return len(self._let_in) + len(self._first) + len(self._held)

@@ -21,7 +21,7 @@ from polypod_crds.dependencies import Node, ended, upstreams
 from polypod_crds.taskrun import StoredLog, TaskRunSpec, TaskRunStatus
 from pydantic import ValidationError
 
-from polypod_operator.kube.raw import Raw
+from polypod_operator.kube.raw import Raw, version
 
 LARGEST_SPEC = 1_000_000
 """Bytes of a TaskRun's spec, as JSON: etcd takes 1.5 MiB, and the status needs room."""
@@ -159,11 +159,6 @@ class PodObject:
 
 
 _ABSENT_TASK, _ABSENT_BRIDGE = Container(TASK), Container(BRIDGE)
-
-
-def version(text: str) -> int:
-    """Return a resource version as a number: comparable by promise since Kubernetes 1.35, and in fact before that."""
-    return int(text) if text.isdecimal() else 0
 
 
 def task_run(raw: Raw, known: TaskRunObject | None = None) -> TaskRunObject:
