@@ -80,6 +80,8 @@ class Cache:
         run = self.read(raw)
         if run is not None:
             self.queue.add(key)
+            if not self._is_to_begin(key):
+                self.store.pack(key)
 
     def read(self, raw: Raw, *, reparse: bool = False) -> TaskRunObject | None:
         """Take over a TaskRun that is there; return it, None if nothing is left to do for it.

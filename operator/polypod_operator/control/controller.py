@@ -83,6 +83,7 @@ class Controller:
         self._large = LargeTurns()
         self._closing = False
         metrics.work_depth.set_function(lambda: len(self.queue))
+        metrics.work_limit.set_function(lambda: api.pace.limit)
 
     @property
     def watches(self) -> list[Watch]:
@@ -151,6 +152,7 @@ class Controller:
         finally:
             self._leave_large(key)
             self.queue.done(key)
+            self.cache.store.pack(key)
 
     async def _failed(self, key: Key, error: Exception) -> None:
         """Look at a TaskRun again later, and tell its owner if that goes on."""

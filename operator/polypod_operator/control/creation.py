@@ -59,7 +59,7 @@ class PodCreation:
 
     @property
     def in_burst(self) -> bool:
-        """True if very many pods were created just now, so that it is no news that one of them is still starting."""
+        """True if very many pods were created just now: that one of them is still starting is not worth a write."""
         return len(self._created) == _BURST and time.monotonic() - self._created[0] < _BURST_SECONDS
 
     async def create(self, run: TaskRunObject, manifest: dict[str, Any]) -> bool:

@@ -186,7 +186,7 @@ def register(registry: kopf.OperatorRegistry, operator: Operator, addresses: Add
         settings.scanning.disabled = True
         # what a watch begins with is read by ourselves (kopf_session.py)
         settings.watching.initial_streaming = True
-        # kopf sees no bookmarks, and neither what is no news
+        # kopf sees neither bookmarks nor what has not changed
         settings.watching.inactivity_timeout = 2 * SILENCE
         settings.queueing.idle_timeout = _IDLE
         try:

@@ -68,9 +68,9 @@ class Refresh:
     async def _listed_runs(self, uids: set[str], namespace: str) -> None:
         """Look for the TaskRuns that were not in a list."""
         store = self._cache.store
-        for key in store.task_runs():
-            run = store.run(key)
-            if run is not None and run.uid not in uids and namespace in ("", run.namespace):
+        for key, uid in store.uids():
+            run = store.run(key) if uid not in uids and namespace in ("", key[0]) else None
+            if run is not None:
                 await self.run(run)
         for node in list(store.graph.nodes()):
             if node.uid not in uids and namespace in ("", node.key[0]) and store.run(node.key) is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from datetime import datetime
 
 from polypod_core.states import FINISHED_PHASES
@@ -13,6 +12,7 @@ from polypod_operator.control.log_fields import about
 from polypod_operator.decide.decision import Place
 from polypod_operator.decide.store import Store
 from polypod_operator.model.objects import TaskRunObject
+from polypod_operator.model.packed import queue_of
 from polypod_operator.serve.metrics import Metrics
 
 log = logging.getLogger("polypod.operator")
@@ -23,25 +23,20 @@ class Telemetry:
 
     def __init__(self, metrics: Metrics, store: Store) -> None:
         """Have `metrics` show the TaskRuns in `store` that have not finished."""
-        self._metrics, self._store = metrics, store
-        metrics.active = self._active
-
-    def _active(self) -> Iterator[tuple[str, str, str]]:
-        for run in self._store.runs():
-            last = run.status.attempts[-1] if run.status.attempts else None
-            yield run.status.phase or "Pending", _queue(run), (last.coordinator if last is not None else None) or ""
+        self._metrics = metrics
+        metrics.active = store.active
 
     def left_the_line(self, run: TaskRunObject, before: Place, after: Place, now: datetime) -> None:
         """Count how long a TaskRun has waited in line for its queue, if it does no longer."""
         if before == "waits" and after == "holds":
             ended = run.status.attempts[-1].finish_time if run.status.attempts else None
-            queue = self._metrics.queue(_queue(run))
+            queue = self._metrics.queue(queue_of(run))
             self._metrics.queue_wait.labels(queue).observe(_seconds(ended or run.created, now))
 
     def pod_created(self, run: TaskRunObject, pod: str, now: datetime) -> None:
         log.info("pod created", extra=about(run, pod=pod))
         if not run.status.attempts and run.spec is not None:
-            self._metrics.pod_wait.labels(self._metrics.queue(_queue(run))).observe(_seconds(run.created, now))
+            self._metrics.pod_wait.labels(self._metrics.queue(queue_of(run))).observe(_seconds(run.created, now))
 
     def status_written(self, run: TaskRunObject, status: TaskRunStatus, now: datetime) -> None:
         """Count the attempts that a status has closed, and the TaskRun if it has finished.
@@ -56,7 +51,7 @@ class Telemetry:
                 log.info("attempt ended", extra=about(run, attempt))
                 self._attempt_ended(attempt)
         if status.phase != run.status.phase and status.phase in FINISHED_PHASES:
-            labels = self._metrics.queue(_queue(run)), status.phase
+            labels = self._metrics.queue(queue_of(run)), status.phase
             self._metrics.whole_time.labels(*labels).observe(_seconds(run.created, status.finish_time or now))
 
     def _attempt_ended(self, attempt: Attempt) -> None:
@@ -73,10 +68,6 @@ class Telemetry:
             metrics.cpu.labels(coordinator).observe(attempt.cpu_seconds)
         if attempt.peak_memory_bytes is not None:
             metrics.memory.labels(coordinator).observe(attempt.peak_memory_bytes)
-
-
-def _queue(run: TaskRunObject) -> str:
-    return run.spec.queue if run.spec is not None else ""
 
 
 def _seconds(begin: datetime, end: datetime) -> float:

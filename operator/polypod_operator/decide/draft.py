@@ -8,7 +8,7 @@ from polypod_core.errors import UserError
 from polypod_core.reasons import Reason
 from polypod_core.routing import Routing
 from polypod_core.states import FINISHED_PHASES
-from polypod_crds.taskrun import Attempt, TaskRunSpec
+from polypod_crds.taskrun import Attempt, TaskRunSpec, TaskRunStatus
 
 from polypod_operator.decide.decision import (
     Action,

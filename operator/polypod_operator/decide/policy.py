@@ -42,7 +42,7 @@ class Policy:
     foreign_container_grace: timedelta = timedelta(seconds=5)
     kubelet_silence: timedelta = timedelta(seconds=180)
     position_min: timedelta = timedelta(seconds=5)
-    position_max: timedelta = timedelta(seconds=300)
+    position_max: timedelta = timedelta(seconds=900)
     ask_again: timedelta = timedelta(seconds=15)
     retry_refused: timedelta = timedelta(seconds=5)
     longest_delay: timedelta = timedelta(days=3650)

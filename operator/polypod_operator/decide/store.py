@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from polypod_crds.dependencies import Graph, Run
 from polypod_operator.decide.decision import Earlier, Observed, QueuePosition, Refusal
 from polypod_operator.kube.raw import Meta, version
 from polypod_operator.model.objects import PodEvent, PodObject, TaskRunObject, slim
+from polypod_operator.model.packed import Packed, coordinator_of, pack, queue_of, unpack
 
 Owner = tuple[str, str]
 """The namespace and uid of a TaskRun: a pod of another namespace is none of its, whatever its owner reference says."""
@@ -25,7 +27,7 @@ class Store:
     """A cache, fed by watches and by the answers to our own writes."""
 
     def __init__(self) -> None:
-        self._runs: dict[Key, TaskRunObject] = {}
+        self._runs: dict[Key, TaskRunObject | Packed] = {}
         self._key_of: dict[str, Key] = {}
         self._pods: dict[Owner, dict[str, PodObject]] = {}
         self._absent: dict[str, set[str]] = {}
@@ -45,15 +47,33 @@ class Store:
     def task_runs(self) -> list[Key]:
         return list(self._runs)
 
-    def runs(self) -> list[TaskRunObject]:
-        return list(self._runs.values())
+    def uids(self) -> list[tuple[Key, str]]:
+        """Return the keys and uids of all TaskRuns."""
+        return [(key, run.uid) for key, run in self._runs.items()]
+
+    def active(self) -> Iterator[tuple[str, str, str]]:
+        """Yield of each TaskRun its phase, its queue and the coordinator of its last attempt."""
+        for run in list(self._runs.values()):
+            if isinstance(run, Packed):
+                yield run.phase, run.queue, run.coordinator
+            else:
+                yield run.status.phase, queue_of(run), coordinator_of(run)
 
     def without_attempt(self) -> list[Key]:
         """Return the TaskRuns that have no pod, so that a new routing may matter to them."""
-        return [key for key, run in self._runs.items() if (run.namespace, run.uid) not in self._pods]
+        return [key for key, run in self._runs.items() if (key[0], run.uid) not in self._pods]
 
     def run(self, key: Key) -> TaskRunObject | None:
-        return self._runs.get(key)
+        found = self._runs.get(key)
+        if isinstance(found, Packed):
+            found = self._runs[key] = unpack(key, found)
+        return found
+
+    def pack(self, key: Key) -> None:
+        """Keep a TaskRun in little room until it is asked for; one that has pods is asked for soon."""
+        run = self._runs.get(key)
+        if isinstance(run, TaskRunObject) and not self.has_pods(run.namespace, run.uid):
+            self._runs[key] = pack(run) or run
 
     def put_run(self, run: TaskRunObject) -> None:
         """Take over a TaskRun, unless a newer one is here already."""
@@ -62,8 +82,9 @@ class Store:
             self.forget(run.key)
         elif old is not None and version(old.resource_version) > version(run.resource_version):
             return
-        self._runs[run.key] = slim(run)
-        self._key_of[run.uid] = run.key
+        # the same objects everywhere: there may be very many
+        key = self._key_of.setdefault(run.uid, run.key)
+        self._runs[key] = slim(run)
 
     def forget(self, key: Key) -> None:
         """Let a TaskRun go, and all that was known of its pods."""
@@ -74,7 +95,7 @@ class Store:
         self._let_go[run.uid] = version(run.resource_version)
         if len(self._let_go) > _LET_GO:
             self._let_go.popitem(last=False)
-        for pod in self._pods.pop((run.namespace, run.uid), {}).values():
+        for pod in self._pods.pop((key[0], run.uid), {}).values():
             self._events.pop(pod.uid, None)
             self._looked.pop(pod.uid, None)
             self._told.pop(pod.uid, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -232,11 +233,13 @@ def node(raw: Raw, spec: TaskRunSpec | None) -> Node:
         spec: what it was parsed to; None if it is not valid, or if it has ended and is not parsed.
     """
     metadata, given, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    # what very many have in common is kept once
+    namespace, dag_id = sys.intern(metadata["namespace"]), sys.intern(given.get("dagId", ""))
     return Node(
-        key=(metadata["namespace"], metadata["name"]),
+        key=(namespace, metadata["name"]),
         uid=metadata["uid"],
-        run=(metadata["namespace"], given.get("dagId", ""), given.get("runId", "")),
-        task_id=given.get("taskId", ""),
+        run=(namespace, dag_id, given.get("runId", "")),
+        task_id=sys.intern(given.get("taskId", "")),
         map_index=given.get("mapIndex", -1),
         created=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
         upstream=upstreams(spec) if spec is not None else (),

@@ -69,6 +69,11 @@ class Metrics:
             registry=own,
         )
         self.work_depth = Gauge("polypod_workqueue_depth", "Work queue depth.", registry=own)
+        self.work_limit = Gauge(
+            "polypod_workqueue_limit",
+            "TaskRuns that may be worked on at once (8 to 64); low while the API server answers late.",
+            registry=own,
+        )
         self.queue_wait = Histogram(
             "polypod_queue_wait_seconds", "Time a TaskRun waited in line for its queue.", ["queue"],
             buckets=_SLOW, registry=own,
