@@ -55,6 +55,7 @@ PANELS = [
     ("Reconcile duration, p99",
      "histogram_quantile(0.99, sum by (le) (rate(polypod_reconcile_seconds_bucket[$__rate_interval])))", "s"),
     ("Work queue depth", "sum(polypod_workqueue_depth)", "short"),
+    ("TaskRuns worked on at once, at most", "sum(polypod_workqueue_limit)", "short"),
     ("Failed reconciles", "sum(rate(polypod_reconcile_errors_total[$__rate_interval]))", "ops"),
     ("Kubernetes API requests",
      "sum by (verb, resource, code) (rate(polypod_api_requests_total[$__rate_interval]))", "ops"),

@@ -175,6 +175,22 @@ def test_with_namespaces_nothing_is_for_the_whole_cluster() -> None:
     assert [item for item in arguments if item.startswith("--namespace=")] == ["--namespace=a", "--namespace=b"]
 
 
+def test_two_releases_with_namespaces_of_their_own_share_nothing_but_the_crd() -> None:
+    found: list[set[tuple[str, str, str]]] = []
+    for team, crds in (("a", True), ("b", False)):
+        values = {**SETS["namespaces"], "namespaces": [f"team-{team}"], "crds": {"install": crds}}
+        command = [str(HELM), "template", f"polypod-{team}", str(CHART), "--namespace", f"polypod-{team}", "-f", "-"]
+        done = subprocess.run(
+            command, input=json.dumps(values), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        documents = [document for document in yaml.safe_load_all(done.stdout) if document]
+        found.append(
+            {(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]) for item in documents}
+        )
+    assert not found[0] & found[1]
+
+
 def test_the_crd_stays_when_the_chart_goes() -> None:
     [crd] = [document for document in rendered({}) if document["kind"] == "CustomResourceDefinition"]
     assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"

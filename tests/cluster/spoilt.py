@@ -37,24 +37,35 @@ ROUTING = {
 }
 """A routing of one queue, whose pods nobody runs."""
 
-RUNS = "/taskruns"
+RUNS, PODS = "/taskruns", "/pods"
 
 
 class Proxy:
-    """Forwards calls to the API server and injects faults into watches of TaskRuns.
+    """Forwards calls to the API server and injects faults, most of them into watches of TaskRuns.
 
     Attributes:
         refuse: the statuses that the next watches are answered with.
         swallow: types of events that are not passed on.
         opened: how many watches have been passed on.
+        lists: how many lists of TaskRuns or pods have been.
+        lasts: seconds after which every watch, also of pods, is closed; None for as long as the API server wants.
+        busy: True to answer every call with 429 and Retry-After.
+        refused: how many calls were answered so.
+        delay: seconds that every call waits for its answer.
+        frozen: True to have calls wait until it is False, and `held` is how many wait.
     """
 
     def __init__(self, reached: Reached) -> None:
         self._reached = reached
         self.refuse: list[int] = []
         self.swallow: set[str] = set()
-        self.opened = 0
+        self.opened = self.lists = self.refused = self.held = 0
+        self.lasts: float | None = None
+        self.delay = 0.0
+        self.busy = self.frozen = False
         self._open: set[web.StreamResponse] = set()
+        self._pods: set[web.StreamResponse] = set()
+        self._stalled: set[web.StreamResponse] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -84,10 +95,16 @@ class Proxy:
         await self._runner.cleanup()
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
-        watched = request.path.endswith(RUNS) and "watch" in request.query
-        if watched and self.refuse:
+        streamed, runs = "watch" in request.query, request.path.endswith(RUNS)
+        if streamed and runs and self.refuse:
             status = self.refuse.pop(0)
             return web.json_response({"kind": "Status", "code": status, "message": "spoilt"}, status=status)
+        if self.busy:
+            self.refused += 1
+            said = {"kind": "Status", "code": 429, "reason": "TooManyRequests", "message": "too many requests"}
+            return web.json_response(said, status=429, headers={"Retry-After": "1"})
+        await self._wait()
+        self.lists += not streamed and request.method == "GET" and request.path.endswith((RUNS, PODS))
         passed_on = ("Accept", "Accept-Encoding", "Content-Type")
         kept = {name: request.headers[name] for name in passed_on if name in request.headers}
         headers = {"Authorization": f"Bearer {self._reached.token}", **kept}
@@ -99,22 +116,48 @@ class Proxy:
             coded = {name: answer.headers[name] for name in ("Content-Encoding",) if name in answer.headers}
             passed = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json", **coded})
             await passed.prepare(request)
-            if not watched:
+            if not streamed:
                 await passed.write(await answer.read())
                 return passed
-            self.opened += 1
-            self._open.add(passed)
-            rest = b""
+            self.opened += runs
+            streams = self._open if runs else self._pods
+            streams.add(passed)
             try:
-                async for chunk in answer.content.iter_any():
-                    *complete, rest = (rest + chunk).split(b"\n")
-                    for line in complete:
-                        kind = line.split(b'"', 4)[3].decode()
-                        if kind not in self.swallow:
-                            await passed.write(line + b"\n")
+                async with asyncio.timeout(self.lasts):
+                    await self._stream(answer, passed)
+            except TimeoutError:
+                pass
             finally:
-                self._open.discard(passed)
+                streams.discard(passed)
+                self._stalled.discard(passed)
             return passed
+
+    async def _wait(self) -> None:
+        """Have a call wait, if the API server is to be slow."""
+        await asyncio.sleep(self.delay)
+        if self.frozen:
+            self.held += 1
+            while self.frozen:
+                await asyncio.sleep(0.05)
+            self.held -= 1
+
+    async def _stream(self, answer: aiohttp.ClientResponse, passed: web.StreamResponse) -> None:
+        """Pass on what a watch shows."""
+        rest = b""
+        async for chunk in answer.content.iter_any():
+            *complete, rest = (rest + chunk).split(b"\n")
+            for line in complete:
+                kind = line.split(b'"', 4)[3].decode()
+                if kind not in self.swallow and passed not in self._stalled:
+                    await passed.write(line + b"\n")
+        while passed in self._stalled:
+            # it is not even closed; who gives up is the operator
+            await asyncio.sleep(0.1)
+
+    def stall(self) -> int:
+        """Have the watches that are open show nothing any more, without an error; return how many they are."""
+        self._stalled |= self._open | self._pods
+        return len(self._stalled)
 
     def write_kubeconfig(self, path: Path) -> None:
         """Write a kubeconfig whose server this is."""
@@ -174,6 +217,13 @@ class Operator:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith("polypod_taskruns_active{"))
+
+    def restarts(self, why: str) -> float:
+        """Return how many watches were opened again for a reason."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        found = [line for line in lines if line.startswith("polypod_watch_restarts_total{") and f'why="{why}"' in line]
+        return sum(float(line.split()[-1]) for line in found)
 
     def reason(self, name: str) -> str:
         done = self.api.kubectl("get", "taskrun", name, "-o", "jsonpath={.status.reason}")

@@ -179,6 +179,34 @@ def test_only_the_given_namespaces_are_served(api: Api, serve: Callable[..., Non
         assert api.items("pods", "-n", name) == []
 
 
+def test_two_operators_share_the_work_by_namespaces(api: Api, serve: Callable[..., None]) -> None:
+    names = {"shard-a": ("team-1", "team-2"), "shard-b": ("team-3",)}
+    for name in ("shard-a", "shard-b", "team-1", "team-2", "team-3"):
+        api.kubectl("create", "namespace", name)
+        api.kubectl("-n", name, "create", "serviceaccount", "default")
+    for shard, teams in names.items():
+        # each has a routing of its own, and so may have another image for the same queue
+        metadata = {"name": "polypod-routing", "namespace": shard}
+        data = {**ROUTING, "coordinators": ROUTING["coordinators"].replace("lang:1", f"{shard}:1")}
+        api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}, shard)
+        serve(f"--routing-namespace={shard}", *(f"--namespace={team}" for team in teams))
+    for teams in names.values():
+        for team in teams:
+            for number in range(5):
+                assert api.create(task_run(f"run-{number}", "t"), team).returncode == 0
+
+    def mine() -> list[Any]:
+        return [pod for pod in api.items("pods", "-A") if pod["metadata"]["namespace"].startswith("team-")]
+
+    api.wait(lambda: len(mine()) == 15)
+    for pod in mine():
+        [image] = [item["image"] for item in pod["spec"]["containers"] if item["name"] == "task"]
+        shard = next(shard for shard, teams in names.items() if pod["metadata"]["namespace"] in teams)
+        assert image == f"{shard}:1"
+    # and none was created by both
+    assert len({pod["metadata"]["ownerReferences"][0]["uid"] for pod in mine()}) == 15
+
+
 def test_an_object_that_cannot_be_read_keeps_nobody_else_from_being_served(
     api: Api, serve: Callable[..., None]
 ) -> None:

@@ -20,7 +20,7 @@ from polypod_operator.kube.api import ApiError, ListMeta, Page
 from polypod_operator.kube.pace import Pace
 
 Raw = dict[str, Any]
-Fault = Literal["none", "unreachable", "answer lost", "killed before", "killed after"]
+Fault = Literal["none", "busy", "unreachable", "answer lost", "killed before", "killed after"]
 
 
 class Killed(BaseException):
@@ -129,6 +129,9 @@ class Api:
         if fault == "killed before":
             self.dead = True
             raise Killed
+        if fault == "busy":
+            self.pace.refused()
+            raise ApiError(429, "TooManyRequests", "too many requests", 1.0)
         if fault == "unreachable":
             raise ApiError(0, "Unreachable", "no answer")
         return fault
@@ -185,6 +188,9 @@ class Api:
                 states = cluster.ended.get(other["taskId"], [])
                 good = states if other["when"] == "finished" else {"success", "skipped"} & set(states)
                 must(bool(good), f"a pod before {other['taskId']}, which it depends on, has ended")
+
+    async def answers_others(self, since: float, path: str) -> bool:
+        return True
 
     async def get_pod(self, namespace: str, name: str) -> Raw:
         await self._begin()

@@ -15,7 +15,7 @@ ORDER = ("cluster", "faults", "alone", "airflow")
 FAULTS = frozenset({"faults", "postgresql", "replicas"})
 """Tests on a cluster that others would notice."""
 ALONE = frozenset({
-    "anything", "api_server", "executor", "kopf", "lifecycle", "node", "other_operators", "policies", "standing_by",
+    "anything", "api_server", "executor", "full_api_server", "kopf", "lifecycle", "node", "other_operators", "policies", "standing_by",
     "stored_logs", "webhooks",
 })  # fmt: skip
 """Tests in `tests/cluster` that make what they need themselves."""

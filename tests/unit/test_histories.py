@@ -41,7 +41,7 @@ OUTCOMES = [
     ("skipped", "TaskSkipped"),
 ]
 FAULTS = st.lists(
-    st.sampled_from(cast("list[Fault]", ["none", "none", "none", "unreachable", "answer lost", "killed before", "killed after"])),
+    st.sampled_from(cast("list[Fault]", ["none", "none", "none", "busy", "unreachable", "answer lost", "killed before", "killed after"])),
     max_size=6,
 )  # fmt: skip
 
@@ -169,6 +169,14 @@ class History(RuleBasedStateMachine):
     @rule()
     def watch_breaks(self) -> None:
         self.cluster.news.clear()
+
+    @precondition(lambda self: self.cluster.news)
+    @rule(seconds=st.sampled_from([1, 10, 60]))
+    def watch_stalls_and_is_opened_again(self, seconds: int) -> None:
+        """Show nothing for a while, though time passes and the operator works, and then all of it, without a list."""
+        self.pass_time(seconds)
+        self.work(8)
+        self.watch_shows(len(self.cluster.news))
 
     @rule()
     def watch_lists(self) -> None:
