@@ -157,8 +157,17 @@ bench-pods: cluster-programs ## measure a TaskRun beside a bare pod on a real ku
 bench-logs: setup conformance launcher ## measure what keeping a log costs
 	PYTHONPATH=tests:bench $(BIN)/python bench/logs.py
 
-bench-burst: setup ## measure 500 and 5,000 TaskRuns at once on a bare API server
+bench-burst: setup ## measure 500 and 5,000 TaskRuns at once in two rigs
 	PYTHONPATH=tests:bench $(BIN)/python bench/burst.py
+
+bench-peers: setup ## measure Polypod, Argo Workflows and Tekton in one rig
+	PYTHONPATH=tests:bench $(BIN)/python bench/peers.py
+
+bench-scale: setup ## measure 100,000 TaskRuns that wait for their turn
+	PYTHONPATH=tests:bench $(BIN)/python bench/scale.py
+
+bench-capacity: setup ## work out what one operator carries, from what was measured
+	PYTHONPATH=tests:bench $(BIN)/python bench/capacity.py
 
 bench-soak: setup ## measure the operator's memory over 2,000 TaskRuns
 	PYTHONPATH=tests:bench $(BIN)/python bench/soak.py
@@ -216,4 +225,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-soak bench-fairness bench-airflow demo-local cluster cluster-down fmt unit help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files
+.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-peers bench-scale bench-capacity bench-soak bench-fairness bench-airflow demo-local cluster cluster-down fmt unit help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files

@@ -1,7 +1,7 @@
 """A burst of TaskRuns, in two rigs: how soon each has its pod, at what cost. Writes results/burst.json.
 
-The bare rig has our CRD alone, and kwok for a kubelet: it shows a pod as running after 2 s, as ended 5 s later. The full
-one has the peers' CRDs as well, and the driver is the kubelet: running after 1 s, ended 3 s later (driver.py).
+The bare rig has our CRD alone, and kwok for a kubelet: a pod is shown as running after 2 s, as ended 5 s later. The
+full one has the peers' CRDs as well, and the driver is the kubelet: running after 1 s, ended 3 s later (driver.py).
 """
 
 from __future__ import annotations

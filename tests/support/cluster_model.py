@@ -18,6 +18,7 @@ from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL
 from polypod_operator.control.history import HistoryUnavailable
 from polypod_operator.kube.api import ApiError, ListMeta, Page
 from polypod_operator.kube.pace import Pace
+from polypod_operator.kube.writes import Flight
 
 Raw = dict[str, Any]
 Fault = Literal["none", "busy", "unreachable", "answer lost", "killed before", "killed after"]
@@ -143,7 +144,7 @@ class Api:
         if fault == "answer lost":
             raise ApiError(0, "Unreachable", "the answer was lost")
 
-    async def create_pod(self, manifest: Mapping[str, Any], dry_run: bool = False) -> Raw:
+    async def create_pod(self, manifest: Mapping[str, Any], dry_run: bool = False, flight: Flight | None = None) -> Raw:
         if dry_run:
             return {}
         fault = await self._begin()

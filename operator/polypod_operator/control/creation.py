@@ -22,6 +22,7 @@ from polypod_operator.control.telemetry import Telemetry
 from polypod_operator.decide.decision import Refusal
 from polypod_operator.decide.draft import copied
 from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.kube.writes import Flight
 from polypod_operator.model import objects
 from polypod_operator.model.objects import TaskRunObject
 from polypod_operator.pods.trial import INVALID
@@ -69,20 +70,27 @@ class PodCreation:
             refusal = Refusal(message, False, self._clock(), Reason.CREATING_POD)
             self._cache.store.put_refusal(run, manifest["metadata"]["name"], refusal)
             return False
-        began = time.monotonic()
-        posting = asyncio.ensure_future(self._post(run, manifest))
-        while True:
-            await asyncio.wait({posting}, timeout=LATE)
+        flight = Flight()
+        posting = asyncio.ensure_future(self._post(run, manifest, flight))
+        while not await self._hangs(posting, flight, run):
             if posting.done():
                 return posting.result()
-            if await self._api.answers_others(began, run.path):
-                break
-            # it is slow for everybody: that is no webhook of this namespace
         self._limit.late(run.namespace)
         self.late[run.key] = posting
         posting.add_done_callback(partial(self._is_no_longer_late, run.key))
         await self._report_late(run)
         return False
+
+    async def _hangs(self, posting: asyncio.Future[bool], flight: Flight, run: TaskRunObject) -> bool:
+        """Wait a while for a creation; tell whether it hangs, although the API server answers others.
+
+        If it answers nobody, or says that it is busy, that is no webhook of this namespace.
+        """
+        await asyncio.wait({posting}, timeout=LATE)
+        since = flight.since
+        if posting.done() or since is None or time.monotonic() - since < LATE:
+            return False
+        return await self._api.answers_others(since, run.path)
 
     def _is_no_longer_late(self, key: Key, posting: asyncio.Future[bool]) -> None:
         del self.late[key]
@@ -102,7 +110,7 @@ class PodCreation:
         if await self._statuses.write(run, status) is not None:
             await self._statuses.warn(run, Reason.CREATING_POD, LATE_MESSAGE)
 
-    async def _post(self, run: TaskRunObject, manifest: dict[str, Any]) -> bool:
+    async def _post(self, run: TaskRunObject, manifest: dict[str, Any], flight: Flight) -> bool:
         """Have the API server create a pod; return False if it was there already, or was refused."""
         name = manifest["metadata"]["name"]
         clock = asyncio.get_running_loop().time
@@ -110,7 +118,7 @@ class PodCreation:
         self._limit.begin(run.namespace)
         self._cache.store.put_asked(run, name)
         try:
-            raw = await self._api.create_pod(manifest)
+            raw = await self._api.create_pod(manifest, flight=flight)
             self._refresh.wrote_pod(run.namespace, raw)
             self._cache.store.put_pod(objects.pod(raw))
         except ApiError as error:

@@ -22,7 +22,7 @@ import msgspec
 
 from polypod_operator.kube import reading
 from polypod_operator.kube.pace import Pace
-from polypod_operator.kube.writes import Writes
+from polypod_operator.kube.writes import Flight, Writes
 
 TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _TOKEN_AGE = 60.0
@@ -154,13 +154,15 @@ class KubernetesApi:
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
         again: Collection[int] = _AGAIN,
+        flight: Flight | None = None,
     ) -> dict[str, Any]:
         """Send one call and return the object of the answer; the arguments are those of `send`.
 
         Raises:
             ApiError: the answer was an error, or there was none after all attempts.
         """
-        answer = await self.send(method, path, body, params=params, content_type=content_type, again=again)
+        answer = await self.send(method, path, body, params=params, content_type=content_type, again=again,
+                                 flight=flight)  # fmt: skip
         return _object(answer)
 
     async def once(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
@@ -183,11 +185,13 @@ class KubernetesApi:
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
         again: Collection[int] = _AGAIN,
+        flight: Flight | None = None,
     ) -> bytes:
         """Send one call and return the answer, unread.
 
         Args:
             again: the statuses after which it is tried again.
+            flight: shows since when it waits for an answer.
 
         Raises:
             ApiError: the answer was an error, or there was none after all attempts.
@@ -199,12 +203,16 @@ class KubernetesApi:
                 backoff = min(8.0, 0.2 * 2**attempt) * random.uniform(1.0, 1.5)  # noqa: S311 - jitter
                 await asyncio.sleep(last.retry_after + backoff)
             await self._allowed.wait()
+            flight = flight or Flight()
+            flight.since = time.monotonic()
             try:
                 return await self._attempt(self._session, method, path, data, params, content_type)
             except ApiError as error:
                 if error.by_webhook or error.status not in again:
                     raise
                 last = error
+            finally:
+                flight.since = None
         raise last
 
     async def _attempt(
@@ -236,8 +244,8 @@ class KubernetesApi:
             self.pace.refused()
         elif writes:
             self.pace.answered(time.monotonic() - began)
-        if write is not None:
-            self._writes.answered(write)
+            if write is not None:
+                self._writes.answered(write)
         if answer.status < 400:
             return raw
         raise self.refused(answer.status, raw, answer.headers)
@@ -328,14 +336,16 @@ class KubernetesApi:
 
     # What the operator does.
 
-    async def create_pod(self, manifest: Mapping[str, Any], dry_run: bool = False) -> dict[str, Any]:
+    async def create_pod(
+        self, manifest: Mapping[str, Any], dry_run: bool = False, flight: Flight | None = None
+    ) -> dict[str, Any]:
         """Make a pod; with `dry_run`, only have the API server say what it thinks of it."""
         namespace = manifest["metadata"]["namespace"]
         # a field that the API server does not know is a mistake: dropped, the task would run otherwise than meant
         path = f"/api/v1/namespaces/{namespace}/pods"
         params = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
         # the caller should learn soon that there was no answer
-        return await self.call("POST", path, manifest, params=params, again=_NOT_BEGUN)
+        return await self.call("POST", path, manifest, params=params, again=_NOT_BEGUN, flight=flight)
 
     async def get_pod(self, namespace: str, name: str) -> dict[str, Any]:
         return await self.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")

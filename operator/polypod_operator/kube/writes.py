@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Flight:
+    """One call.
+
+    Attributes:
+        since: when its present try was sent, by time.monotonic(); None before it and between two tries.
+    """
+
+    since: float | None = None
 
 
 class Writes:
