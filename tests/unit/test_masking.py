@@ -14,8 +14,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from polypod_bridge.logs.masking import Masker
 
+# Hypothesis also draws words that it finds in our sources, and "airflow" is no secret, as in Airflow
 SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=5, max_size=24).filter(
-    lambda text: len(text.strip()) >= 5
+    lambda text: len(text.strip()) >= 5 and "airflow" not in map(str.lower, (text.strip(), *text.splitlines()))
 )
 ENCODERS: dict[str, Callable[[str], str]] = {
     "as it is": str,

@@ -74,6 +74,22 @@ def test_the_longer_writes_wait_the_more_of_them_go_at_once_but_never_more_than_
     assert len(found) == 8
 
 
+def test_the_oldest_goes_first_also_if_it_comes_again() -> None:
+    queue = of(1)
+    queue.age = lambda key: float(key)
+    for key in "53142":
+        queue.add(key, priority=True)
+    order = []
+    while queue.ready:
+        [key] = taken(queue)
+        order.append(key)
+        if order == ["5"]:
+            queue.add("5", priority=True)
+        queue.done(key)
+    # the first was let in at once, and comes again in its turn
+    assert order == ["5", "1", "2", "3", "4", "5"]
+
+
 def test_no_more_are_let_in_than_the_pace_allows() -> None:
     clock = Hand()
     queue = of(3, clock)

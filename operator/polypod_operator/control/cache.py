@@ -40,7 +40,12 @@ class Cache:
         self._recorder, self._metrics = recorder, metrics
         self._telling: set[asyncio.Future[None]] = set()
         metrics.depths = self.places.depths
-        queue.to_begin = self._is_to_begin
+        queue.to_begin, queue.age = self._is_to_begin, self._created
+
+    def _created(self, key: Key) -> float:
+        """Return when a TaskRun was created: no priority, as one tenant's must not put another's off."""
+        run = self.store.run(key)
+        return run.created.timestamp() if run is not None else 0.0
 
     def _is_to_begin(self, key: Key) -> bool:
         """Tell whether a TaskRun has no pod and does not wait in line: nothing but its pod is missing."""

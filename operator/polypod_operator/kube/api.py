@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
-import tempfile
 import time
-from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -20,7 +17,7 @@ import aiohttp
 import kopf
 import msgspec
 
-from polypod_operator.kube import reading
+from polypod_operator.kube import reading, trust
 from polypod_operator.kube.pace import Pace
 from polypod_operator.kube.writes import Flight, Writes
 
@@ -94,7 +91,7 @@ class KubernetesApi:
         self._static_token = connection.token
         self._from_file = connection.server == "https://kubernetes.default.svc" and TOKEN_FILE.exists()
         self._token, self._token_read = connection.token or "", 0.0
-        self._ssl = _context(connection)
+        self._ssl = trust.context(connection)
         self._basic = (
             aiohttp.BasicAuth(connection.username, connection.password)
             if connection.username and connection.password
@@ -414,24 +411,3 @@ def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> ApiError:
         return ApiError(status, answer.get("reason", ""), answer.get("message", ""), _retry_after(headers))
     except (msgspec.MsgspecError, AttributeError):
         return ApiError(status, "", raw[:300].decode("utf-8", "replace"), _retry_after(headers))
-
-
-def _context(connection: kopf.ConnectionInfo) -> ssl.SSLContext | bool:
-    if not connection.server.startswith("https"):
-        return False
-    if connection.insecure:
-        return False
-    authority = connection.ca_data
-    data = authority.decode() if isinstance(authority, bytes) else authority
-    context = ssl.create_default_context(cafile=connection.ca_path, cadata=b64decode(data).decode() if data else None)
-    certificate, key = connection.certificate_path, connection.private_key_path
-    if certificate and key:
-        context.load_cert_chain(certificate, key)
-    elif connection.certificate_data and connection.private_key_data:
-        # the ssl module reads certificates from files only
-        with tempfile.TemporaryDirectory(prefix="polypod-operator-") as folder:
-            for name, content in (("crt", connection.certificate_data), ("key", connection.private_key_data)):
-                (Path(folder) / name).touch(mode=0o600)
-                (Path(folder) / name).write_bytes(b64decode(content))
-            context.load_cert_chain(f"{folder}/crt", f"{folder}/key")
-    return context

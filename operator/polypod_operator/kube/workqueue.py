@@ -1,6 +1,7 @@
 """A queue of keys: each at most once in it, and never worked on twice at the same time.
 
-What is to begin goes before what is to be written down: in a burst, pods first. Writing goes on meanwhile, but few at a
+What is to begin goes before what is to be written down: in a burst, pods first, those of the oldest TaskRuns before
+others, also if they come for a second time. Writing goes on meanwhile, but few at a
 time: a flood of writes slows the API server's watches down for everybody, ours of new TaskRuns included (measured:
 bench/RESULTS.md, burst). The longer writes have waited, the more of them may go at once, so that none waits for ever.
 How many keys are worked on in all follows the API server's answers (`Pace`).
@@ -12,6 +13,8 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
+from heapq import heappop, heappush
+from itertools import count
 from typing import Generic, TypeVar
 
 from polypod_operator.kube.pace import Pace
@@ -30,6 +33,7 @@ class WorkQueue(Generic[K]):
 
     Attributes:
         to_begin: tells whether a key is to begin, so that it goes before the others whatever has brought it here.
+        age: what those that go first are ordered by, the smallest first; equal ones as they come.
     """
 
     def __init__(self, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,7 +45,9 @@ class WorkQueue(Generic[K]):
         """
         self._pace, self._clock = pace, clock
         self.to_begin: Callable[[K], bool] = lambda key: False
-        self._first: deque[K] = deque()
+        self.age: Callable[[K], float] = lambda key: 0.0
+        self._first: list[tuple[float, int, K]] = []
+        self._added = count()
         self._held: OrderedDict[K, float] = OrderedDict()
         self._let_in: deque[K] = deque()
         self._writing: set[K] = set()
@@ -67,7 +73,7 @@ class WorkQueue(Generic[K]):
     def _put(self, key: K) -> None:
         if self._waiting[key]:
             self._last_first = self._clock()
-            self._first.append(key)
+            heappush(self._first, (self.age(key), next(self._added), key))
         else:
             self._held[key] = self._clock()
         self._admit()
@@ -79,7 +85,7 @@ class WorkQueue(Generic[K]):
                 key, _ = self._held.popitem(last=False)
                 self._writing.add(key)
             elif self._first:
-                key = self._first.popleft()
+                key = heappop(self._first)[2]
             else:
                 return
             self._let_in.append(key)
