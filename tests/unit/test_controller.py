@@ -6,10 +6,12 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL, Key
 from polypod_operator.control.controller import Controller
 from polypod_operator.kube.api import KubernetesApi
 from polypod_operator.kube.pace import Pace
+from polypod_operator.model import objects
 from polypod_operator.pods.pod import Settings
 from polypod_operator.serve.metrics import Metrics
 
@@ -68,3 +70,37 @@ def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
     assert controller.cache.places.depths() == {"q": (1, 1)}, "its pod runs still"
     controller.cache.saw_pod(pod_of("Succeeded"), False)
     assert controller.cache.places.depths() == {"q": (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "pod", "first"),
+    [
+        ({}, {}, "", True),
+        ({}, {}, "Running", False),
+        ({}, {}, "Succeeded", False),
+        ({"cancel": True}, {}, "Running", True),
+        ({"suspend": True}, {}, "Running", True),
+        ({}, {"attempts": [{"number": 1, "state": "up_for_retry", "reason": "TaskFailed"}]}, "Failed", True),
+        ({}, {"attempts": [{"number": 1, "state": "running", "reason": "Running"}]}, "Failed", False),
+        ({"queue": "full"}, {}, "", False),
+        ({}, {"phase": "Failed"}, "", False),
+    ],
+)
+def test_what_goes_first_is_to_begin_or_somebody_waits_for_its_end(
+    spec: dict[str, Any], status: dict[str, Any], pod: str, first: bool
+) -> None:
+    controller = Controller(API, Settings("bridge:1", "http://api/"), [], Metrics())
+    cache = controller.cache
+    cache.places.set_limits({"full": 0})
+    metadata = {
+        "namespace": "n", "name": "run", "uid": "u", "generation": 1, "resourceVersion": "1",
+        "creationTimestamp": "2026-11-21T00:00:00Z",
+    }  # fmt: skip
+    given = {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r", **spec}
+    run = objects.task_run({"metadata": metadata, "spec": given, "status": status})
+    cache.store.put_run(run)
+    if pod:
+        owner = {"apiVersion": "polypod.dev/v1alpha1", "kind": "TaskRun", "name": "run", "uid": "u", "controller": True}
+        named = {**metadata, "name": "run-1", "uid": "p", "labels": {ATTEMPT_LABEL: "1"}, "ownerReferences": [owner]}
+        cache.store.put_pod(objects.pod({"metadata": named, "spec": {}, "status": {"phase": pod}}))
+    assert controller.queue.urgent(("n", "run")) is first

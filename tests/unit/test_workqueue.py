@@ -120,7 +120,7 @@ def test_a_key_that_is_held_back_may_become_urgent() -> None:
 def test_what_is_to_begin_goes_first_whatever_has_brought_it() -> None:
     async def play() -> None:
         queue = of(32)
-        queue.to_begin = lambda key: key == "refused"
+        queue.urgent = lambda key: key == "refused"
         queue.add("new", priority=True)
         for number in range(100):
             queue.add(f"written-{number}")

@@ -40,20 +40,27 @@ class Cache:
         self._recorder, self._metrics = recorder, metrics
         self._telling: set[asyncio.Future[None]] = set()
         metrics.depths = self.places.depths
-        queue.to_begin, queue.age = self._is_to_begin, self._created
+        queue.urgent, queue.age = self._is_urgent, self._created
 
     def _created(self, key: Key) -> float:
         """Return when a TaskRun was created: no priority, as one tenant's must not put another's off."""
         run = self.store.run(key)
         return run.created.timestamp() if run is not None else 0.0
 
-    def _is_to_begin(self, key: Key) -> bool:
-        """Tell whether a TaskRun has no pod and does not wait in line: nothing but its pod is missing."""
+    def _is_urgent(self, key: Key) -> bool:
+        """Tell whether a TaskRun lacks nothing but its pod, or is to end because somebody has asked for it."""
         run = self.store.run(key)
-        if run is None or run.status.phase in FINISHED_PHASES or self.store.has_pods(run.namespace, run.uid):
+        if run is None or run.status.phase in FINISHED_PHASES:
             return False
-        if run.spec is None:
+        if run.spec is None or run.spec.cancel or run.spec.suspend:
             return True
+        last = run.status.attempts[-1] if run.status.attempts else None
+        ended = last is not None and last.state not in ("queued", "running")
+        if self.store.has_live_pods(run.namespace, run.uid) or (
+            self.store.has_pods(run.namespace, run.uid) and not ended
+        ):
+            # its pod is there, or has ended, which is to be written down
+            return False
         mine = rank(run.spec.priority, run.created, run.key)
         return self.places.turn(key, run.spec.queue, mine) is None
 
@@ -85,7 +92,7 @@ class Cache:
         run = self.read(raw)
         if run is not None:
             self.queue.add(key)
-            if not self._is_to_begin(key):
+            if not self._is_urgent(key):
                 self.store.pack(key)
 
     def read(self, raw: Raw, *, reparse: bool = False) -> TaskRunObject | None:

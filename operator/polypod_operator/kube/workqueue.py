@@ -1,10 +1,10 @@
 """A queue of keys: each at most once in it, and never worked on twice at the same time.
 
 What is to begin goes before what is to be written down: in a burst, pods first, those of the oldest TaskRuns before
-others, also if they come for a second time. Writing goes on meanwhile, but few at a
-time: a flood of writes slows the API server's watches down for everybody, ours of new TaskRuns included (measured:
-bench/RESULTS.md, burst). The longer writes have waited, the more of them may go at once, so that none waits for ever.
-How many keys are worked on in all follows the API server's answers (`Pace`).
+others, also if they come for a second time. Writing goes on meanwhile, but few at a time: a flood of writes slows the
+API server's watches down for everybody, ours of new TaskRuns included (measured: bench/RESULTS.md, burst). The longer
+writes have waited, the more of them may go at once, so that none waits for ever. How many keys are worked on in all
+follows the API server's answers (`Pace`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WorkQueue(Generic[K]):
     """Keys to look at, now or later. What is added while it is worked on comes again afterwards.
 
     Attributes:
-        to_begin: tells whether a key is to begin, so that it goes before the others whatever has brought it here.
+        urgent: tells whether a key is to begin, so that it goes before the others whatever has brought it here.
         age: what those that go first are ordered by, the smallest first; equal ones as they come.
     """
 
@@ -44,7 +44,7 @@ class WorkQueue(Generic[K]):
             clock: seconds that never go back.
         """
         self._pace, self._clock = pace, clock
-        self.to_begin: Callable[[K], bool] = lambda key: False
+        self.urgent: Callable[[K], bool] = lambda key: False
         self.age: Callable[[K], float] = lambda key: 0.0
         self._first: list[tuple[float, int, K]] = []
         self._added = count()
@@ -61,7 +61,7 @@ class WorkQueue(Generic[K]):
         """Queue a key; `priority`: before those without it, as if it were to begin."""
         if self._waiting.get(key):
             return
-        priority = priority or self.to_begin(key)
+        priority = priority or self.urgent(key)
         if key in self._waiting and not priority:
             return
         was_held = self._held.pop(key, None) is not None
