@@ -51,15 +51,16 @@ class Proxy:
         lasts: seconds after which every watch, also of pods, is closed; None for as long as the API server wants.
         busy: True to answer every call with 429 and Retry-After.
         refused: how many calls were answered so.
+        undiscovered: how many of the next questions for the resources of our group are answered with 429.
         delay: seconds that every call waits for its answer.
-        frozen: True to have calls wait until it is False, and `held` is how many wait.
+        frozen: True to have calls, but for watches, wait until it is False; `held` is how many wait.
     """
 
     def __init__(self, reached: Reached) -> None:
         self._reached = reached
         self.refuse: list[int] = []
         self.swallow: set[str] = set()
-        self.opened = self.lists = self.refused = self.held = 0
+        self.opened = self.lists = self.refused = self.held = self.undiscovered = 0
         self.lasts: float | None = None
         self.delay = 0.0
         self.busy = self.frozen = False
@@ -99,11 +100,14 @@ class Proxy:
         if streamed and runs and self.refuse:
             status = self.refuse.pop(0)
             return web.json_response({"kind": "Status", "code": status, "message": "spoilt"}, status=status)
+        if self.undiscovered and request.path == "/apis/polypod.dev/v1alpha1":
+            self.undiscovered -= 1
+            return web.json_response({"kind": "Status", "code": 429, "message": "spoilt"}, status=429)
         if self.busy:
             self.refused += 1
             said = {"kind": "Status", "code": 429, "reason": "TooManyRequests", "message": "too many requests"}
             return web.json_response(said, status=429, headers={"Retry-After": "1"})
-        await self._wait()
+        await self._wait(streamed)
         self.lists += not streamed and request.method == "GET" and request.path.endswith((RUNS, PODS))
         passed_on = ("Accept", "Accept-Encoding", "Content-Type")
         kept = {name: request.headers[name] for name in passed_on if name in request.headers}
@@ -132,10 +136,10 @@ class Proxy:
                 self._stalled.discard(passed)
             return passed
 
-    async def _wait(self) -> None:
-        """Have a call wait, if the API server is to be slow."""
+    async def _wait(self, streamed: bool) -> None:
+        """Have a call wait, if the API server is to be slow; a watch shows what is there to do all the same."""
         await asyncio.sleep(self.delay)
-        if self.frozen:
+        if self.frozen and not streamed:
             self.held += 1
             while self.frozen:
                 await asyncio.sleep(0.05)
@@ -153,6 +157,10 @@ class Proxy:
         while passed in self._stalled:
             # it is not even closed; who gives up is the operator
             await asyncio.sleep(0.1)
+
+    def heal(self) -> None:
+        """End all faults that last."""
+        self.lasts, self.delay, self.busy, self.frozen = None, 0.0, False, False
 
     def stall(self) -> int:
         """Have the watches that are open show nothing any more, without an error; return how many they are."""

@@ -90,6 +90,17 @@ def test_a_watch_that_is_refused_for_a_while_is_sat_out(operator: Operator) -> N
     operator.serves("after")
 
 
+def test_what_kopf_asks_before_it_watches_is_asked_again(operator: Operator) -> None:
+    operator.serves("before")
+    operator.process.terminate()
+    operator.process.wait(60)
+    # one more than kopf itself would try
+    operator.proxy.undiscovered = 10
+    operator.start()
+    operator.api.wait(lambda: operator.proxy.undiscovered == 0)
+    operator.serves("after")
+
+
 def test_what_was_deleted_while_the_watch_was_broken_is_noticed_by_the_next_list(operator: Operator) -> None:
     operator.serves("gone")
     operator.serves("stays")

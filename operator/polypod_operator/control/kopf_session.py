@@ -3,13 +3,14 @@
 kopf decodes lines with the json module, which fails at about 1,000 levels of nesting. It stops the operator at every
 watch error except 410. It misses objects that were deleted while a watch was broken. It processes our own writes, which
 are most of what a watch shows. Here, every watch that kopf opens starts from a version where we know everything
-(`Watch.list` reads all and compares it with the store), errors are retried, and kopf sees only lines with news, cut to
-a depth that it can decode.
+(`Watch.list` reads all and compares it with the store), and kopf sees only lines with news, cut to a depth that it can
+decode. Errors are retried, also those of what kopf asks before it watches.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -21,6 +22,10 @@ from polypod_operator.control.large import LARGE
 from polypod_operator.kube import reading
 from polypod_operator.kube.api import KubernetesApi
 from polypod_operator.kube.watch import Event, Watch, lines
+
+log = logging.getLogger("polypod.operator")
+_BUSY = frozenset({429, 500, 502, 503, 504})
+_LONGEST_PAUSE = 5.0
 
 
 def session(api: KubernetesApi, watches: Sequence[Watch]) -> aiohttp.ClientSession:
@@ -34,11 +39,28 @@ def session(api: KubernetesApi, watches: Sequence[Watch]) -> aiohttp.ClientSessi
     async def middleware(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         watch = by_path.get(request.url.path)
         if watch is None or "watch" not in request.url.query:
-            request.headers.update(api.authorization())
-            return await handler(request)
+            return await _patiently(api, request, handler)
         return await _open(api, watch, request, handler)
 
     return api.session_of_another(middleware)
+
+
+async def _patiently(
+    api: KubernetesApi, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send a call of kopf's that is no watch; again while the API server is busy, as its error ends the operator."""
+    pause = 0.5
+    while True:
+        request.headers.update(api.authorization())
+        try:
+            answer = await handler(request)
+            if answer.status not in _BUSY:
+                return answer
+            answer.release()
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            log.warning("the API server cannot be reached: %s", error)
+        await asyncio.sleep(pause)
+        pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
 async def _open(
