@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import products
-from bare import Bare, memory_mib, task_run
-from driver import CONNECTIONS, burst, empty, until
+from bare import Bare, memory_mib
+from driver import burst, empty, post_waiting, until
 from kubelet import PODS, Raw, Watched
 from page import put
 from products import POLYPOD
@@ -33,15 +33,7 @@ async def edit(bare: Bare, size: int) -> dict[str, Any]:
     bare.route(["golang", "held"], {"golang": 0, "held": 0})
     operator = bare.start_operator()
     async with bare.session() as session:
-        left = iter(range(size))
-
-        async def post() -> None:
-            for number in left:
-                one = task_run(f"run-{number:05d}") if number else task_run("held", "held")
-                async with session.post(TASK_RUNS, json=one) as answer:
-                    assert answer.status == 201, await answer.text()
-
-        await asyncio.gather(*(post() for _ in range(CONNECTIONS)))
+        await post_waiting(session, size)
         give_up = time.monotonic() + 300
         while True:
             async with session.get(TASK_RUNS) as answer:

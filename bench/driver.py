@@ -1,8 +1,8 @@
 """A burst of objects for one controller: they are posted as fast as a few connections allow, and two watches look on.
 
 `object → pod` is from the moment at which the API server has received the POST of an object to the moment at which it
-has answered that of its pod, both by its audit log. What a user's watch shows, and when, is told apart from it: on a
-full machine a watch may lag by seconds, and the API server may close it.
+has answered that of its pod, both by its audit log. When a user's watch shows the pod has a figure of its own: on
+a full machine a watch may lag by seconds, and the API server may close it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import aiohttp
-from bare import Bare, cpu_seconds, memory_mib
+from bare import Bare, cpu_seconds, memory_mib, task_run
 from kubelet import PODS, Kubelet, Raw, Watched
-from products import Product
+from products import POLYPOD, Product
 
 CONNECTIONS = int(os.environ.get("BENCH_CONNECTIONS", "16"))
 _WRITES = ("POST", "PUT", "PATCH", "APPLY", "DELETE")
@@ -114,6 +114,19 @@ async def post(session: aiohttp.ClientSession, product: Product, names: Iterable
         for name in left:
             seen.posted[name] = time.monotonic()
             async with session.post(product.objects, json=product.make(name)) as answer:
+                assert answer.status == 201, await answer.text()
+
+    await asyncio.gather(*(one_by_one() for _ in range(CONNECTIONS)))
+
+
+async def post_waiting(session: aiohttp.ClientSession, size: int) -> None:
+    """Post TaskRuns that are to wait: one, named held, in the queue held, and the others in the queue golang."""
+    left = iter(range(size))
+
+    async def one_by_one() -> None:
+        for number in left:
+            one = task_run(f"run-{number:06d}") if number else task_run("held", "held")
+            async with session.post(POLYPOD.objects, json=one) as answer:
                 assert answer.status == 201, await answer.text()
 
     await asyncio.gather(*(one_by_one() for _ in range(CONNECTIONS)))

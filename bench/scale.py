@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from bare import RUN_MS, START_MS, Bare, cpu_seconds, memory_mib, task_run
-from driver import until
+from bare import RUN_MS, START_MS, Bare, cpu_seconds, memory_mib
+from driver import post_waiting, until
 from kubelet import PODS, Raw, Watched
 from page import put
 from products import POLYPOD
 
 SIZES = [int(size) for size in os.environ.get("BENCH_SIZES", "5000,100000").split(",")]
 LIMIT = 500
-CONNECTIONS = 32
 STEADY = float(os.environ.get("BENCH_STEADY", "60"))
 """Seconds for which throughput is measured, after as many to settle."""
 TASK_RUNS, of = POLYPOD.objects, POLYPOD.object_of
@@ -42,7 +41,7 @@ async def scale(size: int) -> dict[str, Any]:
         assert etcd is not None
         async with bare.session() as session:
             began = time.monotonic()
-            await post(session, size)
+            await post_waiting(session, size)
             posted = time.monotonic() - began
             await all_wait(session)
             said = time.monotonic() - began
@@ -91,18 +90,6 @@ async def scale(size: int) -> dict[str, Any]:
         raise
     finally:
         bare.down()
-
-
-async def post(session: aiohttp.ClientSession, size: int) -> None:
-    left = iter(range(size))
-
-    async def one_by_one() -> None:
-        for number in left:
-            one = task_run(f"run-{number:06d}") if number else task_run("held", "held")
-            async with session.post(TASK_RUNS, json=one) as answer:
-                assert answer.status == 201, await answer.text()
-
-    await asyncio.gather(*(one_by_one() for _ in range(CONNECTIONS)))
 
 
 async def all_wait(session: aiohttp.ClientSession) -> None:

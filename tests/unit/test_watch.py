@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
+import aiohttp
+import kopf
 import pytest
 from polypod_operator.kube.api import KubernetesApi
 from polypod_operator.kube.watch import OVERDUE, SILENCE, Sink, Watch
@@ -147,3 +149,25 @@ def test_what_ends_in_its_time_is_opened_again_at_once_and_what_is_closed_again_
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     play(work)
+
+
+def test_an_api_server_that_takes_the_call_and_does_not_answer_is_given_up() -> None:
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def work() -> None:
+        server = await asyncio.start_server(mute, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        api = KubernetesApi(kopf.ConnectionInfo(server=f"http://127.0.0.1:{port}"))
+        await api.open()
+        try:
+            # aiohttp's own error, and not that of the limit around it
+            with pytest.raises(aiohttp.ServerTimeoutError):
+                async with asyncio.timeout(60), api.stream("/api/v1/pods", {"watch": "1"}, 0.2):
+                    pytest.fail("it was opened")
+        finally:
+            await api.close()
+            server.close()
+
+    asyncio.run(work())

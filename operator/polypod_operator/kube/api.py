@@ -300,13 +300,18 @@ class KubernetesApi:
             del raw, page
 
     @asynccontextmanager
-    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def stream(
+        self, path: str, params: Mapping[str, str], silence: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open a watch and yield the answer, by whose content it shows what happens.
+
+        Args:
+            silence: seconds without a byte, the first one included, after which TimeoutError is raised.
 
         Raises:
             ApiError: the API server refuses it; how long it asks to wait is waited first.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
         async with self._request(self._streams, "GET", path, None, params, "", timeout) as answer:
             if answer.status >= 400:
                 error = self.refused(answer.status, await answer.read(), answer.headers)

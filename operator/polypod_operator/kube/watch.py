@@ -227,7 +227,8 @@ class Watch:
         """Watch once."""
         opened = False
         try:
-            async with self.api.stream(self.path, await self.params()) as answer:
+            # `check` sees to one that is open; an API server may take the call and not even answer it
+            async with self.api.stream(self.path, await self.params(), 2 * SILENCE) as answer:
                 opened = True
                 self.opened(answer.close)
                 async for line in lines(answer.content):
