@@ -1,10 +1,15 @@
 # Three images: operator, bridge (the sidecar), api. `make image-files` first: it collects what is copied here.
 #   buildah bud --target bridge --build-arg BASE_IMAGE=python:3.11-slim-bookworm --platform linux/amd64,linux/arm64 .
-# Nothing is run in them while they are built. Each package keeps its metadata (*.dist-info) in /opt/polypod, where
-# SBOM tools find it.
+# One command runs while they are built, on the building machine's own platform. Each package keeps its metadata
+# (*.dist-info) in /opt/polypod, where SBOM tools find it.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
+FROM --platform=${BUILDPLATFORM} ${BASE_IMAGE} AS bytecode
+COPY images/compile_stdlib.py /compile_stdlib.py
+RUN ["python3", "/compile_stdlib.py", "/bytecode"]
+
 FROM ${BASE_IMAGE} AS base
+COPY --from=bytecode /bytecode /
 ENV PYTHONPATH=/opt/polypod PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 65532:65532
 LABEL org.opencontainers.image.licenses=Apache-2.0

@@ -60,7 +60,8 @@ def _build(layout: Path, containerfile: str, files: Mapping[str, Path], target: 
         (Path(context) / "Dockerfile").write_text(containerfile)
         tag = f"localhost/polypod-build-{name}:{key}"
         command = [*_BUILDAH, "bud", "--quiet", "--isolation", "chroot", "--pull-never", "--timestamp", "0", "-t", tag]
-        command += ["--build-arg", f"BASE_IMAGE={base}"] if base else []
+        # the stage that compiles the standard library is the same for each image on this base
+        command += ["--build-arg", f"BASE_IMAGE={base}", "--layers"] if base else []
         command += ["--target", target] if target else []
         _run(*command, context)
     temporary = STORE / f"{name}-{key}.{os.getpid()}"

@@ -27,8 +27,6 @@ NAMESPACE = "polypod-system"
 
 def own_images() -> dict[str, Path]:
     """Build our own images with buildah; `make image-files` has collected what goes into them."""
-    text = (ROOT / "Dockerfile").read_text()
-    base = images.python_base()
     built = {}
     for target in TARGETS:
         folder = f"build/image/{ARCH}/{target}"
@@ -36,14 +34,24 @@ def own_images() -> dict[str, Path]:
         if target == "bridge":
             launcher = f"launcher/dist/polypod-launcher-{ARCH}"
             files[launcher] = ROOT / launcher
-        built[target] = images.build(f"polypod-{target}", _only(text, target), files, target=target, base=base)
+        built[target] = _python_image(f"polypod-{target}", _dockerfile(target), files, target)
     hello = ROOT / "examples/hello/go/dist/hello"
     return {**built, "hello": language_image("polypod-hello", {"opt/app/bin/hello": hello})}
 
 
-def _only(text: str, target: str) -> str:
-    """Return a Dockerfile without the other targets, whose files are not in the context."""
-    parts = re.split(r"(?m)^(?=FROM )", text)
+def on_our_base(name: str, lines: str, files: Mapping[str, Path]) -> Path:
+    """Build an image of the tests on the Dockerfile's own stage `base`: Python with its bytecode."""
+    return _python_image(name, f"{_dockerfile()}\nFROM base AS {name}\n{lines}", files, name)
+
+
+def _python_image(name: str, dockerfile: str, files: Mapping[str, Path], target: str) -> Path:
+    script = "images/compile_stdlib.py"
+    return images.build(name, dockerfile, {script: ROOT / script, **files}, target=target, base=images.python_base())
+
+
+def _dockerfile(target: str = "") -> str:
+    """Return our Dockerfile without the other targets, whose files are not in the context."""
+    parts = re.split(r"(?m)^(?=FROM )", (ROOT / "Dockerfile").read_text())
     return "".join(part for part in parts if not any(f" AS {name}\n" in part for name in TARGETS if name != target))
 
 
