@@ -82,11 +82,13 @@ def run(
         sys.exit(_run_workload(workload, execution_api_url, routing, log_file, log_format))
 
     from polypod_cli import manifests, plan, report
-    from polypod_cli.local import LocalRun, LogOptions
 
     loaded = manifests.load(files, all_tasks=True)
     read = read_routing(str(routing))
     planned = plan.plan(loaded, read)
+    # a second of imports (FastAPI, SQLAlchemy), for which a mistake in a file need not wait
+    from polypod_cli.local import LocalRun, LogOptions
+
     local = LocalRun(loaded, read, LogOptions(log_format, _colors()), max_parallel, fail_fast)
     finished = local.run(planned)
     text = report.as_list(finished) if output == "json" else report.as_table(finished)
