@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -13,20 +14,19 @@ import yaml
 
 from support.bridge import COORDINATORS
 from support.paths import ROOT
+from support.zygote import Zygote
 
 POLYPOD = str(Path(sys.executable).parent / "polypod")
 
 
+@functools.cache
+def _zygote() -> Zygote:
+    return Zygote("polypod_cli.main:main", *(f"polypod_cli.{name}" for name in ("local", "plan", "remote", "report")))
+
+
 def polypod(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [POLYPOD, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, **(env or {})},
-        cwd=ROOT,
-        check=False,
-    )
+    """Run a command to its end."""
+    return _zygote().run([str(item) for item in arguments], {**os.environ, **(env or {})}, ROOT, timeout=240)
 
 
 def write(folder: Path, *documents: Any) -> Path:
