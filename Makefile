@@ -65,15 +65,19 @@ sdks/conformance/go/dist/.built: $(GO_SOURCES) $(wildcard sdks/conformance/go/*.
 	cd sdks/conformance/go && go tool polypod-go-pack -o dist/2026-10-30/conformance . && \
 	  go tool polypod-go-pack -schema-version 2026-06-16 -o dist/2026-06-16/conformance . && touch dist/.built
 
+# Maven's local repository is one for all checkouts of this machine: whoever builds with the SDK installs its own there
+# first, and nobody else does meanwhile
+WITH_SDK = mkdir -p $(CACHE) && flock $(CACHE)/maven.lock sh -ec 'mvn -q -B -ntp -f sdks/java/pom.xml install; mvn -q -B -ntp -f $(@D)/../pom.xml package'
+
 sdks/java/target/.built: $(JAVA_SOURCES)
-	cd sdks/java && mvn -q -B -ntp install && touch target/.built
+	cd sdks/java && mvn -q -B -ntp package && touch target/.built
 
 examples/sales/jvm/target/.built: sdks/java/target/.built $(shell find examples/sales/jvm -path '*/src/*' -type f) examples/sales/jvm/pom.xml
-	cd examples/sales/jvm && rm -rf target && mvn -q -B -ntp package && touch target/.built
+	rm -rf $(@D) && $(WITH_SDK) && touch $@
 
 # the jars for workers of Airflow 3.3 differ only in the SDK's own one
 sdks/conformance/java/target/.built: sdks/java/target/.built $(shell find sdks/conformance/java -path '*/src/*' -type f) sdks/conformance/java/pom.xml
-	cd sdks/conformance/java && rm -rf target && mvn -q -B -ntp package && cp -r target/jars target/jars-2026-06-16 && \
+	rm -rf $(@D) && $(WITH_SDK) && cd sdks/conformance/java && cp -r target/jars target/jars-2026-06-16 && \
 	  rm target/jars-2026-06-16/polypod-sdk-0.1.0.jar && \
 	  cp ../../java/target/polypod-sdk-0.1.0-schema-2026-06-16.jar target/jars-2026-06-16/ && touch target/.built
 
@@ -98,10 +102,9 @@ airflow: $(AIRFLOW_VENVS:=/.installed) ## install the two versions of Airflow th
 # uv links files from its cache, so what both versions hold is on the disk once
 $(CACHE)/airflow-%/.installed: $(VENV)/.installed
 	mkdir -p $(CACHE)
-	test -e $@ || { version=$*; $(PYTHON) -m venv $(@D) && \
+	flock $(CACHE)/airflow.lock $(SHELL) -euc 'test -e $@ || { version=$*; $(PYTHON) -m venv $(@D) && \
 	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python --require-hashes \
-	    -r tests/airflow_env/airflow-$${version%-*}.lock; }
-	touch $@
+	    -r tests/airflow_env/airflow-$${version%-*}.lock; }; touch $@'
 
 demo: setup examples image-files ## run the sales pipeline here, then on a real Kubernetes that is made for it
 	@PYTHONPATH=tests $(BIN)/python examples/demo.py
@@ -128,7 +131,7 @@ lint: setup ## ruff, mypy, import contracts, spelling, wording, gofmt and go vet
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p polypod_core -p polypod_crds -p polypod_coordinators -p polypod_bridge -p polypod_operator -p polypod_execution_api -p polypod_cli -p polypod_airflow
-	$(BIN)/mypy tests/conftest.py tests/{support,unit,api,cli,docs,chart,swap,faults,cluster} bench sdks docs examples charts scripts
+	$(BIN)/mypy tests/conftest.py tests/run.py tests/{support,unit,api,cli,docs,chart,swap,faults,cluster} bench sdks docs examples charts scripts
 	$(BIN)/lint-imports --no-cache
 	git ls-files -z | xargs -0 $(BIN)/codespell
 	$(BIN)/python scripts/wording.py
@@ -138,15 +141,17 @@ lint: setup ## ruff, mypy, import contracts, spelling, wording, gofmt and go vet
 	cd launcher && go vet ./...
 
 unit: setup ## run the tests that need nothing: no network, no build, half a minute
-	POLYPOD_HISTORY_STEPS=2000 POLYPOD_FUZZ=1000 $(BIN)/python -m pytest tests/unit -m "not airflow and not built"
+	POLYPOD_TESTS=quick $(BIN)/python -m pytest tests/unit -m "not needs"
 
-test: setup examples conformance launcher image-files airflow postgres promtool browser cluster-programs ## run every test
-	cd sdks/go && go test ./...
-	cd launcher && go test ./...
-	$(BIN)/python -m pytest -n 4 --no-loadscope-reorder --durations=40
+T :=
+test: setup ## run every test; T=tests/cluster/test_routing.py runs one file, with all that it needs
+	@$(BIN)/python tests/run.py $(T)
+
+test-all: setup ## the same with all that is long: hours
+	@$(BIN)/python tests/run.py --all $(T)
 
 fuzz: setup ## send a million mutated frames to the protocol code (an hour)
-	POLYPOD_FUZZ=1000000 $(BIN)/python -m pytest --timeout=0 tests/unit/test_fuzz.py
+	POLYPOD_TESTS=all $(BIN)/python -m pytest --timeout=0 tests/unit/test_fuzz.py
 
 bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md
 	PYTHONPATH=tests $(BIN)/python bench/bridge.py
@@ -190,7 +195,7 @@ generated: setup ## write anew what is generated
 	$(BIN)/python charts/generate.py
 
 # What the images hold beside a base image with Python: wheels for their platform, our own packages, bytecode.
-# No command runs in an image while it is built, so one machine makes them for every architecture.
+# They are collected without running anything of theirs, so one machine makes them for every architecture.
 IMAGES      := bridge operator api
 PYTHON_IN   := 3.11
 PACKAGES_bridge   := core/polypod_core coordinators/polypod_coordinators bridge/polypod_bridge
@@ -225,4 +230,4 @@ clean: ## remove what was built here
 	rm -rf $(VENV) sdks/*/target sdks/conformance/*/{target,dist,node_modules} examples/*/*/{target,dist,node_modules}
 
 
-.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-peers bench-scale bench-capacity bench-soak bench-fairness bench-airflow demo-local cluster cluster-down fmt unit help setup toolchains postgres promtool examples conformance launcher airflow demo lint test fuzz bench generated lock clean image-files
+.PHONY: docs browser cluster-programs bench-pods bench-logs bench-burst bench-peers bench-scale bench-capacity bench-soak bench-fairness bench-airflow demo-local cluster cluster-down fmt unit help setup toolchains postgres promtool examples conformance launcher airflow demo lint test test-all fuzz bench generated lock clean image-files

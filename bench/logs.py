@@ -19,9 +19,9 @@ from typing import Any
 import page
 from cluster import programs
 from polypod_bridge.logs.storage import of_pod, read
-from support.airflow import free_port
 from support.api import Store, make_store
 from support.bridge import COORDINATORS, Bridge
+from support.ports import free_port
 
 from bridge import pss
 

@@ -9,6 +9,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
+LINK_OUT = re.compile(r"\[([^\]]+)\]\(((?:\.\./)+(?:bench|charts|crds|examples|sdks|operator|tests)[^)]*)\)")
 ELSEWHERE = {"bench/RESULTS.md": "results.md", "charts/polypod/README.md": "chart.md"}
 
 
@@ -31,4 +32,4 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         depth = page.file.src_uri.count("/")
         return f"[{text}]({'../' * depth}{name})"
 
-    return re.sub(r"\[([^\]]+)\]\(((?:\.\./)+(?:bench|charts|crds|examples|sdks|operator)[^)]*)\)", lead, markdown)
+    return LINK_OUT.sub(lead, markdown)

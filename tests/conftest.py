@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +16,94 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from cluster.node import sweep
 from hypothesis import settings
+from support import evidence, marks, owner, report, sizes
 from support.airflow import Airflow
 from support.api import Store, make_store
 from support.bridge import Bridge
-from support.groups import Groups, group_of, place
-from support.paths import AIRFLOWS, missing
+from support.paths import AIRFLOWS
 
 # a busy machine is no failure; a failing example is printed so that it can be played again
 settings.register_profile("polypod", deadline=None, print_blob=True)
 settings.load_profile("polypod")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--results", type=Path, help="write the results to this file, as JSON")
+    parser.addoption("--needs", action="store_true", help="print the make targets that the tests need, and run none")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed of the random tests, so that it can be printed and given again."""
     if config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = random.SystemRandom().randrange(1 << 32)
+    if not hasattr(config, "workerinput"):
+        if owner.RUN not in os.environ:
+            sweep()
+            owner.sweep()
+        config.stash[FOLDER] = owner.begin()
+    file = config.getoption("results")
+    if file is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(report.Reporter(file))
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
-    """Have tests that share a cluster run in one process."""
-    return Groups(config, log)
+GROUPS = pytest.StashKey[Path]()
+FOLDER = pytest.StashKey[Path | None]()
+LEFT = pytest.StashKey[int]()
+"""How many tests are left to `make test-all`."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest groups first; skip what needs things that are not built here, except with CI=true."""
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> marks.Groups:
+    """Have tests that share something run in one process."""
+    return marks.Groups(config, log, config.stash[GROUPS])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process where to write down the groups."""
+    if GROUPS not in node.config.stash:
+        node.config.stash[GROUPS] = Path(tempfile.mkdtemp(prefix="polypod-tests-")) / "groups.json"
+    node.workerinput["groups"] = str(node.config.stash[GROUPS])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell whoever collects the results what was left out."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left"] = session.config.stash.get(LEFT, 0)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if GROUPS in config.stash:
+        shutil.rmtree(config.stash[GROUPS].parent, ignore_errors=True)
+    owner.end(config.stash.get(FOLDER, None))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start the longest groups first; leave out what is for `make test-all`, and what needs things that are missing."""
     for item in items:
-        if not {"airflow", "airflow_33", "airflow_34"}.isdisjoint(getattr(item, "fixturenames", ())):
-            assert group_of(item.nodeid) == "airflow", f"{item.nodeid}: add its file to AIRFLOW in support/groups.py"
-    items.sort(key=lambda item: place(item.nodeid))
-    if os.environ.get("CI") == "true":
-        return
-    for marker in ("airflow", "built"):
-        command = missing(marker)
-        if command:
-            for item in items:
-                if item.get_closest_marker(marker) is not None:
-                    item.add_marker(pytest.mark.skip(reason=f"run `{command}` first"))
+        marks.check(item)
+    left = [] if sizes.ALL else [item for item in items if marks.is_for_all_only(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+    config.stash[LEFT] = len(left)
+    marks.longest_first(items)
+    marks.skip_what_is_missing(items)
+    report.say_group(items)
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and worker["workerid"] == "gw0":
+        Path(worker["groups"]).write_text(json.dumps({item.nodeid: marks.group_of(item) for item in items}))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    if not session.config.getoption("needs"):
+        return None
+    needs = {need for item in session.items for need in marks.needs_of(item)}
+    print("needs:", *sorted({marks.NEEDS[need] for need in needs}))
+    return True
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -58,6 +112,15 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.write_line(pytest_report_header(terminalreporter.config))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what there is to see, while the test's fixtures are still there."""
+    made = yield
+    if made.failed and made.when != "teardown":
+        made.sections += evidence.of(item)
+    return made
 
 
 @pytest.fixture(autouse=True)

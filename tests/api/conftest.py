@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from support.ports import free_port
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -26,9 +26,7 @@ def postgres() -> Iterator[str]:
 def _postgres(folder: Path) -> Iterator[str]:
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert binaries, "PostgreSQL is missing: `make test` installs it"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     data = folder / "data"
     data.mkdir()
     as_user: list[str] = []
@@ -46,14 +44,15 @@ def _postgres(folder: Path) -> Iterator[str]:
     )
     try:
         url = f"postgresql://polypod@127.0.0.1:{port}/postgres"
-        give_up = time.monotonic() + 60
-        while True:
+
+        def answers() -> bool:
             try:
                 psycopg.connect(url).close()
-                break
             except psycopg.OperationalError:
-                assert time.monotonic() < give_up
-                time.sleep(0.1)
+                return False
+            return True
+
+        wait_until(answers, "that PostgreSQL answers", seen=(folder / "postgres.log").read_text)
         yield url
     finally:
         # fast shutdown: it waits for no client

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import ssl
 import subprocess
 import sys
@@ -32,6 +31,10 @@ from sqlalchemy.orm import Session
 from support.api import SECRET, Store, make_store
 from support.bridge import COORDINATORS, Bridge
 from support.paths import AIRFLOWS, ROOT, airflow_venv
+from support.ports import free_port
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.needs("postgresql", "conformance")
 
 
 @pytest.fixture(params=AIRFLOWS)
@@ -61,7 +64,6 @@ def driven(request: pytest.FixtureRequest, filled: Store) -> dict[str, Any]:
     return results
 
 
-@pytest.mark.airflow
 def test_upstreams_client_drives_every_endpoint(driven: dict[str, Any]) -> None:
     def value(name: str) -> Any:
         return driven[name]
@@ -334,29 +336,25 @@ def test_a_renewed_certificate_is_shown_without_a_restart(tmp_path: Path) -> Non
         return ssl.get_server_certificate(("127.0.0.1", port))
 
     renew()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
+
+    def shown_at_last() -> str:
+        try:
+            return shown()
+        except OSError:
+            return ""
+
     server = subprocess.Popen(
         [sys.executable, "-m", "polypod_execution_api.main", "serve", f"--port={port}", f"--secret-file={secret}",
          f"--database-url=sqlite:///{tmp_path}/x.db", f"--tls-cert={certificate}", f"--tls-key={key}"],
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        give_up = time.monotonic() + 60
-        before = ""
-        while not before:
-            assert time.monotonic() < give_up
-            assert server.poll() is None
-            try:
-                before = shown()
-            except OSError:
-                time.sleep(0.05)
+        before = wait_until(shown_at_last, "a certificate")
+        assert server.poll() is None
         assert before.split() == certificate.read_text().split()
         renew()
-        while shown() == before:
-            assert time.monotonic() < give_up
-            time.sleep(0.2)
+        wait_until(lambda: shown() != before, "another certificate", every=0.2)
         assert shown().split() == certificate.read_text().split()
     finally:
         server.terminate()

@@ -21,6 +21,8 @@ from sqlalchemy import create_engine, delete
 from sqlalchemy.orm import Session
 from support.api import Store, make_store
 
+pytestmark = pytest.mark.needs("postgresql")
+
 LIMIT = 1 << 20
 
 

@@ -21,6 +21,8 @@ from prometheus_client import generate_latest
 from sqlalchemy import create_engine
 from support.paths import ROOT
 
+pytestmark = pytest.mark.needs("promtool")
+
 CHART = ROOT / "charts" / "polypod"
 PROMTOOL = str(CACHE / "promtool/usr/bin/promtool")
 HELM = Path(sys.executable).with_name("helm")

@@ -20,6 +20,9 @@ from support.bridge import COORDINATORS
 from support.cli import POLYPOD, polypod, routing, run_json, task_run, write
 from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT, JAVA_CLASSPATH, JAVA_ROOT, NODE_CLASSPATH, ROOT, SALES
 from support.processes import alive, children
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.shares("airflow"), pytest.mark.needs("airflow", "conformance", "examples")]
 
 
 def test_the_sales_pipeline_runs_in_three_languages() -> None:
@@ -177,10 +180,7 @@ def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
     [runtime] = children(bridge)
     process.kill()
     # well below the time in which failed heartbeats alone would end them; the bridge may take its whole grace
-    give_up = time.monotonic() + 60
-    while alive(bridge) or alive(runtime):
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
+    wait_until(lambda: not alive(bridge) and not alive(runtime), "the end of bridge and runtime")
     process.communicate()
 
 
@@ -436,7 +436,6 @@ def test_help_is_worth_reading() -> None:
         assert "Usage" in polypod(command, "--help").stdout
 
 
-@pytest.mark.airflow
 def test_an_airflow_workload_runs_with_the_same_command(airflow: Any, tmp_path: Path) -> None:
     run_id = f"cli-{time.time_ns()}"
     workload = airflow.queue(run_id, "success", queue="golang")["success"]
@@ -451,7 +450,6 @@ def test_an_airflow_workload_runs_with_the_same_command(airflow: Any, tmp_path: 
     assert "an info line" in log.read_text()
 
 
-@pytest.mark.airflow
 def test_a_mistake_in_the_routing_leaves_no_airflow_task_running(airflow: Any, tmp_path: Path) -> None:
     run_id = f"cli-{time.time_ns()}"
     workload = airflow.queue(run_id, "success", queue="golang")["success"]

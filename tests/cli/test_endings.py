@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support.cli import run_json, task_run
 
+pytestmark = pytest.mark.needs("conformance")
+
 
 def attempt(items: list[dict[str, Any]]) -> dict[str, Any]:
     [found] = items[0]["status"]["attempts"]

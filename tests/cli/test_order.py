@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,9 @@ import pytest
 import yaml
 from support.cli import POLYPOD, polypod, routing, run_json, task_run, write
 from support.paths import SALES
+from support.waiting import Patience
+
+pytestmark = pytest.mark.needs("conformance", "examples")
 
 
 def after(*task_ids: str, when: str = "succeeded") -> dict[str, Any]:
@@ -174,9 +176,9 @@ def test_nothing_secret_is_left_when_the_terminal_closes(tmp_path: Path, number:
     process.communicate(timeout=60)
     if number == signal.SIGKILL:
         # nobody could clear up; the next run does
-        give_up = time.monotonic() + 60
+        patience = Patience(60)
         while list(folder.glob("polypod-run-*")):
-            assert time.monotonic() < give_up
+            patience.check("that the next run clears up")
             checked = polypod("run", "-f", write(tmp_path, task_run("success")), "--routing", routing(tmp_path),
                               env={"TMPDIR": str(folder)})  # fmt: skip
             assert checked.returncode == 0, checked.stderr

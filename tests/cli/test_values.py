@@ -19,6 +19,8 @@ from polypod_core.routing import read_routing
 from support.cli import routing, task_run, write
 from support.same import same
 
+pytestmark = pytest.mark.needs("conformance")
+
 SEED = 20261126
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
 import kopf
+from support.waiting import wait_until
 
+from cluster.client import Client, Unreadable
 from cluster.control_plane import ControlPlane, Reached
-from cluster.reader import Reader, Unreadable
 
 
 class Api:
@@ -32,21 +32,24 @@ class Api:
     def items(self, *arguments: str) -> list[Any]:
         """Return what `kubectl get` lists."""
         try:
-            found: list[Any] = self._reader.get(*arguments)["items"]
+            found: list[Any] = self._client.get(*arguments)["items"]
         except Unreadable:
             found = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)["items"]
         return found
 
     @functools.cached_property
-    def _reader(self) -> Reader:
-        return Reader(self.plane.kubeconfig)
+    def _client(self) -> Client:
+        return Client(self.plane.kubeconfig)
 
     def wait(self, ready: Callable[[], Any]) -> Any:
-        give_up = time.monotonic() + 120
-        while not (found := ready()):
-            assert time.monotonic() < give_up
-            time.sleep(0.1)
-        return found
+        return wait_until(ready, limit=120, every=0.1)
+
+    def evidence(self) -> dict[str, str]:
+        """Return the statuses of all TaskRuns and the last lines of the API server."""
+        runs = self.items("taskruns", "-A")
+        statuses = {f"{raw['metadata']['namespace']}/{raw['metadata']['name']}": raw.get("status") for raw in runs}
+        found = {"TaskRuns": json.dumps(statuses, indent=1)[:4000]}
+        return {**found, **self.plane.services.evidence(), "API server": self.plane.services.log_of("kube-apiserver")}
 
     def connection(self) -> kopf.ConnectionInfo:
         reached = Reached.by(self.plane.kubeconfig)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 
 import pytest
 from polypod_crds import crd
-from support.groups import group_of
+from support import marks
 
 from cluster.api import Api
 from cluster.control_plane import ControlPlane
@@ -37,9 +36,9 @@ DATABASE = pytest.StashKey[str]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Show everything with both databases: with all tests side by side, the largest group has PostgreSQL."""
-    together = "PYTEST_XDIST_WORKER" in os.environ and group_of(item.nodeid) == "cluster"
-    item.config.stash[DATABASE] = os.environ.get("POLYPOD_TEST_DATABASE", "postgresql" if together else "sqlite")
+    """Show everything with both databases: the largest group has PostgreSQL, the other SQLite."""
+    usual = "postgresql" if marks.shares_of(item) == "tenants" else "sqlite"
+    item.config.stash[DATABASE] = os.environ.get("POLYPOD_TEST_DATABASE", usual)
 
 
 @pytest.fixture(scope="session")
@@ -74,10 +73,10 @@ def namespace(lab: Lab) -> Iterator[Namespace]:
 def record(lab: Lab, node: Node, namespace: Namespace) -> Iterator[Record]:
     """An outside record that the tasks of a test write into."""
     file, volume = lab.record(namespace.name)
-    lab.kubectl("apply", "-f", "-", stdin=json.dumps(volume))
+    lab.apply(volume)
     namespace.apply(claim("record", f"record-{namespace.name}", "ReadWriteMany"))
     yield Record(file, namespace)
-    lab.kubectl("delete", "persistentvolume", f"record-{namespace.name}", "--wait=false")
+    lab.delete("persistentvolume", f"record-{namespace.name}")
 
 
 @pytest.fixture(scope="module")

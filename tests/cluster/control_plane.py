@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import socket
+import signal
 import ssl
 import subprocess
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+from support.ports import free_port
 
 from cluster import programs
 from cluster.services import Services
@@ -59,8 +61,8 @@ class ControlPlane:
     def start(self, port: int | None = None) -> None:
         """Start etcd and the API server; return when they answer."""
         self.bin = programs.build(programs.CONTROL_PLANE)
-        self._port = port if port is not None else _free_port()
-        etcd_port, peer_port = (2379, 2380) if self.enter else (_free_port(), _free_port())
+        self._port = port if port is not None else free_port()
+        etcd_port, peer_port = (2379, 2380) if self.enter else (free_port(), free_port())
         self._etcd = f"http://127.0.0.1:{etcd_port}"
         self._peer = f"http://127.0.0.1:{peer_port}"
         self._write_keys()
@@ -116,7 +118,7 @@ class ControlPlane:
     def stop(self) -> None:
         """End everything and remove the state."""
         for name in ("kube-apiserver", "etcd"):
-            self.services.stop(name)
+            self.services.stop(name, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write_keys(self) -> None:
@@ -164,10 +166,3 @@ class ControlPlane:
 
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ import yaml
 from support.artifacts import make_forms
 from support.paths import GO_ROOT, JAVA_ROOT, NODE, ROOT, TYPESCRIPT_ROOT
 from support.rogue_runtime import MANIFEST
+from support.waiting import wait_until
 
 from cluster import images, polypod, programs
+from cluster.client import Client, Unreadable
 from cluster.node import Node, sweep
 from cluster.postgres import Postgres
-from cluster.reader import Reader, Unreadable
 
 WAIT = 180.0
 Raw = dict[str, Any]
@@ -37,8 +37,8 @@ def conformance_images(folder: Path) -> dict[str, Path]:
     node.chmod(0o755)
     bundle.write_text(f"//# airflowMetadata={base64.b64encode(MANIFEST.encode()).decode()}\n")
     rogue_file = (
-        "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY node /usr/local/bin/node\nCOPY bundle.mjs /opt/app/bundle.mjs\n"
-        "COPY python /opt/python\nENV PYTHONPATH=/opt/python PATH=/usr/local/bin:/usr/bin\nUSER 65532:65532\n"
+        "COPY node /usr/local/bin/node\nCOPY bundle.mjs /opt/app/bundle.mjs\n"
+        "COPY python /opt/polypod\nENV PATH=/usr/local/bin:/usr/bin\n"
     )
     return {
         "golang": polypod.language_image("conformance-go", {"opt/app/bin/conformance": GO_ROOT / "conformance"}),
@@ -50,9 +50,7 @@ def conformance_images(folder: Path) -> dict[str, Path]:
             {**polypod.tree(polypod.node_root(NODE)), "opt/app/bundles/bundle.mjs": TYPESCRIPT_ROOT / "bundle.mjs"},
             "/usr/bin",
         ),
-        "rogue": images.build(
-            "rogue", rogue_file, {"node": node, "bundle.mjs": bundle, "python": python}, base=images.python_base()
-        ),
+        "rogue": polypod.on_our_base("rogue", rogue_file, {"node": node, "bundle.mjs": bundle, "python": python}),
         # artifacts alone, and language images without any: a JRE, and for Go nothing at all
         "bundles": images.build(
             "bundles", "FROM scratch\nCOPY conformance /bundles/conformance\n", {"conformance": GO_ROOT / "conformance"}
@@ -185,25 +183,48 @@ class Lab:
         """Return what `kubectl get` returns; on our own node without a process."""
         if self.node is not None:
             with contextlib.suppress(Unreadable):
-                return self._reader.get(*arguments)
+                return self._client.get(*arguments)
         found: Raw = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
         return found
+
+    def apply(self, *documents: Raw, namespace: str = "") -> None:
+        """Apply objects, as one `kubectl apply` does; new ones on our own node without a process."""
+        left = list(documents)
+        if self.node is not None:
+            left = [document for document in documents if not self._client.create(document, namespace)]
+        if left:
+            target = ("-n", namespace) if namespace else ()
+            self.kubectl(*target, "apply", "-f", "-", stdin=yaml.safe_dump_all(left))
+
+    def merge(self, kind: str, namespace: str, name: str, change: Raw) -> None:
+        """Change an object by a merge patch."""
+        if self.node is not None:
+            self._client.merge(kind, namespace, name, change)
+        else:
+            self.kubectl("-n", namespace, "patch", kind, name, "--type=merge", "-p", json.dumps(change))
+
+    def delete(self, kind: str, name: str, namespace: str = "") -> None:
+        """Delete an object, and wait for nothing."""
+        if self.node is not None:
+            self._client.delete(kind, name, namespace)
+        else:
+            self.kubectl(*(("-n", namespace) if namespace else ()), "delete", kind, name, "--wait=false")
 
     def logs(self, namespace: str, pod: str, container: str) -> str:
         """Return a container's log; empty if it has none."""
         if self.node is not None:
-            return self._reader.logs(namespace, pod, container)
+            return self._client.logs(namespace, pod, container)
         return self.kubectl("-n", namespace, "logs", pod, "-c", container, check=False).stdout
 
     def has(self, *arguments: str) -> bool:
         """Tell whether there is such an object."""
         if self.node is not None:
-            return self._reader.has(*arguments)
+            return self._client.has(*arguments)
         return self.kubectl("get", *arguments, check=False).returncode == 0
 
     @functools.cached_property
-    def _reader(self) -> Reader:
-        return Reader(self.kubeconfig)
+    def _client(self) -> Client:
+        return Client(self.kubeconfig)
 
     def set_operator_option(self, option: str) -> None:
         """Restart the operator with another value of an option."""
@@ -262,12 +283,27 @@ class Lab:
     def metrics(self, component: str = "operator") -> dict[str, float]:
         """Return what the operator or the api counts: the series, labels included, and its value."""
         path = f"/api/v1/namespaces/polypod-system/services/polypod-{component}:metrics/proxy/metrics"
-        text = self._reader.text(path) if self.node is not None else self.kubectl("get", "--raw", path).stdout
+        text = self._client.text(path) if self.node is not None else self.kubectl("get", "--raw", path).stdout
         lines = text.splitlines()
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
     def operator_logs(self) -> str:
         return self.kubectl("-n", "polypod-system", "logs", "deployment/polypod-operator", "--tail=-1").stdout
+
+    def evidence(self) -> dict[str, str]:
+        """Return the last lines of Polypod's own pods, also of containers that have ended, and of the node's services."""
+        found = {} if self.node is None else self.node.services.evidence()
+        for pod in self.get("-n", polypod.NAMESPACE, "pods")["items"]:
+            name = pod["metadata"]["name"]
+            for status in pod["status"].get("containerStatuses", ()):
+                target = ("-n", polypod.NAMESPACE, "logs", name, "-c", status["name"], "--tail=30")
+                title = f"{name}: {status['state']}, {status['restartCount']} restarts"
+                found[title] = self.kubectl(*target, check=False).stdout
+                if status["restartCount"]:
+                    found[f"{name} before its restart: {status.get('lastState')}"] = self.kubectl(
+                        *target, "--previous", check=False
+                    ).stdout
+        return found
 
 
 def _volume(name: str, folder: Path, mode: str) -> Raw:
@@ -298,8 +334,7 @@ class Namespace:
         self.lab = lab
         self.name = name or f"test-{secrets.token_hex(4)}"
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        lab.kubectl("create", "-f", "-", stdin=json.dumps(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name, "labels": labels}}))  # fmt: skip
+        lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name, "labels": labels}})
         self.wait(lambda: lab.has("-n", self.name, "serviceaccount", "default"))
 
     def kubectl(
@@ -308,7 +343,8 @@ class Namespace:
         return self.lab.kubectl("-n", self.name, *arguments, stdin=stdin, check=check, timeout=timeout)
 
     def apply(self, *documents: Raw) -> None:
-        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+        """Apply objects, as one `kubectl apply` does."""
+        self.lab.apply(*documents, namespace=self.name)
 
     def run(self, name: str, task_id: str, queue: str = "golang", **spec: Any) -> str:
         """Apply a TaskRun of the conformance Dag; return its name."""
@@ -316,7 +352,7 @@ class Namespace:
         return name
 
     def patch(self, name: str, **spec: Any) -> None:
-        self.kubectl("patch", "taskrun", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+        self.lab.merge("taskrun", self.name, name, {"spec": spec})
 
     def taskrun(self, name: str) -> Raw:
         return self.lab.get("-n", self.name, "taskrun", name)
@@ -335,27 +371,18 @@ class Namespace:
 
     def finish_all(self, names: Iterable[str], timeout: float = WAIT) -> dict[str, Raw]:
         """Wait for the end of TaskRuns; return their statuses."""
-        wanted = sorted(names)
-        done = self.kubectl(
-            "wait", "--for=condition=Complete", f"--timeout={timeout:.0f}s", *(f"taskrun/{name}" for name in wanted),
-            check=False, timeout=timeout + 60,
-        )  # fmt: skip
-        found = {name: raw.get("status", {}) for name, raw in self.taskruns().items()}
-        assert done.returncode == 0, (
-            done.stderr,
-            {name: found.get(name) for name in wanted},
-            self.lab.operator_logs()[-3000:],
-        )
+        wanted = set(names)
+
+        def all_have_ended() -> dict[str, Raw] | None:
+            found = {name: raw.get("status", {}) for name, raw in self.taskruns().items()}
+            return found if all(_complete(found.get(name, {})) for name in wanted) else None
+
+        found: dict[str, Raw] = self.wait(all_have_ended, timeout)
         return found
 
     def wait(self, ready: Callable[[], Any], timeout: float = WAIT) -> Any:
         """Wait until something is true; return it."""
-        give_up = time.monotonic() + timeout
-        while not (found := ready()):
-            if time.monotonic() > give_up:
-                raise AssertionError(f"not within {timeout:.0f} s; {self.describe()}")
-            time.sleep(0.2)
-        return found
+        return wait_until(ready, limit=timeout, seen=self.describe, every=0.2)
 
     def until(self, name: str, **wanted: Any) -> Raw:
         """Wait until a TaskRun's status has these values; return it."""
@@ -393,10 +420,34 @@ class Namespace:
         return [item for item in items if item["involvedObject"]["kind"] == kind]
 
     def describe(self) -> str:
-        return json.dumps([raw.get("status") for raw in self.taskruns().values()], indent=1)[-4000:]
+        """Return the status of each TaskRun, those that have ended well last."""
+        statuses = {name: raw.get("status", {}) for name, raw in self.taskruns().items()}
+        bad_first = sorted(statuses, key=lambda name: statuses[name].get("phase") == "Succeeded")
+        return json.dumps({name: statuses[name] for name in bad_first}, indent=1)[:4000]
+
+    def evidence(self) -> dict[str, str]:
+        """Return the statuses of TaskRuns and pods, the Events, and the last lines of pods that did not succeed."""
+        pods = self.pods()
+        events = [
+            f"{item['reason']} {item['involvedObject']['name']}: {item['message']}"
+            for item in self.events("Pod") + self.events()
+        ]
+        found = {
+            "TaskRuns": self.describe(),
+            "pods": "\n".join(f"{pod['metadata']['name']}: {json.dumps(pod['status'])}" for pod in pods)[:4000],
+            "Events": "\n".join(events),
+        }
+        for pod in [pod for pod in pods if pod["status"].get("phase") != "Succeeded"][:5]:
+            name = pod["metadata"]["name"]
+            found[f"log of {name}"] = self.logs(name)[-2000:]
+        return found
 
     def delete(self) -> None:
-        self.lab.kubectl("delete", "namespace", self.name, "--wait=false")
+        self.lab.delete("namespace", self.name)
+
+
+def _complete(status: Raw) -> bool:
+    return any((item["type"], item["status"]) == ("Complete", "True") for item in status.get("conditions", ()))
 
 
 def task_run(name: str, task_id: str, queue: str = "golang", **spec: Any) -> Raw:
@@ -428,6 +479,6 @@ def share_folder(lab: Lab, namespace: Namespace, folder: Path) -> str:
         "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": "",
                  "hostPath": {"path": str(folder)}},
     }  # fmt: skip
-    lab.kubectl("apply", "-f", "-", stdin=json.dumps(volume))
+    lab.apply(volume)
     namespace.apply(claim("airflow-logs", name, "ReadWriteMany"))
     return name

@@ -5,6 +5,7 @@ Entered with nsenter and not with `ip netns exec`, which would hide the cgroup m
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,12 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from support.owner import start_time
+from support.waiting import NotInTime, wait_until
 
 from cluster import images, programs
 from cluster.control_plane import ControlPlane
-from cluster.services import Services, start_time
+from cluster.services import Services
 
 ADDRESS = "10.89.0.1"
 POD_RANGE = "10.244.0.0/24"
@@ -224,20 +227,18 @@ class Node:
 
     def down(self) -> None:
         """End everything that belongs to it, and leave nothing: processes, mounts, namespaces, cgroups, files."""
-        # first what would restart things
+        # first what would restart things; nothing is to end in good order, as nothing of it is kept
         for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "kubelet"):
-            self.services.stop(name)
+            self.services.stop(name, signal.SIGKILL)
         for shim in self._shims():
             # a shim ends its containers with it
             for child in _descendants(shim):
                 _kill(child, signal.SIGKILL)
         if self.services.pid("containerd") is not None:
-            give_up = time.monotonic() + 20
-            while self.ctr("tasks", "ls", "-q").stdout.strip() and time.monotonic() < give_up:
-                for task in self.ctr("tasks", "ls", "-q").stdout.split():
-                    self.ctr("tasks", "delete", "--force", task)
+            with contextlib.suppress(NotInTime):
+                wait_until(self._delete_containers, "that no container is left", limit=20)
         for name in self.services.names():
-            self.services.stop(name)
+            self.services.stop(name, signal.SIGKILL)
         for shim in self._shims():
             _kill(shim, signal.SIGKILL)
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
@@ -246,6 +247,12 @@ class Node:
         subprocess.run(["ip", "netns", "del", self.namespace], capture_output=True, check=False)
         self._cgroups("rmdir")
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _delete_containers(self) -> bool:
+        tasks = self.ctr("tasks", "ls", "-q").stdout.split()
+        for task in tasks:
+            self.ctr("tasks", "delete", "--force", task)
+        return not tasks
 
     def _shims(self) -> list[int]:
         wanted = f"{self.folder}/containerd.sock"
@@ -260,15 +267,22 @@ class Node:
         return found
 
 
-def sweep() -> None:
-    """Bring down what runs that were killed have left."""
+def sweep() -> list[str]:
+    """Bring down what runs that were killed have left; return the clusters' names.
+
+    It comes before `owner.sweep`, which would take away the parents of the containers, by which they are found.
+    """
+    swept = []
     for path in Path("/tmp").glob("polypod-*/owner"):
         try:
             pid, started = path.read_text().split()
         except (OSError, ValueError):
             continue
         if start_time(int(pid)) != started:
-            Node(path.parent.name.removeprefix("polypod-")).down()
+            node = Node(path.parent.name.removeprefix("polypod-"))
+            node.down()
+            swept.append(f"cluster {node.name}")
+    return swept
 
 
 def check_machine() -> None:
@@ -284,7 +298,10 @@ def check_machine() -> None:
         return
     print(f"installing {' '.join(missing)} …", file=sys.stderr, flush=True)
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *missing]):
+    for command in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "-o", "DPkg::Lock::Timeout=600", "install", "-y", "-qq", *missing],
+    ):
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import subprocess
@@ -15,13 +16,13 @@ USER = ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups")
 class Postgres:
     """A server on the node's address, with a password."""
 
-    def __init__(self, node: Node, port: int = 5432) -> None:
+    def __init__(self, node: Node, port: int = 5432, password: str = "") -> None:
         binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
         assert binaries, "PostgreSQL is missing: `make test` installs it"
         self.node, self.binaries, self.port = node, binaries[-1], port
         self.name = f"postgres-{secrets.token_hex(3)}"
         self.folder = node.folder / self.name
-        self.password = secrets.token_urlsafe(18)
+        self.password = password or secrets.token_urlsafe(18)
 
     @property
     def url(self) -> str:
@@ -39,6 +40,21 @@ class Postgres:
         subprocess.run(command, check=True, capture_output=True, cwd="/")
         with open(data / "pg_hba.conf", "a", encoding="utf-8") as rules:
             rules.write("host all all 0.0.0.0/0 scram-sha-256\n")
+
+    def load(self, template: Path) -> None:
+        """Begin with what another server has saved, instead of nothing."""
+        self.folder.mkdir(mode=0o755)
+        subprocess.run(["cp", "-a", str(template), str(self.folder / "data")], check=True)
+
+    def save(self, template: Path) -> None:
+        """Save what is there, for servers of the same password to begin with. The server must have been stopped."""
+        part = template.with_name(f"{template.name}.{os.getpid()}")
+        subprocess.run(["cp", "-a", str(self.folder / "data"), str(part)], check=True)
+        try:
+            part.rename(template)
+        except OSError:
+            # another run was faster
+            shutil.rmtree(part)
 
     def start(self) -> None:
         data = str(self.folder / "data")

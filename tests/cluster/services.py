@@ -9,18 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from support.owner import start_time
+from support.waiting import NotInTime, Patience
+
 
 class NotReady(Exception):
     """Something did not come up in time; the message has the end of its log."""
-
-
-def start_time(pid: int) -> str | None:
-    """Return what tells a process apart from a later one of the same pid; None if it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
 
 
 class Services:
@@ -63,12 +57,14 @@ class Services:
         if pid is None:
             return
         os.kill(pid, number)
-        give_up = time.monotonic() + timeout
+        patience = Patience(timeout)
         while self.pid(name) is not None:
             _collect(pid)
-            if time.monotonic() > give_up:
+            try:
+                patience.check(f"the end of {name}")
+            except NotInTime:
                 os.kill(pid, signal.SIGKILL)
-                give_up = time.monotonic() + timeout
+                patience = Patience(timeout)
             time.sleep(0.02)
 
     def names(self) -> list[str]:
@@ -82,13 +78,25 @@ class Services:
         Raises:
             NotReady: it ended, or was not ready within `timeout` seconds.
         """
-        give_up = time.monotonic() + timeout
+        patience = Patience(timeout)
         while not ready():
-            ended = self.pid(name) is None
-            if ended or time.monotonic() > give_up:
-                log = (self._log / f"{name}.log").read_text(errors="replace")[-3000:]
-                raise NotReady(f"{name} {'has ended' if ended else f'is not ready after {timeout:.0f} s'}:\n{log}")
+            if self.pid(name) is None:
+                raise NotReady(f"{name} has ended:\n{self.log_of(name)}")
+            try:
+                patience.check(f"that {name} is ready")
+            except NotInTime as error:
+                raise NotReady(f"{error}\n{self.log_of(name)}") from None
             time.sleep(0.05)
+
+    def evidence(self) -> dict[str, str]:
+        """Return which services have ended, with their last lines."""
+        names = [path.stem for path in self._run.glob("*.pid")]
+        ended = {f"{name} has ended": self.log_of(name) for name in names if self.pid(name) is None}
+        return {"services": ", ".join(sorted(set(names) - {name.split()[0] for name in ended})), **ended}
+
+    def log_of(self, name: str) -> str:
+        """Return the last lines that a service has written."""
+        return (self._log / f"{name}.log").read_text(errors="replace")[-3000:]
 
 
 def _collect(pid: int) -> None:

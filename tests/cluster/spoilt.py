@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import yaml
 from aiohttp import web
+from support.ports import free_port
 
 from cluster.api import Api
 from cluster.control_plane import Reached
@@ -203,8 +203,7 @@ class Operator:
         self.log = folder / "operator.log"
         config = folder / "kubeconfig"
         self.proxy.write_kubeconfig(config)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self._command = [
             sys.executable, "-m", "polypod_operator.main", "--bridge-image=b", "--execution-api-url=http://a/",
             f"--metrics-address=127.0.0.1:{self._port}",
@@ -220,6 +219,9 @@ class Operator:
         self.process.terminate()
         self.process.wait(60)
         self.proxy.stop()
+
+    def evidence(self) -> dict[str, str]:
+        return {f"(exit code {self.process.poll()})": self.log.read_text()}
 
     def active(self) -> float:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=30) as answer:

@@ -14,6 +14,8 @@ from support.api import SECRET, Store, make_store
 from cluster.lab import Lab, Namespace
 from cluster.node import ADDRESS, Node
 
+pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgresql")]
+
 PROBE = """
 import json, os, ssl, sys, urllib.request, urllib.error
 authority = json.loads(os.environ["POLYPOD_CONFIG"])["execution_api"]["authority"]

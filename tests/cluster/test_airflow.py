@@ -13,7 +13,8 @@ from support.airflow import Airflow
 from cluster.lab import Lab, Namespace, Raw, share_folder
 from cluster.node import ADDRESS, Node
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.shares("installed"), pytest.mark.needs("node", "postgresql", "airflow")]
+
 PORT = 8793
 QUEUES = ("golang", "jvm", "typescript")
 

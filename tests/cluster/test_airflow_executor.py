@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from support.paths import AIRFLOWS, ROOT, airflow_venv
+from support.sizes import SIZES
 
 from cluster.airflow_stack import Component, Stack
 from cluster.conftest import need_own_node
 from cluster.lab import Lab
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.shares("installed"), pytest.mark.needs("node", "postgresql", "airflow", "browser")]
+
 PORTS = range(8796, 8798)
 MAIN = ("success", "produce", "connection", "variables", "fail", "reschedule", "run_context")
 CONNECTION = {
@@ -78,6 +80,7 @@ def test_stubs_run_as_taskruns_and_python_where_it_ran_before(stack: Stack, sche
     assert not any("hunter2" in event for event in stack.shown_log("one", "connection"))
 
 
+@pytest.mark.either
 def test_the_log_of_a_task_that_runs_is_shown_and_each_line_once(stack: Stack, scheduler: Component) -> None:
     stack.trigger("log", "numbers", count=1, seconds=30)
     stack.wait(lambda: "slow[0]" in stack.in_state("log", "running"), "log")
@@ -93,6 +96,7 @@ def test_the_log_of_a_task_that_runs_is_shown_and_each_line_once(stack: Stack, s
     assert stack.shown_log("log", "slow", map_index=0).count("waiting") == 1
 
 
+@pytest.mark.either
 def test_what_waits_says_why_and_goes_when_airflow_does_not_want_it_any_more(
     stack: Stack, scheduler: Component
 ) -> None:
@@ -132,6 +136,7 @@ def test_what_waits_says_why_and_goes_when_airflow_does_not_want_it_any_more(
     assert any("Unschedulable" in event or "PendingTimeout" in event for event in stack.shown_log("left", "wait"))
 
 
+@pytest.mark.either
 def test_a_queue_that_leads_nowhere_fails_at_once_and_names_it(stack: Stack, scheduler: Component) -> None:
     stack.trigger("lost", "skip")
     found = stack.ends("lost")
@@ -139,6 +144,7 @@ def test_a_queue_that_leads_nowhere_fails_at_once_and_names_it(stack: Stack, sch
     stack.wait(lambda: any("queue 'unmapped'" in event for event in stack.shown_log("lost", "skip")), "lost", 60)
 
 
+@pytest.mark.either
 @pytest.mark.parametrize("how", ["cleared", "failed"])
 def test_a_task_that_is_cleared_or_marked_while_it_runs_ends_at_once(
     stack: Stack, scheduler: Component, how: str
@@ -170,16 +176,17 @@ def test_a_task_that_is_cleared_or_marked_while_it_runs_ends_at_once(
                             ("Succeeded", "Failed")], run_id, 120)  # fmt: skip
 
 
-def test_thirty_run_on_while_schedulers_are_killed_and_stopped_and_airflows_api_restarts(
+@pytest.mark.either
+def test_tasks_run_on_while_schedulers_are_killed_and_stopped_and_airflows_api_restarts(
     stack: Stack, scheduler: Component
 ) -> None:
     second = stack.scheduler()
     # on a busy machine the first may end before the last has started
-    stack.trigger("many", "numbers", count=30, seconds=120)
+    stack.trigger("many", "numbers", count=SIZES.scheduler_tasks, seconds=120)
 
     def all_have_started() -> bool:
         started = stack.in_state("many", "running") + stack.in_state("many", "success")
-        return sum(name.startswith("slow") for name in started) == 30
+        return sum(name.startswith("slow") for name in started) == SIZES.scheduler_tasks
 
     stack.wait(all_have_started, "many")
     assert stack.in_state("many", "running"), (
@@ -198,7 +205,7 @@ def test_thirty_run_on_while_schedulers_are_killed_and_stopped_and_airflows_api_
         ("success", 1)
     }
     runs = stack.runs("slow", "many")
-    assert (len(runs), {len(run["status"]["attempts"]) for run in runs}) == (30, {1})
+    assert (len(runs), {len(run["status"]["attempts"]) for run in runs}) == (SIZES.scheduler_tasks, {1})
     second.kill()
     third.kill()
 

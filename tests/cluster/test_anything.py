@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import random
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from polypod_crds import crd
+from support.sizes import SIZES
+from support.waiting import wait_until
 
 from cluster.api import Api
 from cluster.lab import task_run
 from cluster.spoilt import ROUTING, Operator
 
+pytestmark = [pytest.mark.needs("api-server"), pytest.mark.generated]
+
 Raw = dict[str, Any]
 SPEC: Raw = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-COUNT, BATCH = 500, 50
+BATCH = 50
 STRINGS = ["", "a", "task-1", "A_b.c", "golang", "nowhere", "😀", "ü" * 60, "a" * 250, "a" * 63 + ".b", "-", "..", "\u202e",
            "30s", "0s", "1h30m", "8784h", "10", "http://a:1/x/", "/a", "/", "2026-11-21T00:00:00Z",
            "2026-11-21T00:00:00.123456789+14:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "return_value"]  # fmt: skip
@@ -99,24 +102,29 @@ def operator(api: Api, tmp_path: Path) -> Iterator[Operator]:
 def test_whatever_the_crd_admits_gets_a_status_that_says_what_became_of_it(api: Api, operator: Operator) -> None:
     seed = secrets.randbits(32)
     generator = Generator(seed)
-    specs = {f"run-{number}": generator.spec() for number in range(COUNT)}
+    specs = {f"run-{number}": generator.spec() for number in range(SIZES.generated_objects)}
     items = [{**task_run(name, "t"), "spec": spec} for name, spec in specs.items()]
-    for index in range(0, COUNT, BATCH):
+    for index in range(0, SIZES.generated_objects, BATCH):
         part = {"apiVersion": "v1", "kind": "List", "items": items[index : index + BATCH]}
         api.kubectl("-n", "anything", "create", "-f", "-", stdin=part)
     admitted = {item["metadata"]["name"] for item in api.items("taskruns", "-n", "anything")}
-    assert len(admitted) > COUNT / 10, f"seed {seed}: the API server has admitted {len(admitted)} alone"
+    assert len(admitted) > SIZES.generated_objects / 10, (
+        f"seed {seed}: the API server has admitted {len(admitted)} alone"
+    )
 
     def without_reason() -> list[Raw]:
         found = api.items("taskruns", "-n", "anything")
         return [item for item in found if not (item.get("status") or {}).get("reason")]
 
-    give_up = time.monotonic() + 300
-    while (left := without_reason()) and time.monotonic() < give_up:
-        assert operator.process.poll() is None, operator.log.read_text()[-3000:]
-        time.sleep(0.5)
+    wait_until(
+        lambda: operator.process.poll() is not None or not without_reason(),
+        f"seed {seed}: that each TaskRun has a reason",
+        limit=300,
+        seen=lambda: json.dumps(without_reason())[:3000],
+        every=0.5,
+    )
     said = operator.log.read_text()
-    assert not left, f"seed {seed}: {json.dumps(left)[:3000]}; {said[-3000:]}"
+    assert operator.process.poll() is None, said[-3000:]
     # a reason that is true: the operator has failed at none, and could read all of them
     reasons = {item["metadata"]["name"]: item["status"]["reason"] for item in api.items("taskruns", "-n", "anything")}
     assert {"PodStarting", "InvalidRouting"} <= set(reasons.values()), f"seed {seed}: {reasons}"

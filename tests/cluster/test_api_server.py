@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -24,10 +23,13 @@ from polypod_crds import crd
 from polypod_operator.kube.api import KubernetesApi
 from polypod_operator.kube.raw import Raw
 from polypod_operator.kube.watch import Sink, Watch
+from support.waiting import until
 
 from cluster.api import Api
 from cluster.control_plane import ControlPlane
 from cluster.lab import task_run
+
+pytestmark = pytest.mark.needs("api-server")
 
 
 def broken(**changes: Any) -> dict[str, Any]:
@@ -327,12 +329,6 @@ def test_a_watch_goes_on_after_any_break_and_what_was_deleted_meanwhile_is_told(
     api.kubectl("create", "namespace", "watched")
     assert api.create(task_run("before", "t"), "watched").returncode == 0
     seen = Seen()
-
-    async def until(ready: Callable[[], bool]) -> None:
-        give_up = time.monotonic() + 120
-        while not ready():
-            assert time.monotonic() < give_up, vars(seen)
-            await asyncio.sleep(0.05)
 
     async def follow() -> None:
         kubernetes = KubernetesApi(api.connection())

@@ -6,6 +6,7 @@ import base64
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from cryptography import x509
 from polypod_operator.serve.certificates import (
     AUTHORITY_LIFE,
@@ -18,6 +19,8 @@ from polypod_operator.serve.certificates import (
 )
 
 from cluster.lab import Lab, Namespace, Raw
+
+pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgresql")]
 
 SHOWN, KEPT = "polypod-tls", "polypod-authority"
 SWITCHES_IN = timedelta(seconds=40)

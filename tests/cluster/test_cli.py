@@ -13,6 +13,8 @@ import yaml
 from cluster.cli import POLYPOD, Cli
 from cluster.lab import Lab, Namespace, task_run
 
+pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgresql")]
+
 
 @pytest.fixture
 def cli(lab: Lab, namespace: Namespace) -> Cli:

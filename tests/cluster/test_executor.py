@@ -24,6 +24,8 @@ from cluster.control_plane import Reached
 from cluster.frozen import Link
 from cluster.spoilt import Proxy
 
+pytestmark = pytest.mark.needs("api-server", "airflow")
+
 Raw = dict[str, Any]
 REPORTED: Raw = {"number": 1, "state": "success", "reason": "TaskSucceeded", "reported": True}
 
@@ -46,6 +48,9 @@ class Scheduler:
         self.process = subprocess.Popen(
             command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
+
+    def evidence(self) -> dict[str, str]:
+        return {f"(exit code {self.process.poll()})": Path(str(self._log.name)).read_text()}
 
     def ask(self, do: str, **fields: Any) -> Raw:
         assert self.process.stdin is not None
@@ -151,6 +156,7 @@ def test_workloads_become_taskruns_and_ends_are_told_if_airflow_cannot_know_them
     }
 
 
+@pytest.mark.either
 def test_a_scheduler_that_starts_anew_adopts_what_is_there_and_makes_nothing_twice(
     api: Api, start: Callable[..., Scheduler]
 ) -> None:
@@ -170,6 +176,7 @@ def test_a_scheduler_that_starts_anew_adopts_what_is_there_and_makes_nothing_twi
     assert len(task_runs(api)) == 5
 
 
+@pytest.mark.either
 def test_of_a_task_that_is_queued_again_only_the_newest_taskrun_counts(
     api: Api, start: Callable[..., Scheduler]
 ) -> None:
@@ -192,6 +199,7 @@ def test_of_a_task_that_is_queued_again_only_the_newest_taskrun_counts(
     assert second.until(lambda state: state["running"] == [])["events"] == {"task": ["failed", "OOMKilled"]}
 
 
+@pytest.mark.either
 def test_what_waits_says_why_and_what_is_revoked_goes(api: Api, start: Callable[..., Scheduler]) -> None:
     scheduler = start()
     scheduler.ask("queue", tasks=[{"name": "waits", "queue": "golang"}])
@@ -211,6 +219,7 @@ def test_what_waits_says_why_and_what_is_revoked_goes(api: Api, start: Callable[
     assert scheduler.until(lambda state: state["running"] == ["waits"])["events"] == {}
 
 
+@pytest.mark.either
 def test_a_link_that_is_cut_without_a_word_costs_no_end(
     api: Api, start: Callable[..., Scheduler], link: Link, tmp_path: Path
 ) -> None:
@@ -234,6 +243,7 @@ def proxy(api: Api, tmp_path: Path) -> Iterator[Proxy]:
     made.stop()
 
 
+@pytest.mark.either
 def test_a_watch_that_has_expired_is_opened_again_and_nothing_is_lost(
     api: Api, start: Callable[..., Scheduler], proxy: Proxy, tmp_path: Path
 ) -> None:
@@ -260,6 +270,7 @@ def test_a_watch_that_has_expired_is_opened_again_and_nothing_is_lost(
     assert scheduler.ask("heartbeat")["running"] == []
 
 
+@pytest.mark.either
 def test_an_api_server_that_restarts_loses_no_end_and_what_is_queued_meanwhile_is_made_later(
     api: Api, start: Callable[..., Scheduler]
 ) -> None:
@@ -278,6 +289,7 @@ def test_an_api_server_that_restarts_loses_no_end_and_what_is_queued_meanwhile_i
     assert found["events"] == {name: ["failed", "OOMKilled"] for name in ("before", "meanwhile")}
 
 
+@pytest.mark.either
 def test_a_task_that_cannot_be_sent_fails_at_once_and_says_why(api: Api, start: Callable[..., Scheduler]) -> None:
     scheduler = start()
     bad = {"name": "bad", "queue": "golang", "executor_config": {"pod_spec": {}}}
@@ -291,6 +303,7 @@ def test_a_task_that_cannot_be_sent_fails_at_once_and_says_why(api: Api, start: 
     api.wait(lambda: set(task_runs(api)) == {"good"})
 
 
+@pytest.mark.either
 def test_what_airflow_does_not_want_any_more_is_deleted_before_it_has_a_pod(
     api: Api, start: Callable[..., Scheduler]
 ) -> None:
@@ -303,6 +316,7 @@ def test_what_airflow_does_not_want_any_more_is_deleted_before_it_has_a_pod(
     api.wait(lambda: not task_runs(api))
 
 
+@pytest.mark.either
 def test_a_callback_fails_and_the_scheduler_goes_on(api: Api, start: Callable[..., Scheduler]) -> None:
     scheduler = start()
     [event] = scheduler.ask("callback")["answer"]

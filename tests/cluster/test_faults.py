@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.sizes import SIZES
 
 from cluster.lab import Lab, Namespace, task_run
 from cluster.node import NODE_NAME, Node
 from cluster.record import Record
+
+pytestmark = [pytest.mark.shares("disturbed"), pytest.mark.needs("node")]
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def kill_operator(lab: Lab, node: Node) -> bool:
     return bool(pids)
 
 
-def test_an_operator_killed_twenty_times_loses_nothing_and_keeps_the_queues_limit(
+def test_an_operator_killed_again_and_again_loses_nothing_and_keeps_the_queues_limit(
     lab: Lab, node: Node, namespace: Namespace, record: Record, routing: None
 ) -> None:
     seed = int(os.environ.get("POLYPOD_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -74,7 +77,7 @@ def test_an_operator_killed_twenty_times_loses_nothing_and_keeps_the_queues_limi
         assert status["message"].startswith("queue 'rogue' is at its limit of 0; position "), status
     lab.put_routing({**lab.routing, "queue_limits": {"rogue": 5}})
     kills = 0
-    while kills < 20:
+    while kills < SIZES.operator_kills:
         time.sleep(chance.uniform(0.0, 2.5))
         kills += kill_operator(lab, node)
     found = namespace.finish_all(names, timeout=240)
@@ -90,19 +93,20 @@ def test_an_operator_killed_twenty_times_loses_nothing_and_keeps_the_queues_limi
 
 
 @pytest.mark.timeout(2000)
-def test_two_hundred_in_a_random_graph_keep_their_order_while_the_operator_is_killed(
+def test_a_random_graph_keeps_its_order_while_the_operator_is_killed(
     lab: Lab, node: Node, namespace: Namespace, record: Record, routing: None
 ) -> None:
     seed = int(os.environ.get("POLYPOD_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"replay with POLYPOD_SEED={seed}")
     chance = random.Random(seed)
-    names = [f"run-{number:03d}" for number in range(200)]
+    names = [f"run-{number:03d}" for number in range(SIZES.graph_tasks)]
+    layer = len(names) // 5
     # as many as two busy cores can start in time
     lab.put_routing({**lab.routing, "queue_limits": {"rogue": 8}})
     namespace.wait(lambda: lab.metrics().get('polypod_routing_reloads_total{result="loaded"}', 0) >= 1)
     # in five layers: each task depends on some of those before its own
     upstream = {
-        name: chance.sample(names[: number // 40 * 40], min(number // 40 * 40, chance.randint(1, 3)))
+        name: chance.sample(names[: number // layer * layer], min(number // layer * layer, chance.randint(1, 3)))
         for number, name in enumerate(names)
     }
     documents = [
@@ -121,7 +125,7 @@ def test_two_hundred_in_a_random_graph_keep_their_order_while_the_operator_is_ki
     done = threading.Event()
 
     def kill() -> None:
-        while not done.wait(chance.uniform(20.0, 50.0)):
+        while not done.wait(chance.uniform(10.0, 30.0)):
             kill_operator(lab, node)
 
     killer = threading.Thread(target=kill)

@@ -20,6 +20,8 @@ from cluster.api import Api
 from cluster.lab import task_run
 from cluster.spoilt import ROUTING, Operator
 
+pytestmark = pytest.mark.needs("api-server")
+
 HERE = "full"
 
 

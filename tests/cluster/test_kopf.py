@@ -14,6 +14,8 @@ from cluster.api import Api
 from cluster.lab import task_run
 from cluster.spoilt import Operator
 
+pytestmark = pytest.mark.needs("api-server")
+
 
 @pytest.fixture
 def operator(api: Api, tmp_path: Path) -> Iterator[Operator]:

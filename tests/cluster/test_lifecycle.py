@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.sizes import SIZES
 
 from cluster import polypod
 from cluster.conftest import need_own_node
 from cluster.lab import POLYPOD_NAMESPACE, Lab, Namespace, task_run
+
+pytestmark = pytest.mark.needs("node")
 
 OWNED = "-l=app.kubernetes.io/instance=polypod"
 KINDS = "deployments,services,configmaps,serviceaccounts,roles,rolebindings,persistentvolumeclaims,networkpolicies,pods,jobs"
@@ -44,18 +47,18 @@ def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     names = [namespace.run(queue, "success", queue) for queue in ("golang", "jvm", "typescript")]
     assert {status["state"] for status in namespace.finish_all(names).values()} == {"success"}
 
-    # an upgrade that restarts both programs while twenty tasks run
+    # an upgrade that restarts both programs while tasks run
     data = {"AIRFLOW_VAR_CONFORMANCE_IN": "value"}
     namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "variables"}, "data": data})
     variables = [{"configMapRef": {"name": "variables"}}]
-    names = [f"run-{number:02d}" for number in range(20)]
-    # longer than it takes to start twenty pods and to upgrade, also on a busy machine
+    names = [f"run-{number:02d}" for number in range(SIZES.upgrade_tasks)]
+    # longer than it takes to start these pods and to upgrade, also on a busy machine
     namespace.apply(*(task_run(name, "slow", params={"seconds": 120}, variablesFrom=variables) for name in names))
 
     def all_have_started() -> bool:
         phases = [str(raw.get("status", {}).get("phase")) for raw in namespace.taskruns().values()]
         assert phases.count("Succeeded") + phases.count("Failed") == 3, "the first ended before the last had started"
-        return phases.count("Running") == 20
+        return phases.count("Running") == len(names)
 
     namespace.wait(all_have_started)
     before = pods_of_ours(fresh)
@@ -80,7 +83,7 @@ def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     assert "return_value" in said
 
     fresh.helm("uninstall", "polypod", "--wait")
-    assert len(namespace.taskruns()) == 23
+    assert len(namespace.taskruns()) == 3 + len(names)
     left = fresh.kubectl("get", KINDS, "--all-namespaces", OWNED, "-o", "name").stdout.split()
     left += fresh.kubectl("get", "clusterroles,clusterrolebindings", OWNED, "-o", "name").stdout.split()
     left += fresh.kubectl("-n", polypod.NAMESPACE, "get", "leases,secrets,configmaps", "-o", "name").stdout.split()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from cluster.lab import Lab, Namespace, Raw
+
+pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgresql")]
 
 HOG = """
 import os, time

@@ -7,11 +7,15 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+import pytest
+from support.waiting import wait_until
 
 from cluster.conftest import need_own_node
 from cluster.node import Node, sweep
+
+pytestmark = pytest.mark.needs("node")
 
 UP = "import os, sys; from cluster.node import Node; Node(sys.argv[1]).up(owner=os.getpid())"
 
@@ -21,13 +25,10 @@ def test_what_a_killed_run_has_left_is_swept_away() -> None:
     node = Node(secrets.token_hex(3))
     tests = Path(__file__).resolve().parents[1]
     process = subprocess.Popen([sys.executable, "-c", UP, node.name], cwd=tests, start_new_session=True)
-    give_up = time.monotonic() + 120
     try:
         # killed in the middle, when containerd and the API server are there
-        while node.services.pid("kube-apiserver") is None:
-            assert process.poll() is None
-            assert time.monotonic() < give_up
-            time.sleep(0.05)
+        wait_until(lambda: node.services.pid("kube-apiserver") is not None or process.poll() is not None, limit=120)
+        assert process.poll() is None
         sweep()
         assert node.folder.exists(), "a cluster whose owner lives was swept away"
         os.kill(process.pid, signal.SIGKILL)

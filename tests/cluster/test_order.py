@@ -16,6 +16,8 @@ from support.cli import write
 from cluster import polypod
 from cluster.lab import Lab, Namespace, Raw, task_run
 
+pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgresql", "examples")]
+
 TASKS = ["extract", "summarize", "report"]
 
 

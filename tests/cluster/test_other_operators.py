@@ -14,6 +14,8 @@ from support.paths import ROOT
 
 from cluster.api import Api
 
+pytestmark = pytest.mark.needs("api-server")
+
 CRDS = {
     "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd",
     "github.com/cert-manager/cert-manager@v1.21.2": "deploy/crds",

@@ -20,6 +20,8 @@ from support.objects import ROUTING, SETTINGS, task_run
 
 from cluster import programs
 
+pytestmark = pytest.mark.needs("api-server")
+
 Raw = dict[str, Any]
 
 

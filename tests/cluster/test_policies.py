@@ -16,6 +16,8 @@ from support.paths import ROOT
 from cluster.api import Api
 from cluster.lab import task_run
 
+pytestmark = pytest.mark.needs("api-server")
+
 POLICY = ROOT / "examples/policies/taskruns.yaml"
 
 

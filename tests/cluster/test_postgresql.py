@@ -15,6 +15,8 @@ from cluster.lab import Lab, Namespace, task_run
 from cluster.node import Node
 from cluster.postgres import Postgres
 
+pytestmark = [pytest.mark.shares("disturbed"), pytest.mark.needs("node", "postgresql")]
+
 
 @pytest.fixture
 def stored(lab: Lab, node: Node) -> Iterator[Postgres]:

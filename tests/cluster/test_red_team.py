@@ -16,6 +16,8 @@ from polypod_core.identity import pod_name
 from cluster import polypod
 from cluster.lab import Lab, Namespace, task_run
 
+pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgresql")]
+
 Raw = dict[str, Any]
 HONEST, HOSTILE = 30, 200
 RESTRICTED: Raw = {

@@ -11,6 +11,8 @@ from cluster.lab import Lab, Namespace
 from cluster.node import Node
 from cluster.record import Record
 
+pytestmark = [pytest.mark.shares("disturbed"), pytest.mark.needs("node", "postgresql")]
+
 LEASE = ("-n", "polypod-system", "lease", "polypod-operator")
 
 

@@ -19,6 +19,8 @@ from cluster.control_plane import Reached
 from cluster.lab import Lab, Namespace, task_run
 from cluster.node import Node
 
+pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgresql")]
+
 Right = tuple[str, str, str, str]
 """Who, the API group, the resource (with its subresource), the verb."""
 ACCOUNT = f"system:serviceaccount:{polypod.NAMESPACE}:polypod-"

@@ -12,6 +12,8 @@ from support.artifacts import FORMS, language
 
 from cluster.lab import Lab, Namespace
 
+pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgresql")]
+
 
 @pytest.fixture
 def routing(lab: Lab) -> Iterator[dict[str, Any]]:

@@ -15,8 +15,11 @@ from polypod_operator.kube.api import KubernetesApi
 from polypod_operator.kube.leader import Leader
 from polypod_operator.serve.outcomes import serve
 from polypod_operator.serve.tls import Tls, TlsSettings
+from support.waiting import until
 
 from cluster.api import Api
+
+pytestmark = pytest.mark.needs("api-server")
 
 
 def play(api: Api, scenario: Callable[[KubernetesApi], Coroutine[Any, Any, None]]) -> None:
@@ -37,11 +40,6 @@ def lease(api: Api) -> tuple[str, str]:
     document = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}}
     assert api.create(document).returncode == 0
     return "default", name
-
-
-async def until(ready: Callable[[], Any]) -> None:
-    while not ready():
-        await asyncio.sleep(0.05)
 
 
 def test_one_leads_and_hands_over_when_it_ends(api: Api, lease: tuple[str, str]) -> None:

@@ -17,6 +17,8 @@ from cluster.conftest import need_own_node
 from cluster.lab import Lab, Namespace, Raw, claim, task_run
 from cluster.node import Node
 
+pytestmark = [pytest.mark.shares("installed"), pytest.mark.needs("node")]
+
 STORE = "storage"
 KEYS = {"aws_access_key_id": "polypod-test", "aws_secret_access_key": "not-a-secret-elsewhere", "aws_region": "us-east-1",
         "aws_endpoint": f"http://s3.{STORE}.svc:7070"}  # fmt: skip
@@ -58,14 +60,10 @@ class Storage:
 
 
 @pytest.fixture(scope="module")
-def storing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def storing(lab: Lab) -> Iterator[Lab]:
     need_own_node()
-    made = Lab(tmp_path_factory.mktemp("storing"))
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
+    yield lab
+    lab.helm.install(lab.values)
 
 
 @pytest.fixture(scope="module")

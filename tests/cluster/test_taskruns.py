@@ -13,6 +13,8 @@ from support.misbehaviours import MISBEHAVIOURS
 from cluster.lab import Lab, Namespace, claim, rogue_env, task_run
 from cluster.node import Node
 
+pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgresql")]
+
 SECRETS: list[dict[str, Any]] = [
     {
         "apiVersion": "v1",

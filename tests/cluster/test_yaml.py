@@ -15,6 +15,8 @@ from pydantic import ValidationError
 
 from cluster.api import Api
 
+pytestmark = pytest.mark.needs("api-server")
+
 ODD = [
     "12:30", "12:30:45", "-190:20:30", "no", "No", "nO", "NO", "on", "y", "Y", "n", "yes", "off", "true", "TRUE", "tRue",
     "~", "null", "Null", "NULL", "nul", "1e3", "1E+3", "1e-3", "1.e3", ".5", "-.5", "+.5", ".5_0", ".5__0", "._5", ".5_", ".5e1_0", ".5_e1", "1_000", "1_000.5",

@@ -17,6 +17,8 @@ from polypod_core.routing import parse_routing
 from polypod_operator.pods import security
 from support.paths import CONFORMANCE, JAVA_ROOT, ROOT
 
+pytestmark = pytest.mark.needs("conformance", "examples", "airflow")
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
     (f"{page.relative_to(ROOT)}-{number}", match[1], match[2])

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from support.paths import ROOT
 
+pytestmark = pytest.mark.needs("browser")
+
 BROWSER = "chromium-headless-shell"
 
 

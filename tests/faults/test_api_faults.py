@@ -16,6 +16,8 @@ from support.bridge import COORDINATORS, Bridge
 from support.rogue_runtime import rogue_coordinator
 from test_runtime_faults import wait_for_event
 
+pytestmark = pytest.mark.needs("conformance", "launcher")
+
 
 class Rules:
     """Which requests are answered wrongly: (method, part of the path) → statuses, one after the other."""

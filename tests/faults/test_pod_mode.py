@@ -16,6 +16,9 @@ from support.api import Store
 from support.bridge import COORDINATORS, Bridge
 from support.processes import alive, children
 from support.rogue_runtime import rogue_coordinator
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.needs("conformance", "launcher")
 
 
 @pytest.fixture
@@ -31,22 +34,14 @@ def launched(filled: Store, tmp_path: Path) -> Callable[..., Bridge]:
     return make
 
 
-def until(ready: Callable[[], Any]) -> Any:
-    give_up = time.monotonic() + 60
-    while not (found := ready()):
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
-    return found
-
-
 def waiting(bridge: Bridge) -> None:
-    until(lambda: any(record["event"] == "waiting" for record in bridge.read_log()))
+    wait_until(lambda: any(record["event"] == "waiting" for record in bridge.read_log()))
 
 
 def message(bridge: Bridge) -> Any:
     """Return what the kubelet would find as the termination message."""
-    return json.loads(until(lambda: (bridge.folder / "termination-log").exists()
-                            and (bridge.folder / "termination-log").read_text()))  # fmt: skip
+    file = bridge.folder / "termination-log"
+    return json.loads(wait_until(lambda: file.read_text() if file.exists() else ""))
 
 
 def test_the_launcher_exits_as_the_runtime_did_and_its_output_is_the_containers_log(
@@ -105,7 +100,7 @@ def test_a_bridge_that_was_killed_is_lost_and_does_not_run_the_task_again(launch
     [runtime] = children(bridge.launcher.pid)
     os.kill(bridge.process.pid, signal.SIGKILL)
     bridge.process.wait()
-    until(lambda: not alive(runtime))
+    wait_until(lambda: not alive(runtime))
     # it holds the pod, so that the kubelet starts the sidecar again
     assert bridge.launcher.poll() is None
     bridge.start_again()
@@ -133,7 +128,7 @@ def test_a_launcher_that_is_told_to_end_does_so_without_the_bridges_help(launche
     [runtime] = children(bridge.launcher.pid)
     os.kill(bridge.process.pid, signal.SIGSTOP)
     bridge.launcher.terminate()
-    until(lambda: not alive(runtime))
+    wait_until(lambda: not alive(runtime))
     os.kill(bridge.process.pid, signal.SIGCONT)
     assert bridge.finish().outcome["signal"] == signal.SIGTERM
 
@@ -146,14 +141,14 @@ def test_a_killed_launcher_is_an_exit_status_that_is_lost(launched: Callable[...
     bridge.launcher.kill()
     result = bridge.finish()
     assert (result.outcome["state"], result.outcome["reason"]) == ("failed", "ExitStatusLost")
-    until(lambda: not alive(runtime))
+    wait_until(lambda: not alive(runtime))
 
 
 def test_a_bridge_that_stands_still_for_a_while_loses_no_line(filled: Store, tmp_path: Path) -> None:
     ti_id = filled.add("spam", queue="golang", conf={"lines": 100_000})
     bridge = Bridge(tmp_path, filled.config(ti_id, "golang", COORDINATORS), launched=True).start()
     assert bridge.process is not None
-    until(lambda: len(bridge.read_log()) > 100)
+    wait_until(lambda: len(bridge.read_log()) > 100)
     os.kill(bridge.process.pid, signal.SIGSTOP)
     time.sleep(1)
     os.kill(bridge.process.pid, signal.SIGCONT)
@@ -166,7 +161,7 @@ def test_told_to_end_before_the_language_container_came_there_is_an_outcome(fill
     bridge = Bridge(tmp_path, filled.config(ti_id, "golang", COORDINATORS), launched=True, launcher_comes=False)
     bridge.start()
     assert bridge.process is not None
-    until(lambda: (tmp_path / "bridge.sock").exists())
+    wait_until(lambda: (tmp_path / "bridge.sock").exists())
     bridge.process.terminate()
     assert bridge.process.wait(30) == 0
     assert (message(bridge)["reason"], filled.ti(ti_id).state) == ("Terminated", "queued")
@@ -213,7 +208,7 @@ def test_the_log_of_a_bridge_that_was_killed_is_kept_by_its_next_start(
     bridge = Bridge(tmp_path, config, launched=True, pod=stored(tmp_path, scheme)).start()
     assert bridge.process is not None
     assert bridge.launcher is not None
-    until(lambda: bridge.log_file.exists() and bridge.log_file.stat().st_size > 1 << 20)
+    wait_until(lambda: bridge.log_file.exists() and bridge.log_file.stat().st_size > 1 << 20)
     os.kill(bridge.process.pid, signal.SIGKILL)
     bridge.process.wait()
     bridge.start_again()

@@ -16,6 +16,9 @@ from support.bridge import COORDINATORS, Bridge, Result
 from support.misbehaviours import MISBEHAVIOURS
 from support.processes import alive, children
 from support.rogue_runtime import rogue_coordinator
+from support.waiting import Patience, wait_until
+
+pytestmark = pytest.mark.needs("conformance", "launcher")
 
 Rogue = Callable[..., Bridge]
 
@@ -41,10 +44,11 @@ def state_of(store: Store, bridge: Bridge) -> str | None:
 
 
 def wait_for_event(bridge: Bridge, event: str) -> None:
-    give_up = time.monotonic() + 60
-    while not any(record["event"] == event for record in bridge.read_log()):
-        assert time.monotonic() < give_up, bridge.read_log()
-        time.sleep(0.02)
+    wait_until(
+        lambda: any(record["event"] == event for record in bridge.read_log()),
+        f"the event {event!r}",
+        seen=bridge.read_log,
+    )
 
 
 @pytest.mark.parametrize(("behaviour", "env", "state", "reason", "message"), MISBEHAVIOURS)
@@ -182,10 +186,7 @@ def test_no_runtime_outlives_a_killed_supervisor(rogue: Rogue) -> None:
     [runtime] = children(parent.pid)
     os.kill(bridge.process.pid, signal.SIGKILL)
     bridge.process.wait()
-    give_up = time.monotonic() + 30
-    while alive(runtime):
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
+    wait_until(lambda: not alive(runtime), "the end of the runtime", limit=30)
     if bridge.launcher is not None:
         # it holds the pod for the next start of its bridge, and lets go when it is told to
         assert bridge.launcher.poll() is None
@@ -239,9 +240,9 @@ def test_a_blocked_log_holds_the_runtime_instead_of_filling_memory(filled: Store
     assert bridge.process is not None
     # nobody reads: after a while nothing moves any more, and nothing grows
     sizes: list[int] = []
-    give_up = time.monotonic() + 60
+    patience = Patience(60)
     while len(sizes) < 20 or sizes[-1] != sizes[-20]:
-        assert time.monotonic() < give_up
+        patience.check("that the bridge's memory stays the same", sizes[-1:])
         pages = int(Path(f"/proc/{bridge.process.pid}/statm").read_text().split()[1])
         sizes.append(pages * os.sysconf("SC_PAGE_SIZE"))
         time.sleep(0.1)
@@ -261,10 +262,7 @@ def test_a_log_that_is_blocked_for_ever_does_not_hold_the_end(filled: Store, tmp
     bridge.start()
     os.close(writer)
     assert bridge.process is not None
-    give_up = time.monotonic() + 60
-    while select.select([reader], [], [], 0)[0] == []:
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
+    wait_until(lambda: select.select([reader], [], [], 0)[0], "a line of the log")
     time.sleep(1)
     bridge.process.send_signal(signal.SIGTERM)
     result = bridge.finish(timeout=60)
@@ -296,7 +294,7 @@ def test_tls_with_an_authority_of_ones_own(filled: Store, tmp_path: Path) -> Non
 
     import uvicorn
     from polypod_execution_api.app import create_app
-    from support.airflow import free_port
+    from support.ports import free_port
 
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
@@ -330,12 +328,13 @@ def test_tls_with_an_authority_of_ones_own(filled: Store, tmp_path: Path) -> Non
 def test_told_to_end_before_anything_has_begun_there_is_an_outcome(filled: Store, rogue: Rogue, delay: float) -> None:
     bridge = rogue("waits", timeouts={"stop_grace": 1}).start()
     assert bridge.process is not None
-    give_up = time.monotonic() + 30
-    caught = 0
-    while not caught & (1 << (signal.SIGTERM - 1)):
-        assert time.monotonic() < give_up
-        status = Path(f"/proc/{bridge.process.pid}/status").read_text()
-        caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt"))[8:], 16)
+    status = Path(f"/proc/{bridge.process.pid}/status")
+
+    def handles_sigterm() -> bool:
+        caught = int(next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))[8:], 16)
+        return bool(caught & (1 << (signal.SIGTERM - 1)))
+
+    wait_until(handles_sigterm, limit=30, every=0.001)
     time.sleep(delay)
     bridge.process.send_signal(signal.SIGTERM)
     result = bridge.finish()

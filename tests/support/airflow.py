@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,16 +32,13 @@ from support.paths import (
     TYPESCRIPT_ROOT,
     airflow_venv,
 )
+from support.ports import free_port
 from support.rogue_runtime import ROGUE_SCRIPT, rogue_node
+from support.waiting import wait_until
+from support.zygote import Zygote
 
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 DAG = ROOT / "tests/airflow_env/conformance_dag.py"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -59,7 +55,7 @@ class Airflow:
     more: dict[str, str] = field(default_factory=dict)
     """More of its environment."""
     database: str = ""
-    """The URL of its database, if it is not to be a SQLite file."""
+    """The URL of its database, with Airflow's tables, if it is not to be a SQLite file of its own."""
     apps: str = "execution"
     """What its api-server serves; `all` has the REST API of the UI."""
     enter: tuple[str, ...] = ()
@@ -138,7 +134,8 @@ class Airflow:
 
     def start(self) -> None:
         assert (self.venv / ".installed").exists(), "run the tests with `make test`: it installs Airflow"
-        self._make_database()
+        if not self.database:
+            self._make_database()
         self.start_server()
         # a database of its own is where the api-server is
         peer = [*(self.enter if self.database else ()), self.python, str(ROOT / "tests/airflow_env/peer.py")]
@@ -154,15 +151,10 @@ class Airflow:
 
     def _make_database(self) -> None:
         """Copy a database that holds the Dag; the first of its kind on this machine is made, in 20 s."""
-        if self.database:
-            self._migrate(self.enter)
-            return
-        made_of = self.dag.read_bytes() + Path(__file__).read_bytes() + json.dumps(sorted(self.more)).encode()
-        recipe = hashlib.sha256(made_of).hexdigest()[:12]
-        template = CACHE / f"{self.venv.name}-{recipe}.db"
+        template = self.template("sqlite")
         database = self.home / "airflow.db"
         if not template.exists():
-            self._migrate()
+            self.migrate()
             part = template.with_name(f"{template.name}.{os.getpid()}")
             with sqlite3.connect(database) as source, sqlite3.connect(part) as copy:
                 source.backup(copy)
@@ -172,7 +164,13 @@ class Airflow:
             return
         shutil.copy(template, database)
 
-    def _migrate(self, enter: tuple[str, ...] = ()) -> None:
+    def template(self, kind: str) -> Path:
+        """Return where a database that was made once for this version and this Dag is kept."""
+        made_of = self.dag.read_bytes() + Path(__file__).read_bytes() + json.dumps(sorted(self.more)).encode()
+        return CACHE / f"{self.venv.name}-{hashlib.sha256(made_of).hexdigest()[:12]}-{kind}"
+
+    def migrate(self, enter: tuple[str, ...] = ()) -> None:
+        """Make Airflow's tables in an empty database, and put the Dag into it."""
         with (self.home / "setup.log").open("wb") as log:
             for command in (["db", "migrate"], ["dags", "reserialize", "--bundle-name", "dags-folder"]):
                 made = [*enter, str(self.venv / "bin" / "airflow"), *command]
@@ -188,13 +186,10 @@ class Airflow:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        give_up = time.monotonic() + 120
-        while True:
-            if self._answers():
-                return
-            assert time.monotonic() < give_up, (self.home / "api-server.log").read_text()[-3000:]
-            assert self._server.poll() is None, (self.home / "api-server.log").read_text()[-3000:]
-            time.sleep(0.2)
+        server, log = self._server, self.home / "api-server.log"
+        wait_until(lambda: server.poll() is not None or self._answers(), "that the api-server answers", limit=120,
+                   seen=lambda: log.read_text()[-3000:], every=0.2)  # fmt: skip
+        assert server.poll() is None, log.read_text()[-3000:]
 
     def _answers(self) -> bool:
         if self.enter:
@@ -207,6 +202,10 @@ class Airflow:
         except OSError:
             return False
 
+    def evidence(self) -> dict[str, str]:
+        """Return the last lines of its api-server."""
+        return {f"api-server of Airflow {self.version}": (self.home / "api-server.log").read_text(errors="replace")}
+
     def stop_server(self) -> None:
         assert self._server is not None
         os.killpg(self._server.pid, signal.SIGKILL)
@@ -215,6 +214,8 @@ class Airflow:
     def stop(self) -> None:
         if self._peer is not None:
             self._peer.communicate()
+        if "_worker" in vars(self):
+            self._worker.stop()
         if self._server is not None and self._server.poll() is None:
             self.stop_server()
 
@@ -259,16 +260,21 @@ class Airflow:
         found: list[dict[str, Any]] = self.ask("log", **where)
         return found
 
-    def run_upstream(self, workload: dict[str, Any], **env: str) -> subprocess.CompletedProcess[bytes]:
+    def run_upstream(self, workload: dict[str, Any], **env: str) -> subprocess.CompletedProcess[str]:
         """Run a workload with upstream's own worker command."""
-        command = [self.python, "-m", "airflow.sdk.execution_time.execute_workload"]
-        return subprocess.run(
-            [*command, "--json-string", json.dumps(workload)],
-            env={**self.env, **env},
-            capture_output=True,
-            timeout=240,
-            check=False,
+        return self._worker.run(["--json-string", json.dumps(workload)], {**self.env, **env}, Path.cwd(), timeout=240)
+
+    @functools.cached_property
+    def _worker(self) -> Zygote:
+        late = (
+            "executors.base_executor",
+            "executors.workloads",
+            "sdk.execution_time.supervisor",
+            "sdk.log",
+            "settings",
         )
+        command = "airflow.sdk.execution_time.execute_workload:main"
+        return Zygote(command, *(f"airflow.{name}" for name in late), python=self.python, env=self.env)
 
     def log_of(self, workload: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the task log that upstream's worker wrote."""

@@ -21,6 +21,7 @@ from support.paths import (
     NODE_CLASSPATH,
     TYPESCRIPT_ROOT,
 )
+from support.waiting import Patience
 
 COORDINATORS: dict[str, dict[str, Any]] = {
     "golang": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT)]}},
@@ -63,8 +64,11 @@ class Bridge:
     """Settings of the pod's."""
     started: ClassVar[list[subprocess.Popen[bytes]]] = []
     """Every process that a test has started, so that a test which fails leaves none behind."""
+    made: ClassVar[list[Bridge]] = []
+    """Every bridge of a test, so that a test which fails can show them."""
 
     def __post_init__(self) -> None:
+        self.made.append(self)
         self.log_file = self.folder / self.log_name
         self.outcome_file = self.folder / "outcome.json"
         self.config_file = self.folder / "bridge.json"
@@ -98,11 +102,28 @@ class Bridge:
     @classmethod
     def end_all(cls) -> None:
         """End what is still there."""
+        cls.made.clear()
         while cls.started:
             process = cls.started.pop()
             if process.poll() is None:
                 process.kill()
                 process.wait()
+
+    @classmethod
+    def evidence(cls) -> dict[str, str]:
+        """Return the last lines of each bridge of the test."""
+        found = {}
+        for number, bridge in enumerate(cls.made):
+            ended = None if bridge.process is None else bridge.process.poll()
+            files = (
+                bridge.log_file,
+                bridge.folder / "stderr.txt",
+                bridge.folder / "launcher-stderr.txt",
+                bridge.outcome_file,
+            )
+            texts = [f"{file.name}:\n{file.read_text(errors='replace')[-2000:]}" for file in files if file.is_file()]
+            found[f"{number}: {'runs' if ended is None else f'ended with {ended}'}"] = "\n".join(texts)
+        return found
 
     def start_again(self) -> None:
         """As the kubelet does with a sidecar that has ended: the same container, with what its volumes hold."""
@@ -154,10 +175,9 @@ class Bridge:
         """Wait for the launcher; it is terminated if the bridge has ended before it came, as a pod's is."""
         assert self.launcher is not None
         assert self.process is not None
-        give_up = time.monotonic() + timeout
+        patience = Patience(timeout)
         while self.launcher.poll() is None:
-            if time.monotonic() > give_up:
-                raise subprocess.TimeoutExpired("launcher", timeout)
+            patience.check("the end of the launcher", self.read_log)
             if self.process.poll() is not None and not (self.folder / "bridge.sock").exists():
                 self.launcher.terminate()
             time.sleep(0.02)

@@ -31,13 +31,6 @@ def airflow_venv(version: str) -> Path:
     return CACHE / f"airflow-{version}-{hashlib.sha256(lock).hexdigest()[:12]}"
 
 
-def missing(marker: str) -> str:
-    """Return the command that makes what a marker needs; empty if it is there."""
-    if marker == "airflow":
-        return "" if all((airflow_venv(version) / ".installed").exists() for version in AIRFLOWS) else "make airflow"
-    return "" if all(root.exists() for root in (GO_ROOT, JAVA_ROOT, TYPESCRIPT_ROOT)) else "make conformance"
-
-
 JAVA_CLASSPATH = "airflow.sdk.coordinators.java.JavaCoordinator"
 EXECUTABLE_CLASSPATH = "airflow.sdk.coordinators.executable.ExecutableCoordinator"
 NODE_CLASSPATH = "airflow.sdk.coordinators.node.NodeCoordinator"

@@ -11,7 +11,8 @@ from support.airflow import Airflow
 from support.bridge import Bridge, workload_config
 from test_swap_matrix import task_lines
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.shares("airflow"), pytest.mark.needs("airflow", "conformance", "launcher")]
+
 _runs = itertools.count()
 
 ARGUMENTS: dict[str, Any] = {

@@ -16,6 +16,8 @@ from support.artifacts import FORMS, language, make_forms
 from support.bridge import Bridge
 from support.paths import EXECUTABLE_CLASSPATH, JAVA_CLASSPATH, NODE, NODE_CLASSPATH
 
+pytestmark = [pytest.mark.shares("airflow"), pytest.mark.needs("airflow", "conformance", "launcher")]
+
 CLASSPATHS = {"golang": EXECUTABLE_CLASSPATH, "jvm": JAVA_CLASSPATH, "typescript": NODE_CLASSPATH}
 
 
@@ -61,7 +63,6 @@ def test_polypod_run(routing: Path, tmp_path: Path) -> None:
     assert {item["metadata"]["name"]: item["status"]["state"] for item in items} == dict.fromkeys(FORMS, "success")
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize("form", FORMS)
 def test_a_workload(airflow_34: Airflow, routing: Path, tmp_path: Path, form: str) -> None:
     run_id = f"form-{form}"
@@ -88,7 +89,6 @@ def test_through_the_launcher(filled: Store, artifacts: Path, tmp_path: Path, fo
     assert filled.ti(ti_id).state == "success", result.log
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_artifact_that_airflow_has_bound_the_task_to(
     airflow_34: Airflow, artifacts: Path, tmp_path: Path, form: str
@@ -121,7 +121,6 @@ def is_main(path: Path) -> bool:
     return path.suffix != ".jar" or path.name.startswith("conformance")
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize(
     ("change", "words"),
     [

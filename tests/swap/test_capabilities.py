@@ -18,7 +18,10 @@ from support.api import Store
 from support.bridge import COORDINATORS, Bridge, Result, workload_config
 from support.dag_processor import ask_as_dag_processor
 from support.paths import ROOT
+from support.waiting import wait_until
 from test_swap_matrix import VALUE
+
+pytestmark = [pytest.mark.shares("airflow"), pytest.mark.needs("airflow", "conformance", "launcher")]
 
 CAPABILITIES: list[dict[str, Any]] = yaml.safe_load((ROOT / "sdks/capabilities.yaml").read_text())
 QUEUES = {"go": "golang", "java": "jvm", "typescript": "typescript"}
@@ -98,10 +101,11 @@ def masked(lab: Lab) -> None:
 
 def cancellation(lab: Lab) -> None:
     bridge = lab.bridge("wait").start()
-    give_up = time.monotonic() + 60
-    while not any(record["event"] == "waiting" for record in bridge.read_log()):
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
+    wait_until(
+        lambda: "waiting" in [record["event"] for record in bridge.read_log()],
+        "that the task waits",
+        seen=bridge.read_log,
+    )
     assert bridge.process is not None
     bridge.process.send_signal(signal.SIGTERM)
     result = bridge.finish()
@@ -278,13 +282,11 @@ def of_ours(name: str) -> bool:
     return name != "stub target" and name not in ON_AIRFLOW
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize(("sdk", "name"), [claim for claim in CLAIMS if claim[1] in ON_AIRFLOW])
 def test_what_an_sdk_claims_of_airflow_it_does(airflow_34: Airflow, tmp_path: Path, sdk: str, name: str) -> None:
     ON_AIRFLOW[name](OnAirflow(airflow_34, tmp_path, QUEUES[sdk]))
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize("sdk", ["go", "java"])
 def test_the_rest_needs_no_newer_airflow(airflow_33: Airflow, tmp_path: Path, sdk: str) -> None:
     for name, prove in ON_AIRFLOW.items():
@@ -297,7 +299,6 @@ def test_what_an_sdk_claims_it_does(filled: Store, tmp_path: Path, sdk: str, nam
     PROOFS[name](Lab(filled, tmp_path, QUEUES[sdk]))
 
 
-@pytest.mark.airflow
 @pytest.mark.parametrize("sdk", [claim[0] for claim in CLAIMS if claim[1] == "stub target"])
 def test_a_stub_task_of_a_real_dag_is_run(airflow: Airflow, tmp_path: Path, sdk: str) -> None:
     run_id = f"stub-{sdk}-{time.time_ns()}"

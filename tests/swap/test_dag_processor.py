@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.airflow import LOCAL_BUNDLE, Airflow
+
+pytestmark = [pytest.mark.shares("airflow"), pytest.mark.needs("airflow", "conformance", "launcher")]
 
 COORDINATORS = {"go": "native", "jars": "java", "scripts": "node", "broken": "native"}
 

@@ -13,7 +13,8 @@ from support.airflow import Airflow
 from support.bridge import Bridge, workload_config
 from support.rogue_runtime import rogue_coordinator
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.shares("airflow"), pytest.mark.needs("airflow", "conformance", "launcher")]
+
 DAG, WHEN = "conformance", "2026-11-25T00:00:00Z"
 OWN = {"dag_id": DAG, "run_id": "RUN_ID", "task_id": "success"}
 ASSET = {"name": "conformance_asset"}
@@ -143,7 +144,7 @@ def test_answers_are_those_of_upstreams_supervisor(airflow_34: Airflow, tmp_path
             config = workload_config(workload, airflow_34.url, rogue_coordinator(tmp_path))
             log: Any = Bridge(tmp_path, config, env).run().log
         else:
-            log = airflow_34.run_upstream(workload, **env).stdout.decode()[-3000:]
+            log = airflow_34.run_upstream(workload, **env).stdout[-3000:]
         assert airflow_34.state(run_id, "success")["state"] == "success", log
         document = json.loads(answers.read_text())
         ids = {workload["ti"]["id"]: "TI_ID", run_id: "RUN_ID", workload["ti"]["dag_version_id"]: "DAG_VERSION"}

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 from support.paths import GO_ROOT, JAVA_ROOT
 
+pytestmark = [pytest.mark.shares("airflow"), pytest.mark.needs("airflow", "conformance", "launcher")]
+
 COMMANDS = {
     "go": [str(GO_ROOT / "conformance")],
     "java": ["java", "-cp", ":".join(map(str, sorted(JAVA_ROOT.glob("*.jar")))), "conformance.Main"],

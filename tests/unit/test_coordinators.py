@@ -329,7 +329,7 @@ def test_two_jars_of_one_main_class_are_an_error(tmp_path: Path) -> None:
     assert "app-2.0.jar" in error.message
 
 
-@pytest.mark.built
+@pytest.mark.needs("conformance")
 def test_a_main_class_that_is_in_no_jar_is_refused() -> None:
     root = [str(JAVA_ROOT)]
     assert choose(JAVA_CLASSPATH, "dag", jars_root=root, main_class="conformance.Main").argv[-1] == "conformance.Main"
@@ -381,7 +381,7 @@ def test_a_jar_swapped_between_two_runs_is_seen(tmp_path: Path) -> None:
     assert (command.argv[-1], command.schema_version) == ("New", "2026-06-16")
 
 
-@pytest.mark.built
+@pytest.mark.needs("conformance")
 def test_the_java_that_a_jar_needs_is_read_from_its_class_file() -> None:
     assert class_file_java(choose(JAVA_CLASSPATH, "conformance", jars_root=[str(JAVA_ROOT)])) == 11
 
@@ -425,7 +425,7 @@ def test_a_section_that_was_changed_is_noticed(tmp_path: Path, section: str) -> 
     assert f"section {section}" in error.message
 
 
-@pytest.mark.built
+@pytest.mark.needs("conformance")
 def test_the_real_artifacts_are_read() -> None:
     assert choose(EXECUTABLE_CLASSPATH, "conformance", executables_root=[str(GO_ROOT)]).schema_version == "2026-10-30"
     assert choose(NODE_CLASSPATH, "conformance", bundles_root=[str(TYPESCRIPT_ROOT)]).schema_version == "2026-10-30"
@@ -509,7 +509,7 @@ def test_a_jar_that_no_class_path_can_hold_is_refused(tmp_path: Path) -> None:
     assert "rename" in error.message
 
 
-@pytest.mark.built
+@pytest.mark.needs("conformance")
 def test_the_sdk_keeps_the_logs_beside_another_slf4j_provider() -> None:
     argv = choose(JAVA_CLASSPATH, "dag", jars_root=[str(JAVA_ROOT)], jvm_args=["-Dslf4j.provider=mine"]).argv
     ours = argv.index("-Dslf4j.provider=dev.polypod.sdk.internal.Slf4jProvider")

@@ -1,11 +1,10 @@
 """Frames that nobody would send: whatever a runtime does, the protocol code answers, ends it, or refuses the stream.
 
-`make fuzz` tries a million; POLYPOD_FUZZ is how many are tried.
+`make fuzz` tries a million.
 """
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,8 +20,8 @@ from polypod_bridge.config import Timeouts
 from polypod_bridge.supervisor import actions as act
 from polypod_bridge.supervisor.assignment import Assignment, Identity
 from polypod_bridge.supervisor.state import Supervision
+from support.sizes import SIZES
 
-INPUTS = int(os.environ.get("POLYPOD_FUZZ", "3000"))
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 TI = a.TaskInstance(id="ti", task_id="t", dag_id="d", run_id="r", try_number=1, dag_version_id="v")
 CONTEXT = {
@@ -80,7 +79,7 @@ def running() -> Supervision:
 
 
 @given(st.data())
-@settings(max_examples=INPUTS, suppress_health_check=list(HealthCheck))
+@settings(max_examples=SIZES.fuzz_frames, suppress_health_check=list(HealthCheck))
 def test_no_frame_of_a_runtime_raises_anything(data: st.DataObject) -> None:
     """Each message, with fields replaced by what nobody would send, bytes changed at random, and any answer to it."""
     body = dict(data.draw(st.sampled_from(list(EXAMPLES.values()))))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -29,8 +28,8 @@ from polypod_operator.model.objects import BRIDGE, KEPT, TASK
 from polypod_operator.serve.metrics import Metrics
 from support.cluster_model import Api, Cluster, Fault, Killed, Raw, ended
 from support.objects import EXECUTABLE, NOW, SETTINGS, outcome_of
+from support.sizes import SIZES
 
-STEPS = int(os.environ.get("POLYPOD_HISTORY_STEPS", "100000" if os.environ.get("CI") == "true" else "20000"))
 LENGTH = 50
 OUTCOMES = [
     ("success", "TaskSucceeded"),
@@ -410,7 +409,7 @@ class History(RuleBasedStateMachine):
 
 
 History.TestCase.settings = settings(
-    max_examples=max(1, STEPS // LENGTH),
+    max_examples=SIZES.history_steps // LENGTH,
     stateful_step_count=LENGTH,
     deadline=None,
     print_blob=True,
@@ -418,9 +417,9 @@ History.TestCase.settings = settings(
 )
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 class TestHistory(History.TestCase):  # type: ignore[misc, valid-type]
-    """A minute of computing, which may take many beside the clusters of other tests."""
+    """Computes all the time; beside the clusters of other tests it may take several times as long."""
 
 
 def test_a_clock_that_was_set_back_delays_no_retry_for_long() -> None:

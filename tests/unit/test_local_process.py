@@ -7,20 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 from polypod_bridge.process.base import Exit
 from polypod_bridge.process.local import LocalHost
 from polypod_bridge.process.ownership import canonical, owned_by_tree
 from polypod_core.errors import UserError
+from support.waiting import wait_until
 
 
 def wait(process: object) -> Exit:
-    give_up = time.monotonic() + 30
-    while (ended := process.poll()) is None:  # type: ignore[attr-defined]
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    ended = wait_until(process.poll, "the end of the process", limit=30, every=0.01)  # type: ignore[attr-defined]
     assert isinstance(ended, Exit)
     return ended
 

@@ -80,7 +80,7 @@ def ours(kind: type[Any]) -> tuple[Any, Any]:
     return definitions[schema["$ref"].rpartition("/")[2]], definitions
 
 
-@pytest.mark.airflow
+@pytest.mark.needs("airflow")
 @pytest.mark.parametrize("version", AIRFLOWS)
 @pytest.mark.parametrize("direction", ["requests", "answers"])
 def test_messages_and_fields_are_those_of_upstreams_schema(version: str, direction: str) -> None:
@@ -112,7 +112,7 @@ def test_messages_and_fields_are_those_of_upstreams_schema(version: str, directi
     assert not [problem for problem in problems if problem[0] not in DIFFERENCES]
 
 
-@pytest.mark.airflow
+@pytest.mark.needs("airflow")
 def test_every_difference_that_is_written_down_is_one() -> None:
     ours_too = {kind.__name__ for kind in a.Answer.__subclasses__()}
     assert DIFFERENCES.keys() == set(schema_of(AIRFLOWS[-1])["answers"]) - ours_too

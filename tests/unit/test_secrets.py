@@ -28,7 +28,7 @@ CONNECTIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.airflow
+@pytest.mark.needs("airflow")
 def test_connections_are_read_as_airflow_reads_them() -> None:
     script = (
         "import json, sys\nfrom airflow.sdk.definitions.connection import Connection\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +33,7 @@ from polypod_bridge.logs.storage import (
 from polypod_bridge.logs.stored import SpooledLog, open_stored_log
 from polypod_cli import stored_log
 from polypod_core.errors import UserError
+from support.waiting import wait_until
 
 
 def event(text: str, **fields: Any) -> dict[str, Any]:
@@ -95,13 +96,6 @@ class Stuck(Shaky):
         threading.Event().wait()
 
 
-def until(ready: Callable[[], Any]) -> None:
-    give_up = time.monotonic() + 60
-    while not ready():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
-
-
 @given(*[st.text(min_size=1, max_size=20)] * 3)
 def test_no_id_leads_out_of_the_base(dag_id: str, run_id: str, task_id: str) -> None:
     path = log_path(dag_id, run_id, task_id, -1, 1)
@@ -131,7 +125,7 @@ def test_a_log_that_goes_on_is_read_in_order(number: int) -> None:
 def test_what_is_written_is_there_at_the_end_and_in_the_meantime(tmp_path: Path) -> None:
     log = spooled(tmp_path)
     assert log.write([event("first")]) is None
-    until(lambda: (tmp_path / "logs/attempt=1.log").exists() and texts(tmp_path) == ["first"])
+    wait_until(lambda: (tmp_path / "logs/attempt=1.log").exists() and texts(tmp_path) == ["first"])
     log.write([event("second")])
     assert log.finish(30) == ""
     assert texts(tmp_path) == ["first", "second"]
@@ -184,10 +178,10 @@ def test_a_storage_that_is_away_is_told_once_and_gets_all_when_it_is_back(tmp_pa
     log = spooled(tmp_path, storage=storage)
     log.report_to(lambda level, text, **fields: told.append((level, text, fields.get("error"))))
     log.write([event("said while it is away")])
-    until(lambda: told)
+    wait_until(lambda: told)
     assert told == [("error", "the log cannot be stored; retrying", "the storage is away")]
     storage.fails = False
-    until(lambda: len(told) == 2)
+    wait_until(lambda: len(told) == 2)
     assert told[1][:2] == ("info", "the log is stored again")
     assert log.finish(30) == ""
     assert storage.events() == [BEGINS, "said while it is away"]

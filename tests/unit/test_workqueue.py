@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from polypod_operator.kube.pace import Pace
 from polypod_operator.kube.workqueue import WorkQueue
+from support.waiting import until
 
 
 class Hand:
@@ -158,11 +159,10 @@ def test_no_key_is_worked_on_twice_at_once_and_none_is_lost() -> None:
             else:
                 queue.add_after(key, random.uniform(0, 0.003))
             await asyncio.sleep(0)
-        give_up = asyncio.get_running_loop().time() + 30
-        while seen != added:
-            assert asyncio.get_running_loop().time() < give_up
-            assert not any(worker.done() for worker in workers)
-            await asyncio.sleep(0.005)
+        await until(
+            lambda: seen == added or any(worker.done() for worker in workers), limit=30, seen=lambda: (seen, added)
+        )
+        assert not any(worker.done() for worker in workers)
         for worker in workers:
             worker.cancel()
 
