@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from support.airflow import Airflow
+from support.browser import browse
 from support.paths import ROOT
 from support.waiting import wait_until
 
@@ -26,7 +27,6 @@ EXECUTOR = "polypod_airflow.executor.PolypodExecutor"
 ENDED = ("success", "failed")
 PASSWORD = "airflow-of-a-test"
 """The same for each database, as they are copies of one."""
-BROWSER = "chromium-headless-shell"
 CONNECTIONS = {"conformance_db": "postgres://user:hunter2-abc@db.example:5432/sales"}
 VARIABLES = {"conformance_in": "a variable"}
 
@@ -108,6 +108,8 @@ class Stack:
         }
         self.lab.helm.install(values)
         self._log_in()
+        # how a task is to be run is decided when its Dag is read, and depends on the cluster
+        self.peer.read_dag()
         self.peer.start()
         self.peer.ask("secrets", connections=CONNECTIONS, variables=VARIABLES)
         share_folder(self.lab, self.namespace, self.peer.home / "logs")
@@ -123,7 +125,7 @@ class Stack:
             return
         self.postgres.make()
         self.postgres.start()
-        self.peer.migrate(self.node.enter)
+        self.peer.migrate()
         self.postgres.stop()
         self.postgres.save(template)
         self.postgres.start()
@@ -218,14 +220,11 @@ class Stack:
 
     def page(self, path: str, screenshot: Path) -> str:
         """Return a page of the UI as a browser shows it, as HTML; and a picture of it."""
-        command = [
-            *self.peer.enter, BROWSER, "--no-sandbox", "--disable-gpu", "--window-size=1400,1000",
-            f"--user-data-dir={screenshot.parent}/browser", "--disable-dev-shm-usage", "--disable-background-networking",
-            f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {ADDRESS}", "--virtual-time-budget=20000", "--timeout=60000",
-        ]  # fmt: skip
-        url = f"http://{ADDRESS}:{self.peer.port}{path}"
-        subprocess.run([*command, f"--screenshot={screenshot}", url], capture_output=True, check=True)
-        return subprocess.run([*command, "--dump-dom", url], capture_output=True, text=True, check=True).stdout
+        options = ["--window-size=1400,1000", f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {ADDRESS}",
+                   "--virtual-time-budget=20000", "--timeout=60000"]  # fmt: skip
+        url, profile = f"http://{ADDRESS}:{self.peer.port}{path}", screenshot.parent / "browser"
+        browse(url, profile, *options, f"--screenshot={screenshot}", enter=self.peer.enter)
+        return browse(url, profile, *options, "--dump-dom", enter=self.peer.enter)
 
     def airflow(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run Airflow's CLI."""

@@ -32,13 +32,13 @@ class Api:
     def items(self, *arguments: str) -> list[Any]:
         """Return what `kubectl get` lists."""
         try:
-            found: list[Any] = self._client.get(*arguments)["items"]
+            found: list[Any] = self.client.get(*arguments)["items"]
         except Unreadable:
             found = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)["items"]
         return found
 
     @functools.cached_property
-    def _client(self) -> Client:
+    def client(self) -> Client:
         return Client(self.plane.kubeconfig)
 
     def wait(self, ready: Callable[[], Any]) -> Any:

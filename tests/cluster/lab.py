@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 from support.artifacts import make_forms
+from support.bridge import QUICK_JVM
 from support.paths import GO_ROOT, JAVA_ROOT, NODE, ROOT, TYPESCRIPT_ROOT
 from support.rogue_runtime import MANIFEST
 from support.waiting import wait_until
@@ -78,7 +78,7 @@ POLYPOD_NAMESPACE: Raw = {
 }
 COORDINATORS: dict[str, tuple[str, Raw]] = {
     "golang": ("executable.ExecutableCoordinator", {"executables_root": ["/opt/app/bin"]}),
-    "jvm": ("java.JavaCoordinator", {"jars_root": ["/opt/app/jars"], "jvm_args": ["-XX:TieredStopAtLevel=1"]}),
+    "jvm": ("java.JavaCoordinator", {"jars_root": ["/opt/app/jars"], "jvm_args": QUICK_JVM}),
     "typescript": ("node.NodeCoordinator", {"bundles_root": ["/opt/app/bundles"]}),
     "rogue": ("node.NodeCoordinator", {"bundles_root": ["/opt/app"]}),
 }
@@ -222,9 +222,10 @@ class Lab:
             return self._client.has(*arguments)
         return self.kubectl("get", *arguments, check=False).returncode == 0
 
-    @functools.cached_property
+    @property
     def _client(self) -> Client:
-        return Client(self.kubeconfig)
+        assert self.node is not None
+        return self.node.client
 
     def set_operator_option(self, option: str) -> None:
         """Restart the operator with another value of an option."""

@@ -6,6 +6,7 @@ Entered with nsenter and not with `ip netns exec`, which would hide the cgroup m
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from support.owner import start_time
 from support.waiting import NotInTime, wait_until
 
 from cluster import images, programs
+from cluster.client import Client
 from cluster.control_plane import ControlPlane
 from cluster.services import Services
 
@@ -180,12 +182,16 @@ class Node:
             raise RuntimeError(f"the pause image cannot be imported: {done.stderr}")
 
     def _node_ready(self) -> bool:
-        done = self.kubectl("get", "node", NODE_NAME, "-o",
-                            "jsonpath={.status.conditions[?(@.type=='Ready')].status}", check=False)  # fmt: skip
-        accounts = self.kubectl("get", "serviceaccount", "default", check=False)
-        return done.stdout == "True" and accounts.returncode == 0
+        if not self.client.has("node", NODE_NAME) or not self.client.has("serviceaccount", "default"):
+            return False
+        conditions = self.client.get("node", NODE_NAME)["status"].get("conditions", ())
+        return any((item["type"], item["status"]) == ("Ready", "True") for item in conditions)
 
     # In use.
+
+    @functools.cached_property
+    def client(self) -> Client:
+        return Client(self.kubeconfig)
 
     def kubectl(
         self, *arguments: str, stdin: str | None = None, check: bool = True
@@ -210,10 +216,9 @@ class Node:
 
     def pids_of(self, pod: str, namespace: str, container: str) -> list[int]:
         """Return the process, on this machine, that is PID 1 of a pod's running container."""
-        found = self.kubectl("-n", namespace, "get", "pod", pod, "-o", "json", check=False)
-        if found.returncode != 0:
+        if not self.client.has("-n", namespace, "pod", pod):
             return []
-        raw = json.loads(found.stdout)["status"]
+        raw = self.client.get("-n", namespace, "pod", pod)["status"]
         statuses = [*(raw.get("initContainerStatuses") or ()), *(raw.get("containerStatuses") or ())]
         ids = [item.get("containerID", "").rpartition("/")[2] for item in statuses if item["name"] == container]
         rows = [line.split() for line in self.ctr("tasks", "ls").stdout.splitlines()[1:]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -67,4 +68,5 @@ class Postgres:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def stop(self) -> None:
-        self.node.services.stop(self.name)
+        # fast: at SIGTERM it would wait until the last client has gone
+        self.node.services.stop(self.name, signal.SIGINT)

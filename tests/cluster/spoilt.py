@@ -236,8 +236,7 @@ class Operator:
         return sum(float(line.split()[-1]) for line in found)
 
     def reason(self, name: str) -> str:
-        done = self.api.kubectl("get", "taskrun", name, "-o", "jsonpath={.status.reason}")
-        return done.stdout
+        return str(self.api.client.get("taskrun", name).get("status", {}).get("reason", ""))
 
     def ends(self, name: str, reason: str) -> None:
         self.api.wait(lambda: self.reason(name) == reason)

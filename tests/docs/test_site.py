@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.browser import BROWSER, browse
 from support.paths import ROOT
 
 pytestmark = pytest.mark.needs("browser")
-
-BROWSER = "chromium-headless-shell"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -52,7 +51,7 @@ def test_every_page_renders_and_every_link_leads_somewhere(site: tuple[Path, str
     pages = sorted(str(page.relative_to(folder)) for page in folder.rglob("*.html") if page.name != "404.html")
     (folder / "pages.json").write_text(json.dumps(pages))
     shutil.copy2(Path(__file__).with_name("site_check.html"), folder / "site_check.html")
-    report = browse(f"{address}/site_check.html", tmp_path / "profile")
+    report = report_of(f"{address}/site_check.html", tmp_path / "profile")
     assert [page["url"] for page in report["pages"]] == pages
     for page in report["pages"]:
         assert page["title"], page
@@ -69,16 +68,12 @@ def test_every_page_renders_and_every_link_leads_somewhere(site: tuple[Path, str
     assert any("/cluster.html" in link for link in report["found"]), report["found"]
 
 
-def browse(url: str, profile: Path) -> Any:
+def report_of(url: str, profile: Path) -> Any:
     """Open a page in the browser, which reaches nothing but this machine; return the report that it has written."""
-    command = [
-        BROWSER, "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={profile}",
-        "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        "--virtual-time-budget=600000", "--dump-dom", url,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    found = re.search(r'<pre id="report">(.*?)</pre>', done.stdout, re.S)
-    assert found is not None, done.stderr[-3000:]
+    only_here = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    said = browse(url, profile, only_here, "--virtual-time-budget=600000", "--dump-dom")
+    found = re.search(r'<pre id="report">(.*?)</pre>', said, re.S)
+    assert found is not None, said[-3000:]
     report = json.loads(html.unescape(found[1]) or "{}")
-    assert "pages" in report, (report, done.stderr[-3000:])
+    assert "pages" in report, report
     return report

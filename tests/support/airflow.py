@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from support.artifacts import minified
+from support.bridge import QUICK_JVM
 from support.paths import (
     AIRFLOWS,
     CACHE,
@@ -91,7 +92,10 @@ class Airflow:
         if self.version == "3.3":
             coordinators: dict[str, Any] = {
                 "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT_33)]}},
-                "java": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": [str(JAVA_ROOT_33)]}},
+                "java": {
+                    "classpath": JAVA_CLASSPATH,
+                    "kwargs": {"jars_root": [str(JAVA_ROOT_33)], "jvm_args": QUICK_JVM},
+                },
             }
             bundles = {"dags-folder": dags}
         else:
@@ -104,7 +108,10 @@ class Airflow:
             bundles = {"dags-folder": dags, "go": GO_ROOT, "jars": JAVA_ROOT, "scripts": scripts, "rogue": rogue}
             coordinators = {
                 "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"task_handler_bundle_name": "go"}},
-                "java": {"classpath": JAVA_CLASSPATH, "kwargs": {"task_handler_bundle_name": "jars"}},
+                "java": {
+                    "classpath": JAVA_CLASSPATH,
+                    "kwargs": {"task_handler_bundle_name": "jars", "jvm_args": QUICK_JVM},
+                },
                 "node": {
                     "classpath": NODE_CLASSPATH,
                     "kwargs": {"task_handler_bundle_name": "scripts", "node_executable": str(NODE)},
@@ -155,6 +162,7 @@ class Airflow:
         database = self.home / "airflow.db"
         if not template.exists():
             self.migrate()
+            self.read_dag()
             part = template.with_name(f"{template.name}.{os.getpid()}")
             with sqlite3.connect(database) as source, sqlite3.connect(part) as copy:
                 source.backup(copy)
@@ -169,12 +177,19 @@ class Airflow:
         made_of = self.dag.read_bytes() + Path(__file__).read_bytes() + json.dumps(sorted(self.more)).encode()
         return CACHE / f"{self.venv.name}-{hashlib.sha256(made_of).hexdigest()[:12]}-{kind}"
 
-    def migrate(self, enter: tuple[str, ...] = ()) -> None:
-        """Make Airflow's tables in an empty database, and put the Dag into it."""
-        with (self.home / "setup.log").open("wb") as log:
-            for command in (["db", "migrate"], ["dags", "reserialize", "--bundle-name", "dags-folder"]):
-                made = [*enter, str(self.venv / "bin" / "airflow"), *command]
-                subprocess.run(made, env=self.env, stdout=log, stderr=log, check=True)
+    def migrate(self) -> None:
+        """Make Airflow's tables in an empty database."""
+        self._run("db", "migrate")
+
+    def read_dag(self) -> None:
+        """Have Airflow read the Dag into its database."""
+        self._run("dags", "reserialize", "--bundle-name", "dags-folder")
+
+    def _run(self, *command: str) -> None:
+        enter = self.enter if self.database else ()
+        with (self.home / "setup.log").open("ab") as log:
+            airflow = str(self.venv / "bin" / "airflow")
+            subprocess.run([*enter, airflow, *command], env=self.env, stdout=log, stderr=log, check=True)
 
     def start_server(self) -> None:
         airflow = str(self.venv / "bin" / "airflow")

@@ -23,9 +23,11 @@ from support.paths import (
 )
 from support.waiting import Patience
 
+QUICK_JVM = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+"""Options of a JVM that runs for half a second: it takes 0.55 s of a processor instead of 0.9."""
 COORDINATORS: dict[str, dict[str, Any]] = {
     "golang": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT)]}},
-    "jvm": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": [str(JAVA_ROOT)]}},
+    "jvm": {"classpath": JAVA_CLASSPATH, "kwargs": {"jars_root": [str(JAVA_ROOT)], "jvm_args": QUICK_JVM}},
     "typescript": {
         "classpath": NODE_CLASSPATH,
         "kwargs": {"bundles_root": [str(TYPESCRIPT_ROOT)], "node_executable": str(NODE)},

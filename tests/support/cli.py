@@ -21,7 +21,9 @@ POLYPOD = str(Path(sys.executable).parent / "polypod")
 
 @functools.cache
 def _zygote() -> Zygote:
-    return Zygote("polypod_cli.main:main", *(f"polypod_cli.{name}" for name in ("local", "plan", "remote", "report")))
+    return Zygote(
+        "polypod_cli.main:main", *(f"polypod_cli.{name}" for name in ("cluster", "local", "plan", "remote", "report"))
+    )
 
 
 def polypod(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

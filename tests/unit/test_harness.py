@@ -123,7 +123,7 @@ def test_the_last_lines_name_what_was_flaky_and_how_it_failed() -> None:
     assert lines[0] == "FLAKY: tests/x.py::test_y: AssertionError: 3 tasks (61 s)"
     assert len(lines) == 6
     assert "2 tests in 1 min 40 s, green" in lines[1]
-    assert "7 tests; history steps 10,000 of 100,000" in lines[2]
+    assert "7 tests; history steps 6,000 of 100,000" in lines[2]
     assert "tenants 1 min 1 s, unit 2 s" in lines[3]
     assert "RED (1)" in run.summary(1, 100.0, done, everything=True)[1]
 
