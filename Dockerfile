@@ -1,10 +1,12 @@
 # Three images: operator, bridge (the sidecar), api. `make image-files` first: it collects what is copied here.
 #   buildah bud --target bridge --build-arg BASE_IMAGE=python:3.11-slim-bookworm --platform linux/amd64,linux/arm64 .
-# One command runs while they are built, on the building machine's own platform. Each package keeps its metadata
-# (*.dist-info) in /opt/polypod, where SBOM tools find it.
+# One command runs during the build: it compiles Python's standard library. BuildKit runs it on the building machine's
+# platform, whatever the target; a builder that does not set BUILDPLATFORM (buildah before 1.29) runs it on the target's.
+# Each package keeps its metadata (*.dist-info) in /opt/polypod, where SBOM tools find it.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM --platform=${BUILDPLATFORM} ${BASE_IMAGE} AS bytecode
+USER 0:0
 COPY images/compile_stdlib.py /compile_stdlib.py
 RUN ["python3", "/compile_stdlib.py", "/bytecode"]
 

@@ -65,9 +65,8 @@ sdks/conformance/go/dist/.built: $(GO_SOURCES) $(wildcard sdks/conformance/go/*.
 	cd sdks/conformance/go && go tool polypod-go-pack -o dist/2026-10-30/conformance . && \
 	  go tool polypod-go-pack -schema-version 2026-06-16 -o dist/2026-06-16/conformance . && touch dist/.built
 
-# Maven's local repository is one for all checkouts of this machine: whoever builds with the SDK installs its own there
-# first, and nobody else does meanwhile
-WITH_SDK = mkdir -p $(CACHE) && flock $(CACHE)/maven.lock sh -ec 'mvn -q -B -ntp -f sdks/java/pom.xml install; mvn -q -B -ntp -f $(@D)/../pom.xml package'
+# All checkouts of a machine share Maven's local repository: the lock keeps others from replacing the SDK during a build
+WITH_SDK = mkdir -p $(CACHE) && flock $(CACHE)/maven.lock sh -ec 'mvn -q -B -ntp -f sdks/java/pom.xml install; mvn -q -B -ntp -f $(patsubst %/target,%,$(@D))/pom.xml package'
 
 sdks/java/target/.built: $(JAVA_SOURCES)
 	cd sdks/java && mvn -q -B -ntp package && touch target/.built

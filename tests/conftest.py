@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import sys
@@ -39,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = random.SystemRandom().randrange(1 << 32)
     if not hasattr(config, "workerinput"):
-        if owner.RUN not in os.environ:
+        if not owner.within():
             sweep()
             owner.sweep()
         config.stash[FOLDER] = owner.begin()
@@ -50,10 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 GROUPS = pytest.StashKey[Path]()
 FOLDER = pytest.StashKey[Path | None]()
+GREEN = pytest.StashKey[bool]()
+TOOK = pytest.StashKey[dict[str, float]]()
 LEFT = pytest.StashKey[int]()
 """How many tests are left to `make test-all`."""
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> marks.Groups:
     """Have tests that share something run in one process."""
     return marks.Groups(config, log, config.stash[GROUPS])
@@ -64,11 +66,14 @@ def pytest_configure_node(node: Any) -> None:
     """Tell a process where to write down the groups."""
     if GROUPS not in node.config.stash:
         node.config.stash[GROUPS] = Path(tempfile.mkdtemp(prefix="polypod-tests-")) / "groups.json"
+        node.config.stash[TOOK] = marks.last_durations()
     node.workerinput["groups"] = str(node.config.stash[GROUPS])
+    node.workerinput["took"] = node.config.stash[TOOK]
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell whoever collects the results what was left out."""
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Tell whoever collects the results what was left out; keep the folders of what failed until the next run."""
+    session.config.stash[GREEN] = exitstatus == 0
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["left"] = session.config.stash.get(LEFT, 0)
@@ -77,7 +82,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if GROUPS in config.stash:
         shutil.rmtree(config.stash[GROUPS].parent, ignore_errors=True)
-    owner.end(config.stash.get(FOLDER, None))
+    if config.stash.get(GREEN, False):
+        owner.end(config.stash.get(FOLDER, None))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -89,12 +95,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
     config.stash[LEFT] = len(left)
-    marks.longest_first(items)
+    worker = getattr(config, "workerinput", None)
+    marks.longest_first(items, marks.last_durations() if worker is None else worker["took"])
     marks.skip_what_is_missing(items)
     report.say_group(items)
-    worker = getattr(config, "workerinput", None)
-    if worker is not None and worker["workerid"] == "gw0":
-        Path(worker["groups"]).write_text(json.dumps({item.nodeid: marks.group_of(item) for item in items}))
+    if worker is not None:
+        file = Path(worker["groups"])
+        part = file.with_name(worker["workerid"])
+        part.write_text(json.dumps({item.nodeid: marks.group_of(item) for item in items}))
+        part.replace(file)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -119,6 +128,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Add to a failure what there is to see, while the test's fixtures are still there."""
     made = yield
     if made.failed and made.when != "teardown":
+        # the limit is for the test and not for what is shown of it
+        getattr(item, "cancel_timeout", lambda: None)()
         made.sections += evidence.of(item)
     return made
 

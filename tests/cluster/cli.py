@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.cli import polypod
-
 from cluster.lab import Lab, Namespace
 
 POLYPOD = Path(sys.executable).with_name("polypod")
@@ -27,6 +25,7 @@ class Cli:
         return subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        done = polypod(*arguments, "-n", self.namespace.name, env=self.environ)
-        assert done.returncode == code, (arguments, done.stdout, done.stderr)
-        return done.stdout if code == 0 else done.stdout + done.stderr
+        process = self.start(*arguments)
+        said, problem = process.communicate(timeout=200)
+        assert process.returncode == code, (arguments, said, problem)
+        return said if code == 0 else said + problem

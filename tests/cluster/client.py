@@ -34,7 +34,7 @@ class Client:
         self._server = reached.server
         self._headers = {"authorization": f"Bearer {reached.token}"}
         # an API server that restarts is waited for, as kubectl's callers do
-        retries = urllib3.Retry(6, backoff_factor=0.3, status=0)
+        retries = urllib3.Retry(6, backoff_factor=0.3, status=0, respect_retry_after_header=False)
         self._pool = urllib3.PoolManager(ca_certs=reached.authority, retries=retries, timeout=60.0)
 
     def get(self, *arguments: str) -> Raw:
@@ -43,6 +43,16 @@ class Client:
         assert found.status == 200, f"get {' '.join(arguments)}: {found.status} {found.data[:500]!r}"
         raw: Raw = json.loads(found.data)
         return raw
+
+    def columns(self, *arguments: str) -> dict[str, Any]:
+        """Return what `kubectl get` prints of an object, by column; nothing else of it is read, however deep it is."""
+        url = f"{self._server}/{_path(arguments)}?includeObject=None"
+        headers = {**self._headers, "accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        found = self._pool.request("GET", url, headers=headers)
+        assert found.status == 200, f"get {' '.join(arguments)}: {_message(found)}"
+        table = json.loads(found.data)
+        names = (column["name"] for column in table["columnDefinitions"])
+        return dict(zip(names, table["rows"][0]["cells"], strict=True))
 
     def has(self, *arguments: str) -> bool:
         """Tell whether there is such an object."""

@@ -37,7 +37,8 @@ DATABASE = pytest.StashKey[str]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Show everything with both databases: the largest group has PostgreSQL, the other SQLite."""
-    usual = "postgresql" if marks.shares_of(item) == "tenants" else "sqlite"
+    own_node = not os.environ.get("POLYPOD_TEST_KUBECONFIG")
+    usual = "postgresql" if marks.shares_of(item) == "tenants" and own_node else "sqlite"
     item.config.stash[DATABASE] = os.environ.get("POLYPOD_TEST_DATABASE", usual)
 
 

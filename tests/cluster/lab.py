@@ -191,7 +191,7 @@ class Lab:
         """Apply objects, as one `kubectl apply` does; new ones on our own node without a process."""
         left = list(documents)
         if self.node is not None:
-            left = [document for document in documents if not self._client.create(document, namespace)]
+            left = [document for document in documents if not self._client.create(_as_applied(document), namespace)]
         if left:
             target = ("-n", namespace) if namespace else ()
             self.kubectl(*target, "apply", "-f", "-", stdin=yaml.safe_dump_all(left))
@@ -307,6 +307,14 @@ class Lab:
         return found
 
 
+def _as_applied(document: Raw) -> Raw:
+    """Return an object with the annotation by which a later `kubectl apply` knows which fields were left out since."""
+    text = json.dumps(document)
+    metadata = document["metadata"]
+    notes = {**metadata.get("annotations", {}), "kubectl.kubernetes.io/last-applied-configuration": text}
+    return {**document, "metadata": {**metadata, "annotations": notes}} if len(text) < 200_000 else document
+
+
 def _volume(name: str, folder: Path, mode: str) -> Raw:
     spec = {
         "capacity": {"storage": "1Gi"},
@@ -374,11 +382,12 @@ class Namespace:
         """Wait for the end of TaskRuns; return their statuses."""
         wanted = set(names)
 
-        def all_have_ended() -> dict[str, Raw] | None:
+        def all_have_ended() -> dict[str, Raw]:
             found = {name: raw.get("status", {}) for name, raw in self.taskruns().items()}
-            return found if all(_complete(found.get(name, {})) for name in wanted) else None
+            return found if all(_complete(found.get(name, {})) for name in wanted) else {}
 
-        found: dict[str, Raw] = self.wait(all_have_ended, timeout)
+        # not more often, as each look lists all TaskRuns of the namespace
+        found: dict[str, Raw] = wait_until(all_have_ended, limit=timeout, seen=self.describe, every=0.7)
         return found
 
     def wait(self, ready: Callable[[], Any], timeout: float = WAIT) -> Any:

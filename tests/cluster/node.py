@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.owner import start_time
+from support.owner import RUN, start_time
 from support.waiting import NotInTime, wait_until
 
 from cluster import images, programs
@@ -232,7 +232,7 @@ class Node:
 
     def down(self) -> None:
         """End everything that belongs to it, and leave nothing: processes, mounts, namespaces, cgroups, files."""
-        # first what would restart things; nothing is to end in good order, as nothing of it is kept
+        # first what would restart things; SIGKILL, as no state is kept
         for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "kubelet"):
             self.services.stop(name, signal.SIGKILL)
         for shim in self._shims():
@@ -281,9 +281,10 @@ def sweep() -> list[str]:
     for path in Path("/tmp").glob("polypod-*/owner"):
         try:
             pid, started = path.read_text().split()
+            mine = path.stat().st_uid == os.geteuid()
         except (OSError, ValueError):
             continue
-        if start_time(int(pid)) != started:
+        if mine and start_time(int(pid)) != started:
             node = Node(path.parent.name.removeprefix("polypod-"))
             node.down()
             swept.append(f"cluster {node.name}")
@@ -302,7 +303,9 @@ def check_machine() -> None:
     if not missing:
         return
     print(f"installing {' '.join(missing)} …", file=sys.stderr, flush=True)
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # a service that a package starts is not the run's
+    kept = {name: value for name, value in os.environ.items() if name not in (RUN, "TMPDIR")}
+    environ = {**kept, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (
         ["apt-get", "update", "-qq"],
         ["apt-get", "-o", "DPkg::Lock::Timeout=600", "install", "-y", "-qq", *missing],

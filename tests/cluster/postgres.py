@@ -50,6 +50,7 @@ class Postgres:
     def save(self, template: Path) -> None:
         """Save what is there, for servers of the same password to begin with. The server must have been stopped."""
         part = template.with_name(f"{template.name}.{os.getpid()}")
+        shutil.rmtree(part, ignore_errors=True)
         subprocess.run(["cp", "-a", str(self.folder / "data"), str(part)], check=True)
         try:
             part.rename(template)

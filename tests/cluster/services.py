@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -56,7 +57,8 @@ class Services:
         pid = self.pid(name)
         if pid is None:
             return
-        os.kill(pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
         patience = Patience(timeout)
         while self.pid(name) is not None:
             _collect(pid)

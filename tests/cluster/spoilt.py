@@ -236,7 +236,8 @@ class Operator:
         return sum(float(line.split()[-1]) for line in found)
 
     def reason(self, name: str) -> str:
-        return str(self.api.client.get("taskrun", name).get("status", {}).get("reason", ""))
+        # some of these objects are nested too deep for Python's JSON decoder
+        return self.api.client.columns("taskrun", name)["Reason"] or ""
 
     def ends(self, name: str, reason: str) -> None:
         self.api.wait(lambda: self.reason(name) == reason)

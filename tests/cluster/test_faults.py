@@ -57,6 +57,7 @@ def kill_operator(lab: Lab, node: Node) -> bool:
     return bool(pids)
 
 
+@pytest.mark.generated
 def test_an_operator_killed_again_and_again_loses_nothing_and_keeps_the_queues_limit(
     lab: Lab, node: Node, namespace: Namespace, record: Record, routing: None
 ) -> None:
@@ -92,6 +93,7 @@ def test_an_operator_killed_again_and_again_loses_nothing_and_keeps_the_queues_l
     assert len(namespace.pods()) == 30
 
 
+@pytest.mark.generated
 @pytest.mark.timeout(2000)
 def test_a_random_graph_keeps_its_order_while_the_operator_is_killed(
     lab: Lab, node: Node, namespace: Namespace, record: Record, routing: None

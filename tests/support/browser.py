@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,9 +36,12 @@ def browse(url: str, profile: Path, *options: str, enter: tuple[str, ...] = ()) 
         try:
             said, problem = process.communicate(timeout=_LIMIT)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            print(f"the browser hung for {_LIMIT:.0f} s, start {number + 1} of {_STARTS}: {url}")
             continue
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
         assert process.returncode == 0, problem[-3000:]
         return said
     raise AssertionError(f"the browser hung {_STARTS} times for {_LIMIT:.0f} s")

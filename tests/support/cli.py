@@ -21,13 +21,16 @@ POLYPOD = str(Path(sys.executable).parent / "polypod")
 
 @functools.cache
 def _zygote() -> Zygote:
-    return Zygote(
-        "polypod_cli.main:main", *(f"polypod_cli.{name}" for name in ("cluster", "local", "plan", "remote", "report"))
-    )
+    # without polypod_cli.cluster: the Kubernetes client reads KUBECONFIG when it is imported
+    return Zygote("polypod_cli.main:main", *(f"polypod_cli.{name}" for name in ("local", "plan", "remote", "report")))
 
 
 def polypod(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command to its end; in an interpreter of its own if the environment is for that one, too."""
+    if any(name.startswith(("LC_", "LANG", "TZ", "PYTHON")) for name in env or {}):
+        return subprocess.run(
+            [POLYPOD, *map(str, arguments)], capture_output=True, text=True, timeout=240, env={**os.environ, **(env or {})}, cwd=ROOT, check=False
+        )  # fmt: skip
     return _zygote().run([str(item) for item in arguments], {**os.environ, **(env or {})}, ROOT, timeout=240)
 
 

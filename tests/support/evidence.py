@@ -35,8 +35,9 @@ def of(item: pytest.Item) -> Iterator[tuple[str, str]]:
             continue
         seen.append(value)
         try:
-            found = value.evidence()
-        except Exception as error:  # whatever is broken is what the test has failed of; the rest must still be shown
-            found = {"": f"cannot be shown: {error!r}"}
-        for title, text in found.items():
-            yield f"{name} {title}".strip(), text[-LONGEST:]
+            found = [(f"{name} {title}".strip(), text[-LONGEST:]) for title, text in value.evidence().items()]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also what pytest raises; the rest must still be shown
+            found = [(name, f"cannot be shown: {error!r}")]
+        yield from found

@@ -62,20 +62,24 @@ def group_of(item: pytest.Item) -> str:
     return shares_of(item) or str(item.path.relative_to(ROOT / "tests"))
 
 
-def longest_first(items: list[pytest.Item]) -> None:
-    """Sort tests, so that the groups that took longest when all ran last start first; before that, those that share."""
-    took: dict[str, float] = json.loads(DURATIONS.read_text()) if DURATIONS.exists() else {}
-    usual = {**dict.fromkeys(SHARES, 600.0), **took}
+def last_durations() -> dict[str, float]:
+    """Return how many seconds each group took when all tests ran last on this machine."""
+    try:
+        found: dict[str, float] = json.loads(DURATIONS.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
 
-    def seconds(item: pytest.Item) -> float:
-        return usual.get(group_of(item), 60.0 if needs_of(item) else 0.0)
 
-    # sorting is stable: tests of a group stay together only if no two groups are equal
-    items.sort(key=lambda item: (-seconds(item), group_of(item)))
+def longest_first(items: list[pytest.Item], took: dict[str, float]) -> None:
+    """Sort tests, so that the groups that took longest last time start first; without a last time, those that share."""
+    usual = {group_of(item): 60.0 for item in items if needs_of(item)} | dict.fromkeys(SHARES, 600.0) | took
+    # by name as well: two groups of the same duration must not mix
+    items.sort(key=lambda item: (-usual.get(group_of(item), 0.0), group_of(item)))
 
 
 def is_for_all_only(item: pytest.Item) -> bool:
-    """Tell whether a test is for `make test-all` only: it is `long`, or the other Airflow's of a test for `either`."""
+    """Tell whether a test is for `make test-all` only: it is `long`, or an `either` test for the version not chosen."""
     if item.get_closest_marker("long") is not None:
         return True
     if item.get_closest_marker("either") is None:
@@ -87,7 +91,7 @@ def is_for_all_only(item: pytest.Item) -> bool:
 
 
 def may_run_again(item: pytest.Item) -> bool:
-    """Tell whether a failure may be the machine's: real processes, and no random input, whose failures are finds."""
+    """Tell whether a failure may be the machine's: real processes, and no random input, whose failures are new bugs."""
     generated = getattr(getattr(item, "function", None), "is_hypothesis_test", False)
     return bool(needs_of(item)) and not generated and item.get_closest_marker("generated") is None
 

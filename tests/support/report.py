@@ -60,6 +60,11 @@ class Reporter:
         elif report.skipped and found.outcome == "passed":
             found.outcome = "skipped"
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        # a file that cannot be read has tests that did not run
+        if report.failed:
+            self._results[report.nodeid] = Result(report.nodeid, "collection", "failed", shown=[report.longreprtext])
+
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._left += len(items)
 
@@ -68,9 +73,10 @@ class Reporter:
         # each process has left out the same
         self._left = max(self._left, getattr(node, "workeroutput", {}).get("left", 0))
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        run = {"left": self._left, "results": [asdict(result) for result in self._results.values()]}
+        results = [asdict(result) for result in self._results.values()]
+        run = {"left": self._left, "failures": session.testsfailed, "results": results}
         self._file.write_text(json.dumps(run))
 
 
@@ -86,8 +92,10 @@ class Run:
     """What a run of tests left."""
 
     results: list[Result]
-    left: int
+    left: int = 0
     """how many tests were left out"""
+    failures: int = 0
+    """how many failures pytest itself has counted"""
 
     @property
     def failed(self) -> list[Result]:
@@ -96,5 +104,6 @@ class Run:
     @classmethod
     def read(cls, file: Path) -> Run:
         """Read the results of a run; there are none if it wrote none."""
-        raw: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"left": 0, "results": []}
-        return cls([Result(**item) for item in raw["results"]], raw["left"])
+        raw: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        results = [Result(**item) for item in raw.get("results", ())]
+        return cls(results, raw.get("left", 0), raw.get("failures", 0))

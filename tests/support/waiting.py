@@ -20,14 +20,16 @@ _BLOCK = bytes(1 << 20)
 _IDLE_MACHINE = 0.0036
 """Seconds of CPU that hashing the block takes on the machine that the limits were chosen on."""
 _MEASURE_EVERY = 5.0
+_SLOWEST = 5.0
+"""Beyond this a limit would outlast pytest's own, which cannot say what was waited for."""
 
 
 class NotInTime(AssertionError):
-    """What was waited for did not come."""
+    """A condition was not met within its limit."""
 
 
 def slowness() -> float:
-    """Return how many times longer work takes now than on an idle machine, at least 1.
+    """Return how many times longer work takes now than on an idle machine, from 1 to 5.
 
     It is measured: the CPU time of a fixed piece of work, and how many programs want each processor (the load average
     of the last minute).
@@ -35,7 +37,8 @@ def slowness() -> float:
     began = time.thread_time()
     hashlib.blake2s(_BLOCK).digest()
     work = time.thread_time() - began
-    return max(1.0, work / _IDLE_MACHINE) * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+    slow = max(1.0, work / _IDLE_MACHINE) * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+    return min(slow, _SLOWEST)
 
 
 class Patience:
@@ -64,7 +67,7 @@ class Patience:
         if self._left < 0:
             last = seen() if callable(seen) else seen
             raise NotInTime(
-                f"{what or 'the condition'} did not come true within {now - self._began:.0f} s (limit: {self._seconds:.0f} s of an "
+                f"{what or 'condition'}: not met within {now - self._began:.0f} s (limit: {self._seconds:.0f} s of an "
                 f"idle machine; this one is {self._slowness:.1f} times slower now); last seen: {last}"
             )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,7 +37,7 @@ class Zygote:
         with theirs:
             self._process = subprocess.Popen(
                 [python, __file__, str(theirs.fileno()), program, *also], pass_fds=[theirs.fileno()], env=env,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         self._connection = ours
 
@@ -50,13 +51,17 @@ class Zygote:
         """Run a command to its end; return what `subprocess.run` would.
 
         Raises:
-            TimeoutError: it did not end in time. This zygote is of no use after that.
+            TimeoutError: it did not end in time. Do not use the zygote after that.
         """
         with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
             request = json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(cwd)}).encode()
             socket.send_fds(self._connection, [request], [stdout.fileno(), stderr.fileno()])
             self._connection.settimeout(timeout)
-            answer = self._connection.recv(64)
+            try:
+                answer = self._connection.recv(64)
+            except TimeoutError:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                raise
             assert answer, "the process that forks has ended"
             texts = []
             for file in (stdout, stderr):
