@@ -79,9 +79,7 @@ def longest_first(items: list[pytest.Item], took: dict[str, float]) -> None:
 
 
 def is_for_all_only(item: pytest.Item) -> bool:
-    """Tell whether a test is for `make test-all` only: it is `long`, or an `either` test for the version not chosen."""
-    if item.get_closest_marker("long") is not None:
-        return True
+    """Tell whether a test is for `make test-all` only: an `either` test for the version not chosen."""
     if item.get_closest_marker("either") is None:
         return False
     callspec = getattr(item, "callspec", None)

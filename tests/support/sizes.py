@@ -1,6 +1,6 @@
 """How much of what could go on for ever is done: little in `make unit`, some in `make test`, all in `make test-all`.
 
-The behaviours that are checked are the same in both. A test that only `make test-all` runs has the mark `long`.
+The behaviours that are checked are the same. Of a test marked `either`, `make test-all` runs both Airflows.
 """
 
 from __future__ import annotations
