@@ -57,6 +57,18 @@ def kill_operator(lab: Lab, node: Node) -> bool:
     return bool(pids)
 
 
+def limit_rogue(lab: Lab, namespace: Namespace, limit: int) -> None:
+    """Limit the rogue queue; return when the operator has read that."""
+
+    def loaded() -> float:
+        return lab.metrics().get('polypod_routing_reloads_total{result="loaded"}', 0)
+
+    # the routing that was there before, if the operator has only just started
+    before = namespace.wait(loaded)
+    lab.put_routing({**lab.routing, "queue_limits": {"rogue": limit}})
+    namespace.wait(lambda: loaded() > before)
+
+
 @pytest.mark.generated
 def test_an_operator_killed_again_and_again_loses_nothing_and_keeps_the_queues_limit(
     lab: Lab, node: Node, namespace: Namespace, record: Record, routing: None
@@ -64,8 +76,7 @@ def test_an_operator_killed_again_and_again_loses_nothing_and_keeps_the_queues_l
     seed = int(os.environ.get("POLYPOD_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"replay with POLYPOD_SEED={seed}")
     chance = random.Random(seed)
-    lab.put_routing({**lab.routing, "queue_limits": {"rogue": 0}})
-    namespace.wait(lambda: lab.metrics().get('polypod_routing_reloads_total{result="loaded"}', 0) >= 1)
+    limit_rogue(lab, namespace, 0)
     names = [f"run-{number:02d}" for number in range(30)]
     # all wait before the first may start: the last to be applied has the highest priority
     namespace.apply(*(record.task_run(name, 2.0, priority=int(name[-2:])) for name in names))
@@ -104,8 +115,7 @@ def test_a_random_graph_keeps_its_order_while_the_operator_is_killed(
     names = [f"run-{number:03d}" for number in range(SIZES.graph_tasks)]
     layer = len(names) // 5
     # as many as two busy cores can start in time
-    lab.put_routing({**lab.routing, "queue_limits": {"rogue": 8}})
-    namespace.wait(lambda: lab.metrics().get('polypod_routing_reloads_total{result="loaded"}', 0) >= 1)
+    limit_rogue(lab, namespace, 8)
     # in five layers: each task depends on some of those before its own
     upstream = {
         name: chance.sample(names[: number // layer * layer], min(number // layer * layer, chance.randint(1, 3)))
