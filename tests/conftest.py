@@ -72,7 +72,7 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Tell whoever collects the results what was left out; keep the folders of what failed until the next run."""
+    """Report how many tests were left out; keep the temporary folder of a failed run until the next one."""
     session.config.stash[GREEN] = exitstatus == 0
     output = getattr(session.config, "workeroutput", None)
     if output is not None:

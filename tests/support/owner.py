@@ -31,7 +31,7 @@ def start_time(pid: int) -> str | None:
 
 
 def owner_of(pid: int) -> str:
-    """Return the name of the run that a process has begun: pid, start time, and where these pids are counted."""
+    """Return the name of the run that a process started: pid, start time, boot and PID namespace."""
     return f"{pid}-{start_time(pid)}-{_place()}"
 
 

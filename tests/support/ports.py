@@ -1,7 +1,7 @@
-"""Ports for programs that must be told theirs: no two processes of any run on this machine get the same.
+"""Ports for programs that take one as an argument: no two processes of any run on this machine get the same.
 
-A port that was only asked of the kernel and closed again can be given to somebody else before it is used: to another
-test's server, or to any outgoing connection. Ours are outside of the range that the kernel gives, and locked.
+The kernel may assign a port that was bound and closed again to another server or connection before it is used. These
+ports are outside of the kernel's range, and locked.
 """
 
 from __future__ import annotations

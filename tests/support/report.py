@@ -1,4 +1,4 @@
-"""What a run leaves for whoever started it: each test's outcome, its group, its seconds, and how it failed, as JSON."""
+"""The results of a run: each test's outcome, its group, its seconds, and how it failed, as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of what could go on for ever is done: little in `make unit`, some in `make test`, all in `make test-all`.
+"""Sizes of the tests that could run indefinitely: small in `make unit`, medium in `make test`, full in `make test-all`.
 
 The behaviours that are checked are the same. Of a test marked `either`, `make test-all` runs both Airflows.
 """
