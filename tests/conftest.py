@@ -42,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
             sweep()
             owner.sweep()
         config.stash[FOLDER] = owner.begin()
+        if config.option.basetemp is None:
+            # short, for the sockets below it; of a run's own, as pytest empties it
+            config.option.basetemp = tempfile.mkdtemp(prefix="")
     file = config.getoption("results")
     if file is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(report.Reporter(file))

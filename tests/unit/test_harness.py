@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,23 +24,28 @@ from support.waiting import NotInTime, Patience, until, wait_until
 STARTS_ONE = """
 import os, subprocess, sys
 from support import owner
+owner.LONGEST_FOLDER = int(sys.argv[1])
 folder = owner.begin()
 print(folder, flush=True)
 log = open(folder / "log", "w")
 for environ, output in ((os.environ, subprocess.DEVNULL), ({}, log)):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True, stdout=output, env=environ)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True, stdout=output, stderr=subprocess.DEVNULL, env=environ)
     print(child.pid, flush=True)
 sys.stdin.read()
 """
 """A run with two processes in other sessions, of which one has lost its environment."""
 
 
-def start_run(folder: Path) -> tuple[subprocess.Popen[str], Path, list[int]]:
+def start(folder: Path, longest: int = 200) -> subprocess.Popen[str]:
     environ = {key: value for key, value in os.environ.items() if key != owner.RUN}
-    process = subprocess.Popen(
-        [sys.executable, "-c", STARTS_ONE], cwd=ROOT / "tests", env={**environ, "TMPDIR": str(folder)},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    return subprocess.Popen(
+        [sys.executable, "-c", STARTS_ONE, str(longest)], cwd=ROOT / "tests", env={**environ, "TMPDIR": str(folder)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def start_run(folder: Path) -> tuple[subprocess.Popen[str], Path, list[int]]:
+    process = start(folder)
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip()), [int(process.stdout.readline()) for _ in range(2)]
 
@@ -82,6 +88,26 @@ def test_a_process_that_only_looks_like_one_of_a_run_is_left_alone(monkeypatch: 
     finally:
         ours.kill()
         ours.wait()
+
+
+def test_a_socket_in_a_tests_folder_has_a_path_that_fits_on_every_machine(tmp_path: Path) -> None:
+    """The largest pid of Linux, a machine that is up for ten years, and the longest folder that pytest makes."""
+    longest = owner.name_of(1 << 22, str(10 * 365 * 24 * 3600 * 100), "a1b2c3")
+    assert len(longest) == owner.LONGEST >= len(owner.owner_of(os.getpid()))
+    folder = Path("/tmp") / owner.folder_of(longest).name
+    assert len(str(folder)) <= owner.LONGEST_FOLDER
+    [base, *_] = tmp_path.relative_to(tempfile.gettempdir()).parts
+    assert len(str(folder / base / "popen-gw3" / ("t" * 30 + "0") / "bridge.sock")) <= 107
+
+
+def test_a_temporary_folder_that_is_too_deep_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / ("deep" * 10)
+    folder.mkdir()
+    process = start(folder, owner.LONGEST_FOLDER)
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert "too long for the tests" in stderr
+    assert list(folder.iterdir()) == []
 
 
 def test_a_wait_that_fails_says_what_it_waited_for_and_what_it_saw() -> None:
