@@ -281,15 +281,26 @@ class Airflow:
 
     @functools.cached_property
     def _worker(self) -> Zygote:
-        late = (
-            "executors.base_executor",
-            "executors.workloads",
-            "sdk.execution_time.supervisor",
-            "sdk.log",
-            "settings",
-        )
+        late = [
+            "airflow.executors.base_executor",
+            "airflow.executors.workloads",
+            "airflow.sdk.coordinators.executable",
+            "airflow.sdk.coordinators.java",
+            "airflow.sdk.definitions.dag",
+            "airflow.sdk.execution_time.schema",
+            "airflow.sdk.execution_time.supervisor",
+            "airflow.sdk.log",
+            "airflow.settings",
+            "cadwyn",
+        ]
+        if self.version != "3.3":
+            late += [
+                "airflow.dag_processing.processor",
+                "airflow.sdk.coordinators.node",
+                "airflow.sdk.importers.python_importer",
+            ]
         command = "airflow.sdk.execution_time.execute_workload:main"
-        return Zygote(command, *(f"airflow.{name}" for name in late), python=self.python, env=self.env)
+        return Zygote(command, *late, python=self.python, env=self.env)
 
     def log_of(self, workload: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the task log that upstream's worker wrote."""

@@ -22,7 +22,9 @@ POLYPOD = str(Path(sys.executable).parent / "polypod")
 @functools.cache
 def _zygote() -> Zygote:
     # without polypod_cli.cluster: the Kubernetes client reads KUBECONFIG when it is imported
-    return Zygote("polypod_cli.main:main", *(f"polypod_cli.{name}" for name in ("local", "plan", "remote", "report")))
+    late = ("polypod_cli.local", "polypod_cli.plan", "polypod_cli.remote", "polypod_cli.report")
+    of_others = ("alembic.command", "sqlalchemy.dialects.sqlite", "uvicorn.lifespan.on", "uvicorn.protocols.http.auto")
+    return Zygote("polypod_cli.main:main", *late, *of_others)
 
 
 def polypod(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ that takes less. Only the standard library is imported here, as the program may 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -105,6 +106,8 @@ def main() -> None:
     program: Callable[[], Any] = getattr(importlib.import_module(module), name)
     for also in sys.argv[3:]:
         importlib.import_module(also)
+    # what is there stays in pages that the children share
+    gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))
     sys.exit(program())
 
