@@ -149,7 +149,7 @@ test: setup ## run every test; T=tests/cluster/test_routing.py runs one file, wi
 test-all: setup ## the same with all that is long: hours
 	@$(BIN)/python tests/run.py --all $(T)
 
-fuzz: setup ## send a million mutated frames to the protocol code (an hour)
+fuzz: setup ## send a million mutated frames to the protocol code (ten minutes)
 	POLYPOD_TESTS=all $(BIN)/python -m pytest --timeout=0 tests/unit/test_fuzz.py
 
 bench: setup conformance airflow ## measure the bridge beside upstream's worker, into bench/RESULTS.md

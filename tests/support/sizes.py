@@ -33,7 +33,7 @@ QUICK = Sizes(
     history_steps=2_000, fuzz_frames=1_000, graph_tasks=10, operator_kills=2, generated_objects=100, upgrade_tasks=2, scheduler_tasks=2
 )  # fmt: skip
 SHORT = Sizes(
-    history_steps=6_000, fuzz_frames=3_000, graph_tasks=45, operator_kills=7, generated_objects=250, upgrade_tasks=10, scheduler_tasks=12
+    history_steps=6_000, fuzz_frames=10_000, graph_tasks=45, operator_kills=7, generated_objects=250, upgrade_tasks=10, scheduler_tasks=12
 )  # fmt: skip
 LONG = Sizes(
     history_steps=100_000, fuzz_frames=1_000_000, graph_tasks=200, operator_kills=20, generated_objects=1_000, upgrade_tasks=20,
