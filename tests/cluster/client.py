@@ -56,7 +56,9 @@ class Client:
 
     def has(self, *arguments: str) -> bool:
         """Tell whether there is such an object."""
-        return self._ask(_path(arguments)).status == 200
+        found = self._ask(_path(arguments))
+        assert found.status in (200, 404), f"get {' '.join(arguments)}: {_message(found)}"
+        return found.status == 200
 
     def logs(self, namespace: str, pod: str, container: str) -> str:
         """Return a container's log; empty if it has none."""

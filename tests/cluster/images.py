@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
@@ -101,13 +102,19 @@ def _python_base() -> str:
 
 
 def _key(containerfile: str, files: Mapping[str, Path], target: str, base: str) -> str:
-    digest = hashlib.sha256(f"{containerfile}\0{target}\0{base}".encode())
+    digest = hashlib.sha256(f"{containerfile}\0{target}\0{base}\0{_id(base) if base else ''}".encode())
     for name, source in sorted(files.items()):
         for path in [source] if source.is_file() else sorted(source.rglob("*")):
             digest.update(f"{name}\0{path.relative_to(source)}\0{path.stat().st_mode}\0".encode())
             if path.is_file():
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12]
+
+
+@functools.cache
+def _id(image: str) -> str:
+    """Return which image a name stands for now."""
+    return _run(*_BUILDAH, "inspect", "--type", "image", "--format", "{{.FromImageID}}", image).strip()
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -118,7 +125,8 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}:\n{(done.stderr or done.stdout)[-3000:]}")
+    return done.stdout
