@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from polypod_core.identity import task_instance_id
@@ -15,7 +16,9 @@ RUN = registry.RunSpec("d", "r")
 TASK = registry.TaskSpec("t", retries=1)
 
 
-def add(store: Store, number: int, try_number: int, uid: str = "uid-1", pod: str = "") -> uuid.UUID:
+def add(
+    store: Store, number: int, try_number: int, uid: str = "uid-1", pod: str = "", namespace: str = ""
+) -> uuid.UUID:
     """Add an attempt of a TaskRun, as its pod's first call does."""
     attempt = registry.AttemptSpec(
         ti_id=task_instance_id(uid, number),
@@ -26,7 +29,7 @@ def add(store: Store, number: int, try_number: int, uid: str = "uid-1", pod: str
         pod_uid=pod or f"pod-{number}",
     )
     with Session(store.engine) as session, session.begin():
-        return registry.add_attempt(session, RUN, TASK, attempt).id
+        return registry.add_attempt(session, replace(RUN, namespace=namespace), TASK, attempt).id
 
 
 def rows(store: Store) -> dict[uuid.UUID, tuple[str | None, int, bool]]:
@@ -70,6 +73,21 @@ def test_what_runs_as_part_of_another_taskrun_is_in_the_way(store: Store) -> Non
     store.set_state(first, "success")
     second = add(store, 1, 1, uid="uid-2")
     assert rows(store) == {second: ("queued", 1, False)}
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "success", "skipped", "failed"])
+def test_the_same_names_in_another_namespace_are_another_task(store: Store, state: str) -> None:
+    first = add(store, 1, 1, uid="uid-1", namespace="team-a")
+    store.set_state(first, state)
+    second = add(store, 1, 1, uid="uid-2", namespace="team-b")
+    with Session(store.engine) as session, session.begin():
+        registry.skip_when_it_comes(session, session.get_one(TaskInstance, second), "t", -1)
+        registry.skip_when_it_comes(session, session.get_one(TaskInstance, second), "other", -1)
+    states = sorted((state, number) for state, number, _ in rows(store).values())
+    assert states == sorted([(state, 1), ("queued", 1), ("skipped", 1)])
+    # what team-b's task has skipped there is nothing that team-a's finds
+    third = add(store, 1, 1, uid="uid-3", namespace="team-c")
+    assert rows(store)[third] == ("queued", 1, False)
 
 
 @pytest.mark.parametrize(("state", "then"), [("running", "queued"), ("up_for_retry", "queued"), ("success", "success")])
