@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,69 @@ def test_logs_go_to_one_place() -> None:
     assert {"--log-url=s3://bucket/{namespace}", "--log-secret=keys"} <= set(arguments)
     done = helm("template", "polypod", str(CHART), values={"logs": {"url": "s3://b", "persistentVolumeClaim": "c"}})
     assert "logs.url and logs.persistentVolumeClaim exclude each other" in done.stderr
+
+
+CHOICES = {
+    "imagePullPolicy": "Never", "operator.logLevel": "warning", "operator.logFormat": "plain", "tasks.logLevel": "DEBUG",
+    "tasks.logFormat": "console", "executionApi.mode": "standalone", "executionApi.airflow.url": "http://zz-airflow/execution/",
+    "logs.url": "s3://zz-logs/", "operator.replicas": 7001, "executionApi.replicas": 1,
+}  # fmt: skip
+"""Values of which the schema allows only some."""
+EXCLUDING = (
+    {"logs.persistentVolumeClaim": "", "executionApi.postgresql.existingSecret": "", "executionApi.persistence.existingClaim": "", "routing.name": ""},
+    {"logs.url": "", "logs.existingSecret": "", "executionApi.replicas": 7002},
+    {"logs.persistentVolumeClaim": "", "executionApi.postgresql.existingSecret": ""},
+    {"logs.persistentVolumeClaim": "", "executionApi.mode": "airflow", "executionApi.postgresql.existingSecret": "", "operator.image.tag": "",
+     "airflow.serviceAccounts": [{"namespace": "zz", "name": "zz"}]},
+)  # fmt: skip
+"""Values that exclude others: each set is rendered."""
+
+
+def leaves(values: dict[str, Any], *path: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, *path, key)
+        else:
+            yield ".".join((*path, key)), value
+
+
+def distinct(path: str, default: Any, number: int) -> Any:
+    """Return a value that nothing else in the objects has."""
+    if isinstance(default, bool) or not isinstance(default, str | int):
+        return True if path.endswith("enabled") else default
+    if path in CHOICES:
+        return CHOICES[path]
+    if isinstance(default, int):
+        return 7000 + number
+    units = {"cpu": "m", "memory": "Mi", "size": "Mi", "interval": "s"}
+    unit = units.get(path.rpartition(".")[2])
+    return f"{7000 + number}{unit}" if unit else f"zz{number}zz"
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, key = path.split(".")
+        place = made
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[key] = value
+    return made
+
+
+def test_no_value_is_ignored() -> None:
+    """Each text and number of values.yaml, set to something of its own, is somewhere in what is rendered."""
+    defaults = dict(leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
+    flat = {path: distinct(path, default, number) for number, (path, default) in enumerate(defaults.items())}
+    flat["metrics.dashboard.labels.grafana_dashboard"] = "zz-dashboard"
+    found: set[str] = set()
+    for excluding in EXCLUDING:
+        chosen = {**flat, **excluding}
+        done = helm("template", "polypod", str(CHART), values=nested(chosen))
+        assert done.returncode == 0, done.stderr
+        found |= {path for path, value in chosen.items() if value not in ("", None) and str(value) in done.stdout}
+    looked_for = {path for path, value in flat.items() if isinstance(value, str | int) and not isinstance(value, bool)}
+    assert looked_for <= found, looked_for - found
 
 
 def test_an_older_kubernetes_is_refused() -> None:
