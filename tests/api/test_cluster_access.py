@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from polypod_core.pod_tokens import AUDIENCE, InvalidToken
+from polypod_core.pod_tokens import AUDIENCE, InvalidToken, KeyCache, UnknownKey
 from polypod_execution_api import registry
 from polypod_execution_api.app import create_app
 from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable
@@ -50,12 +50,17 @@ def key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
 
 
+def published(**keys: rsa.RSAPrivateKey) -> dict[str, Any]:
+    """Return keys as an API server publishes them."""
+    to_jwk = jwt.algorithms.RSAAlgorithm.to_jwk
+    return {"keys": [{**to_jwk(key.public_key(), as_dict=True), "kid": kid} for kid, key in keys.items()]}
+
+
 @pytest.fixture
 def server(key: rsa.RSAPrivateKey) -> Iterator[HTTPServer]:
-    page = {**jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "k"}
     pages = {
         "/.well-known/openid-configuration": {"issuer": ISSUER},
-        "/openid/v1/jwks": {"keys": [page]},
+        "/openid/v1/jwks": published(k=key),
         "/api/v1/namespaces/n": {"metadata": {"uid": "the-first"}},
     }
     made = HTTPServer(("127.0.0.1", 0), type("Pages", (Keys,), {"pages": pages}))
@@ -121,6 +126,28 @@ def test_known_keys_outlive_an_outage_of_the_api_server(
     assert access._keys.renew()
     with pytest.raises(ClusterUnavailable):
         access.check(token(key, kid="another"))
+
+
+def test_a_key_that_is_new_is_looked_for_soon_and_not_all_the_time(key: rsa.RSAPrivateKey) -> None:
+    now = 1000.0
+    cache = KeyCache(lambda: now)
+    other = rsa.generate_private_key(65537, 2048)
+    cache.put({"issuer": ISSUER}, published(k=key))
+    now += 4.9
+    with pytest.raises(UnknownKey):
+        cache.claims(token(other, kid="new"))
+    now += 0.2
+    assert cache.claims(token(other, kid="new")) is None, "the keys are to be read"
+    cache.put({"issuer": ISSUER}, published(k=key, new=other))
+    claims = cache.claims(token(other, kid="new"))
+    assert claims is not None
+    assert claims.uid == "u"
+    # known keys are read again every five minutes
+    now += 299
+    assert not cache.renew()
+    now += 2
+    assert cache.renew()
+    assert not cache.renew()
 
 
 def test_the_operator_and_nobody_else_learns_how_tasks_have_ended(

@@ -14,6 +14,7 @@ from polypod_bridge.api.client import API_VERSIONS
 from support.api import Store, make_store
 from support.bridge import COORDINATORS, Bridge
 from support.rogue_runtime import rogue_coordinator
+from support.waiting import slowness
 from test_runtime_faults import wait_for_event
 
 pytestmark = pytest.mark.needs("conformance", "launcher")
@@ -238,10 +239,12 @@ def test_the_tasks_trace_goes_on_to_the_server(faulty: tuple[Store, Rules], tmp_
 
 
 def test_a_token_that_ends_is_renewed(tmp_path: Path) -> None:
-    store = make_store(tmp_path, valid_for=3.0)
+    # on a busy machine the bridge takes longer to be there, and to ask
+    slow = slowness()
+    store = make_store(tmp_path, valid_for=3.0 * slow)
     store.variable("conformance_in", "a variable")
     with store.server:
-        ti_id = store.add("slow", queue="golang", conf={"seconds": 5})
+        ti_id = store.add("slow", queue="golang", conf={"seconds": 5 * slow})
         config = store.config(ti_id, "golang", COORDINATORS)
         config["timeouts"] = {"heartbeat_interval": 0.3}
         result = Bridge(tmp_path, config).run()
