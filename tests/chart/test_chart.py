@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -262,6 +263,56 @@ def test_the_crd_stays_when_the_chart_goes() -> None:
     assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     original = yaml.safe_load((ROOT / "crds/taskruns.yaml").read_text())
     assert crd["spec"] == original["spec"]
+
+
+def notes(values: dict[str, Any], folder: Path) -> str:
+    """Return what helm prints after an install; `helm template` does not, so the text becomes a template."""
+    chart = folder / "chart"
+    shutil.copytree(CHART, chart)
+    (chart / "templates/NOTES.txt").rename(chart / "files/NOTES.txt")
+    (chart / "templates/notes.yaml").write_text('notes: {{ tpl (.Files.Get "files/NOTES.txt") . | quote }}\n')
+    done = helm("template", "polypod", str(chart), "-s", "templates/notes.yaml", values=values)
+    assert done.returncode == 0, done.stderr
+    return str(yaml.safe_load(done.stdout)["notes"])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_whatever_holds_state_is_kept_and_the_notes_name_it(name: str, tmp_path: Path) -> None:
+    kept = {
+        (item["kind"], item["metadata"]["name"])
+        for item in rendered(SETS[name])
+        if (item["metadata"].get("annotations") or {}).get("helm.sh/resource-policy") == "keep"
+    }
+    stateful = {
+        (item["kind"], item["metadata"]["name"])
+        for item in rendered(SETS[name])
+        if item["kind"] in ("PersistentVolumeClaim", "Secret", "CustomResourceDefinition")
+    }
+    assert kept == stateful
+    said = notes(SETS[name], tmp_path)
+    page = (ROOT / "docs/operations.md").read_text()
+    for kind, called in kept:
+        assert called in said
+        assert called in page
+        if kind != "CustomResourceDefinition":
+            assert f"delete {kind.lower()} {called}" in said
+    assert "delete crd taskruns.polypod.dev" in said
+
+
+def test_the_labels_and_annotations_of_what_is_kept_are_those_of_all_others() -> None:
+    values = {"extraAnnotations": {"example.com/owner": "data", "helm.sh/resource-policy": "delete"}}
+    [claim] = [item for item in rendered(values) if item["kind"] == "PersistentVolumeClaim"]
+    assert claim["metadata"]["annotations"] == {"example.com/owner": "data", "helm.sh/resource-policy": "keep"}
+    assert claim["metadata"]["labels"]["app.kubernetes.io/instance"] == "polypod"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_helm_test_never_passes_with_nothing_to_run(name: str) -> None:
+    pods = [item for item in rendered(SETS[name]) if item["kind"] == "Pod"]
+    [hook] = [item for item in pods if item["metadata"]["annotations"]["helm.sh/hook"] == "test"]
+    runs = any("selftest" in part for part in hook["spec"]["containers"][0]["command"])
+    assert runs == (name == "everything")
+    assert runs or hook["metadata"]["name"] == "polypod-test-needs-hello.enabled"
 
 
 def promtool(folder: Path, rules: dict[str, Any]) -> None:

@@ -76,22 +76,42 @@ def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     assert "Phase:          Succeeded" in fresh.helm("test", "polypod", "--timeout=240s")
 
     # its database was on the volume all the time
-    mine = f"--namespace={namespace.name}"
-    said = fresh.kubectl("-n", polypod.NAMESPACE, "exec", "deployment/polypod-api", "--", "python3", "-m",
-                         "polypod_execution_api.main", "xcoms", mine, "--dag-id=conformance",
-                         f"--run-id={namespace.taskrun('jvm')['spec']['runId']}").stdout  # fmt: skip
-    assert "return_value" in said
+    assert "return_value" in xcoms(fresh, namespace)
 
-    fresh.helm("uninstall", "polypod", "--wait")
+    kept = secrets_of_ours(fresh)
+    said = fresh.helm("uninstall", "polypod", "--wait")
     assert len(namespace.taskruns()) == 3 + len(names)
     left = fresh.kubectl("get", KINDS, "--all-namespaces", OWNED, "-o", "name").stdout.split()
     left += fresh.kubectl("get", "clusterroles,clusterrolebindings", OWNED, "-o", "name").stdout.split()
     left += fresh.kubectl("-n", polypod.NAMESPACE, "get", "leases,secrets,configmaps", "-o", "name").stdout.split()
-    assert left == ["configmap/kube-root-ca.crt"]
+    state = ["persistentvolumeclaim/polypod-api", "secret/polypod-authority", "secret/polypod-tls"]
+    assert sorted(left) == ["configmap/kube-root-ca.crt", *state]
+    assert all(item.partition("/")[2] in said for item in state), said
     assert fresh.kubectl("get", "crd", "taskruns.polypod.dev", "-o", "name").stdout.strip()
-    # and it comes back to what is there
-    fresh.helm.install({**values, "executionApi": {**values["executionApi"], "persistence": {"enabled": False}}})
+    # another release is told whose that is
+    other = {**values, "crds": {"install": False}}
+    said = fresh.helm("install", "other", str(polypod.CHART), "--dry-run=server", values=other)
+    for item in state:
+        assert f"{item.partition('/')[2]}: kept from release polypod, which is no longer installed" in said
+    # and the same release comes back to what is there
+    fresh.helm.install(values)
+    assert "polypod-api: kept from release polypod, used again" in fresh.helm("get", "notes", "polypod")
+    assert secrets_of_ours(fresh) == kept
+    assert "return_value" in xcoms(fresh, namespace)
     assert "Phase:          Succeeded" in fresh.helm("test", "polypod", "--timeout=240s")
+
+
+def xcoms(lab: Lab, namespace: Namespace) -> str:
+    """Return what the Execution API lists of the run of the TaskRun `jvm`."""
+    run = namespace.taskrun("jvm")["spec"]["runId"]
+    return lab.kubectl("-n", polypod.NAMESPACE, "exec", "deployment/polypod-api", "--", "python3", "-m",
+                       "polypod_execution_api.main", "xcoms", f"--namespace={namespace.name}", "--dag-id=conformance",
+                       f"--run-id={run}").stdout  # fmt: skip
+
+
+def secrets_of_ours(lab: Lab) -> dict[str, Any]:
+    items = lab.get("-n", polypod.NAMESPACE, "secrets", OWNED)["items"]
+    return {item["metadata"]["name"]: item["data"] for item in items}
 
 
 def pods_of_ours(lab: Lab) -> set[str]:

@@ -29,6 +29,52 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{/* As polypod.meta, for what holds state: helm deletes it neither on uninstall nor when the values leave it out. */}}
+{{- define "polypod.keptMeta" -}}
+{{- $meta := include "polypod.meta" . | fromYaml }}
+{{- $_ := set $meta "annotations" (merge (dict "helm.sh/resource-policy" "keep") (default dict $meta.annotations)) }}
+{{- toYaml $meta }}
+{{- end }}
+
+{{/* What holds state with these values, as a list: the objects that polypod.keptMeta is for. */}}
+{{- define "polypod.kept" -}}
+{{- $name := include "polypod.name" . }}
+{{- $api := .Values.executionApi }}
+{{- if and (eq $api.mode "standalone") (not $api.postgresql.existingSecret) $api.persistence.enabled (not $api.persistence.existingClaim) }}
+- {kind: PersistentVolumeClaim, name: {{ $name }}-api, holds: "XComs, variables and task states"}
+{{- end }}
+{{- if and .Values.tls.enabled (not .Values.tls.certManager.issuerRef) }}
+- {kind: Secret, name: {{ $name }}-tls, holds: the certificate that running task pods connect to}
+- {kind: Secret, name: {{ $name }}-authority, holds: the CA that running task pods trust}
+{{- end }}
+{{- end }}
+
+{{/* What earlier installations in this namespace have left, a line each. Only an install looks: it finds what helm adopts. */}}
+{{- define "polypod.leftovers" -}}
+{{- if .Release.IsInstall }}
+{{- $used := list .Values.executionApi.persistence.existingClaim }}
+{{- range fromYamlArray (include "polypod.kept" .) }}
+{{- $used = append $used .name }}
+{{- end }}
+{{- range $kind := list "PersistentVolumeClaim" "Secret" }}
+{{- range (lookup "v1" $kind $.Release.Namespace "").items }}
+{{- $of := index (default dict .metadata.annotations) "meta.helm.sh/release-name" | default "" }}
+{{- $ours := eq (index (default dict .metadata.labels) "app.kubernetes.io/part-of" | default "") "polypod" }}
+{{- if not (and $ours $of) }}
+{{- else if has .metadata.name $used }}
+  {{ $kind }} {{ .metadata.name }}: kept from release {{ $of }}, used again
+{{- else if eq $of $.Release.Name }}
+  {{ $kind }} {{ .metadata.name }}: kept from release {{ $of }}, NOT used with these values
+{{- else if not (lookup "apps/v1" "Deployment" $.Release.Namespace (printf "%s-operator" ($of | trunc 40 | trimSuffix "-"))) }}
+  {{ $kind }} {{ .metadata.name }}: kept from release {{ $of }}, which is no longer installed; NOT used by this release
+  {{- if eq $kind "PersistentVolumeClaim" }} (to use it: install as {{ $of }}, or set executionApi.persistence.existingClaim={{ .metadata.name }})
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* An image of ours: call with (list . .Values.operator.image). */}}
 {{- define "polypod.image" -}}
 {{- $values := (index . 0).Values -}}
