@@ -59,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging_level=options.task_log_level,
         log_format=options.task_log_format,
         bridge_pull_policy=options.bridge_pull_policy,
+        bridge_pull_secrets=options.bridge_pull_secret,
         bridge_resources=options.bridge_resources,
         outcome_url=options.outcome_url,
         log=_log(options),
@@ -96,6 +97,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--bridge-image", required=True, help="image of the bridge (sidecar)")
     add("--bridge-pull-policy", choices=["Always", "IfNotPresent", "Never"], help="pull policy of that image")
+    add(
+        "--bridge-pull-secret",
+        action="append",
+        default=[],
+        help="pull secret for that image, in each TaskRun's namespace; can be repeated",
+    )
     add(
         "--bridge-resources",
         type=_resources,

@@ -172,6 +172,13 @@ def test_no_value_is_ignored() -> None:
     assert looked_for <= found, looked_for - found
 
 
+def test_task_pods_pull_the_bridge_with_the_charts_secrets() -> None:
+    [operator] = [
+        item for item in rendered(EVERYTHING) if item["kind"] == "Deployment" and "operator" in item["metadata"]["name"]
+    ]
+    assert "--bridge-pull-secret=pull" in operator["spec"]["template"]["spec"]["containers"][0]["args"]
+
+
 def test_an_older_kubernetes_is_refused() -> None:
     done = helm("template", "polypod", str(CHART), "--kube-version=1.28.9", values={})
     assert "1.29" in done.stderr

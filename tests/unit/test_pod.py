@@ -18,8 +18,8 @@ from polypod_operator.model.objects import pod as parse_pod
 from polypod_operator.pods import security
 from polypod_operator.pods.log_storage import LogSettings
 from polypod_operator.pods.merge import merge
-from polypod_operator.pods.pod import Route, Settings, build
-from support.objects import EXECUTABLE, NOW, SETTINGS, routing, task_run
+from polypod_operator.pods.pod import Route, Settings, build, refusal
+from support.objects import EXECUTABLE, NOW, ROUTING, SETTINGS, routing, task_run
 
 
 def make(
@@ -194,6 +194,30 @@ def test_templates_are_merged_by_name_the_taskruns_last() -> None:
     assert container(pod, "bridge")["resources"]["limits"] == {"memory": "1Gi"}
     assert {"name": "tmp", "ephemeral": {}} in spec["volumes"]
     assert [item["name"] for item in spec["containers"]] == ["task", "side"]
+
+
+@pytest.mark.parametrize(
+    ("languages", "template", "expected"),
+    [
+        ([], [], ["ours", "mirror"]),
+        (["registry"], [], ["registry", "ours", "mirror"]),
+        (["ours"], [], ["ours", "mirror"]),
+        (["registry"], ["users", "ours"], ["registry", "ours", "mirror", "users"]),
+    ],
+)
+def test_the_bridges_pull_secrets_are_in_every_pod(
+    languages: list[str], template: list[str], expected: list[str]
+) -> None:
+    settings = replace(SETTINGS, bridge_pull_secrets=("ours", "mirror"), log=LogSettings("s3://b"))
+    overlay = {"spec": {"imagePullSecrets": [{"name": name} for name in template]}} if template else {}
+    run = task_run(podTemplate=overlay)
+    entry = msgspec.structs.replace(ROUTING.coordinators["native"], image_pull_secrets=languages)
+    pod = build(run, 1, 1, Route("native", entry, []), settings)
+    assert [item["name"] for item in pod["spec"]["imagePullSecrets"]] == expected
+    # the pod that reads the stored log pulls the same image
+    assert json.loads(pod["metadata"]["annotations"]["polypod.dev/log"])["imagePullSecrets"] == expected
+    refused = refusal(run, 1, 1, Refusal(reason="NoImage", message="x"), settings)
+    assert [item["name"] for item in refused["spec"]["imagePullSecrets"]] == ["ours", "mirror"]
 
 
 def test_no_template_changes_who_the_pod_belongs_to() -> None:

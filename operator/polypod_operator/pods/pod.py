@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -72,6 +72,7 @@ class Settings:
         logging_level: what runtimes are told to log.
         log_format: of the bridge's own log: json or console.
         bridge_pull_policy: when the bridge's image is pulled, None for Kubernetes' own rule.
+        bridge_pull_secrets: the Secrets, in each TaskRun's namespace, that the bridge's image is pulled with.
         bridge_resources: the bridge's requests and limits.
         outcome_url: where bridges send their outcomes to; empty if they are not to.
         authority: what the bridge trusts for both, PEM; empty for plain HTTP, or public authorities.
@@ -85,6 +86,7 @@ class Settings:
     logging_level: str = "INFO"
     log_format: str = "json"
     bridge_pull_policy: str | None = None
+    bridge_pull_secrets: Sequence[str] = ()
     bridge_resources: Mapping[str, Any] = field(default_factory=lambda: BRIDGE_RESOURCES)
     outcome_url: str = ""
     authority: str = ""
@@ -193,6 +195,7 @@ def refusal(run: TaskRunObject, number: int, try_number: int, why: Refusal, sett
         "enableServiceLinks": False,
         "containers": [bridge],
         "volumes": volumes,
+        **_pull_secrets(settings.bridge_pull_secrets),
     }
     metadata = _identity(run, number, try_number, route, {})
     del metadata["annotations"][COORDINATOR_ANNOTATION]
@@ -212,6 +215,11 @@ def _bridge(config: BridgeConfig, mounts: list[dict[str, Any]], settings: Settin
     if settings.bridge_pull_policy:
         container["imagePullPolicy"] = settings.bridge_pull_policy
     return container
+
+
+def _pull_secrets(names: Sequence[str]) -> dict[str, Any]:
+    """Return the field of a pod's spec, with each name once; nothing if there are none."""
+    return {"imagePullSecrets": [{"name": name} for name in dict.fromkeys(names)]} if names else {}
 
 
 def _identity(
@@ -311,8 +319,7 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
         "containers": [task],
         "volumes": volumes,
     }
-    if coordinator.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": name} for name in coordinator.image_pull_secrets]
+    pod |= _pull_secrets([*coordinator.image_pull_secrets, *settings.bridge_pull_secrets])
     if spec.timeouts.execution is not None:
         startup = seconds(spec.timeouts.startup) if spec.timeouts.startup else 0.0
         whole = seconds(spec.timeouts.pending) + startup + seconds(spec.timeouts.execution) + _DEADLINE_MARGIN
