@@ -150,19 +150,20 @@ BRIDGE: dict[Reason, Text] = {
         "The message is the API's; check its log: `kubectl -n polypod-system logs deployment/polypod-api`.",
     ),
     Reason.API_UNAVAILABLE: Text(
-        "The Execution API is unreachable.",
-        "Check the pods, database and network policies of the Execution API.",
+        "The Execution API did not answer in time, and the task did not start.",
+        "The attempt is replaced. Check the pods, database and network policies of the Execution API.",
     ),
     Reason.HEARTBEAT_FAILED: Text(
         "The Execution API did not answer any heartbeat for 150 s.",
-        "As for ExecutionApiUnavailable; the task was stopped so that it cannot run twice.",
+        "Check the pods, database and network policies of the Execution API. The task was stopped so that it cannot "
+        "run twice.",
     ),
     Reason.BRIDGE_FAILED: Text(
         "The bridge failed; this is a bug in Polypod.",
         "Report it with the bridge's log.",
     ),
     Reason.BRIDGE_LOST: Text(
-        "The bridge container terminated while the task was running; the outcome is unknown.",
+        "The bridge container terminated before the language container did; the outcome is unknown.",
         "Check for a node that ran out of memory; the attempt is replaced.",
     ),
     Reason.LAUNCHER_LOST: Text(
@@ -227,7 +228,8 @@ OPERATOR: dict[Reason, Text] = {
     ),
     Reason.IMAGE_PULL_FAILED: Text(
         "An image cannot be pulled; the message names it.",
-        "Fix the image name in the routing, or add `image_pull_secrets`.",
+        "Fix the image name in the routing, or add `image_pull_secrets`. For the bridge's image, set the chart's "
+        "`imagePullSecrets`, and create a Secret of that name in the TaskRun's namespace.",
     ),
     Reason.CONTAINER_CONFIG: Text(
         "A container cannot be created: a key does not exist, or its user is root.",
@@ -335,6 +337,14 @@ OPERATOR: dict[Reason, Text] = {
     Reason.NO_OUTCOME: Text(
         "The pod ended without an outcome from the bridge.",
         "Check the bridge container's log.",
+    ),
+    Reason.BRIDGE_UNREACHABLE: Text(
+        "The bridge did not answer the language container in time; the task did not start.",
+        "The attempt is replaced. Give the bridge more CPU (`bridge.resources`), or raise `timeouts.pending`.",
+    ),
+    Reason.LAUNCHER_FAILED: Text(
+        "The launcher, which starts the runtime in the language container, failed; the task did not start.",
+        "The message is the launcher's. Check what changes the container's securityContext, such as a webhook.",
     ),
     Reason.OPERATOR_FAILED: Text(
         "The operator failed to process this TaskRun or to write its status; it retries.",

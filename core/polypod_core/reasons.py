@@ -104,6 +104,8 @@ class Reason(StrEnum):
     INIT_FAILED = "InitContainerFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     NO_OUTCOME = "NoOutcome"
+    BRIDGE_UNREACHABLE = "BridgeUnreachable"
+    LAUNCHER_FAILED = "LauncherFailed"
     # the operator's own trouble
     OPERATOR_FAILED = "OperatorFailed"
     # of the routing ConfigMap

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +18,21 @@ OOM = outcome_of("failed", "LikelyOutOfMemory", signal=9)
 STARTUP = outcome_of("failed", "StartupFailed", exit_code=9)
 SUCCESS = outcome_of("success", "TaskSucceeded", exit_code=0)
 MESH = Container("mesh", started=NOW)
+
+
+def after(seconds: int) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def ended_after(task: int, bridge: int, *, code: int = 1, message: str = "", **fields: Any) -> tuple[Container, ...]:
+    """Return both containers as they end on their own, after so many seconds; the kubelet has killed the bridge."""
+    return (
+        Container("task", started=NOW, exit_code=code, message=message, finished=after(task)),
+        Container("bridge", exit_code=137, finished=after(bridge), init=True, sidecar=True, **fields),
+    )
+
+
+NO_ANSWER = "polypod-launcher: the bridge did not answer within 600s; the task did not start\n"
 CASES: list[tuple[str, dict[str, Any], str, str, bool]] = [
     # what is seen → state, reason, whether it was lost and not failed
     ("success", {"phase": "Succeeded", "bridge_message": SUCCESS}, "success", "TaskSucceeded", False),
@@ -71,6 +87,24 @@ CASES: list[tuple[str, dict[str, Any], str, str, bool]] = [
     ("an init container failed", {"phase": "Failed", "task_exit": None, "unstarted": True, "bridge_message": TOLD,
                                   "others": (Container("init", exit_code=3, message="no network", init=True),)},
      "up_for_retry", "InitContainerFailed", True),
+    ("the Execution API was away", {"phase": "Failed", "bridge_message": outcome_of("failed", "ExecutionApiUnavailable")},
+     "failed", "ExecutionApiUnavailable", True),
+    ("the bridge came too late", {"phase": "Failed", "others": ended_after(60, 100, code=125, message=NO_ANSWER)},
+     "failed", "BridgeUnreachable", True),
+    ("the bridge came too late, and told it", {"phase": "Failed", "others": (
+        ended_after(60, 100, code=125, message=NO_ANSWER)[0],
+        Container("bridge", exit_code=0, message=TOLD, finished=after(61), init=True))},
+     "up_for_retry", "BridgeUnreachable", True),
+    ("the launcher failed", {"phase": "Failed", "others":
+        ended_after(1, 40, code=126, message="polypod-launcher: user 7 cannot connect")},
+     "failed", "LauncherFailed", True),
+    ("a task that exits as a launcher does", {"phase": "Failed", "others": ended_after(60, 100, code=125)},
+     "failed", "NoOutcome", True),
+    ("the task ended first", {"phase": "Failed", "others": ended_after(10, 50)}, "failed", "NoOutcome", True),
+    ("the bridge ended first", {"phase": "Failed", "others": ended_after(50, 10)}, "failed", "BridgeLost", True),
+    ("both in one second", {"phase": "Failed", "others": ended_after(10, 10)}, "failed", "BridgeLost", True),
+    ("an earlier bridge ended first", {"phase": "Failed", "others": ended_after(10, 50, restarts=1)},
+     "failed", "BridgeLost", True),
     ("copy failed", {"phase": "Failed", "others": (Container("copy-artifacts", exit_code=1, message="no /jars"),)},
      "failed", "ArtifactCopyFailed", True),
 ]  # fmt: skip
@@ -84,8 +118,24 @@ def test_the_table(seen: dict[str, Any], state: str, reason: str, lost: bool) ->
     assert isinstance(found, Ended)
     assert (found.outcome.state, found.outcome.reason, found.lost) == (state, reason, lost)
     # what is lost with what it ran on is none of the user's failures
-    users = ("OOMKilled", "StorageLimitExceeded", "DeadlineExceeded", "ArtifactCopyFailed", "InitContainerFailed")
+    users = ("OOMKilled", "StorageLimitExceeded", "DeadlineExceeded", "ArtifactCopyFailed", "InitContainerFailed",
+             "LauncherFailed")  # fmt: skip
     assert found.infrastructure == (lost and reason not in users)
+
+
+def test_whoever_ended_first_is_named() -> None:
+    def said(**seen: Any) -> str:
+        found = observe(pod(phase="Failed", **seen))
+        assert isinstance(found, Ended)
+        return found.outcome.message
+
+    assert said(others=ended_after(60, 100, code=125, message=NO_ANSWER)) == (
+        "the bridge did not answer within 600s; the task did not start"
+    )
+    assert "exited with code 1" in said(others=ended_after(10, 50))
+    assert "was terminated after it (exit code 137)" in said(others=ended_after(10, 50))
+    assert "terminated while the task was running" in said(others=ended_after(50, 10))
+    assert "terminated before the task had started" in said(unstarted=True, bridge_exit=1)
 
 
 WAITING: list[tuple[str, dict[str, Any], str, bool]] = [

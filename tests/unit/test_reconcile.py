@@ -329,6 +329,29 @@ def test_a_task_instance_of_airflows_that_has_started_is_not_started_again() -> 
     assert (fresh.status.phase, fresh.status.reason) == ("Pending", "Replacing")
 
 
+@pytest.mark.parametrize(
+    ("reason", "reported", "again"),
+    [
+        ("ExecutionApiUnavailable", False, True),
+        ("LauncherLost", False, True),
+        ("ExecutionApiUnavailable", True, False),
+        ("HeartbeatFailed", False, False),
+        ("ArtifactNotFound", False, False),
+    ],
+)
+@pytest.mark.parametrize("by_airflow", [False, True])
+def test_a_task_that_did_not_start_because_of_us_is_started_again(
+    reason: str, reported: bool, again: bool, by_airflow: bool
+) -> None:
+    world = started(**({"workloadSecretRef": {"name": "w", "key": "workload.json"}} if by_airflow else {}))
+    world.see(phase="Failed", bridge_message=outcome_of("failed", reason, reported=reported))
+    # what Airflow knows the end of is its own; a TaskRun without Airflow is ours alone
+    expected = again or (reported and not by_airflow)
+    assert (world.status.reason == "Replacing") == expected
+    assert world.status.failed_tries == (0 if expected else 1)
+    assert world.status.attempts[0].reason == reason
+
+
 def refused(message: str, for_good: bool, **spec: Any) -> World:
     world = World(**spec)
     world.step()

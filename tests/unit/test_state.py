@@ -151,6 +151,23 @@ def test_a_task_without_an_answered_heartbeat_is_ended_at_the_limit_however_it_f
     assert ended == 100
 
 
+@pytest.mark.parametrize(("connects", "reason"), [(True, Reason.HEARTBEAT_FAILED), (False, Reason.API_UNAVAILABLE)])
+def test_a_task_that_never_started_is_told_apart_when_heartbeats_fail(connects: bool, reason: Reason) -> None:
+    state = Supervision(assignment(), Timeouts(heartbeat_limit=100), 1000.0)
+    call = only(state.spawned(0, 42, NOW), act.Call)
+    if connects:
+        state.connected(0, "comm")
+        state.connected(0, "logs")
+    state.replied(0, call, reply(200, CONTEXT))
+    assert only(state.tick(100), act.Signal).number == signal.SIGTERM
+    ending = state.exited(101, Exit(None, 15))
+    for channel in ("comm", "logs", "stdout", "stderr"):
+        ending += state.closed(101, channel)
+    verdict = only(_finish(state, ending, 101), act.Finish).verdict
+    assert (verdict.state, verdict.reason) == ("failed", reason)
+    assert ("the task had not started" in verdict.message) == (not connects)
+
+
 def test_an_answered_heartbeat_counts_from_its_answer() -> None:
     state = started(heartbeat_interval=5, heartbeat_limit=100)
     assert only(state.tick(5), act.Beat)

@@ -273,6 +273,10 @@ class Supervision:
     def _no_heartbeat_was_answered(self, now: float) -> list[Action]:
         detail = f"no heartbeat was answered for {self._times.heartbeat_limit:g} s; the last one: {self._beat_problem}"
         notice = Log("error", "no heartbeat was answered for too long; ending the runtime")
+        if self._phase is Phase.BOOTING:
+            # nothing of the task has run, so that it may be started again elsewhere
+            detail = f"{detail}; the task had not started"
+            return [notice, *self._end(now, EndedBy.API_UNAVAILABLE, detail, self._times.kill_grace)]
         return [notice, *self._end(now, EndedBy.HEARTBEAT, detail, self._times.kill_grace)]
 
     def _signal_again(self, now: float) -> list[Action]:

@@ -13,7 +13,7 @@ from polypod_crds.taskrun import Attempt, TaskRunSpec
 
 from polypod_operator.decide.draft import Draft
 from polypod_operator.decide.lifecycle import finish, rest
-from polypod_operator.decide.status import Ended, put_outcome
+from polypod_operator.decide.status import NOT_STARTED, Ended, put_outcome
 
 DELETED_BY_US = frozenset({Reason.CANCELLED, Reason.SUSPENDED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
                      Reason.CONTAINER_CONFIG, Reason.MOUNT_FAILED, Reason.PENDING_TIMEOUT})  # fmt: skip
@@ -34,7 +34,7 @@ def close(draft: Draft, attempt: Attempt, end: Ended, spec: TaskRunSpec) -> None
     elif outcome.reason == Reason.SUSPENDED:
         attempt.state = "up_for_retry"
         rest(draft)
-    elif end.infrastructure and _may_replace(draft, attempt, spec):
+    elif end.infrastructure and _may_replace(draft, attempt, end, spec):
         _replace(draft, attempt, end)
     else:
         _retry_or_fail(draft, attempt, end, spec)
@@ -65,9 +65,10 @@ def _was_stopped(draft: Draft, attempt: Attempt, spec: TaskRunSpec) -> bool:
     return attempt.reason in DELETED_BY_US and (attempt.create_time or draft.now) + pending <= draft.now
 
 
-def _may_replace(draft: Draft, attempt: Attempt, spec: TaskRunSpec) -> bool:
+def _may_replace(draft: Draft, attempt: Attempt, end: Ended, spec: TaskRunSpec) -> bool:
     """Tell whether an infrastructure loss is replaced regardless of the retry limit."""
-    if spec.workload_secret_ref is not None and attempt.start_time is not None:
+    not_started = attempt.start_time is None or (end.outcome.reason in NOT_STARTED and not end.outcome.reported)
+    if spec.workload_secret_ref is not None and not not_started:
         # Airflow starts a task instance once; the next try is the scheduler's
         return False
     return draft.status.infrastructure_failures < draft.policy.infrastructure_limit

@@ -87,7 +87,7 @@ def observe(pod: PodObject, event: PodEvent | None = None, told: Outcome | None 
     """
     outcome = told or _outcome(pod)
     if told is not None and not _in_doubt(told):
-        return Ended(_completed(told, pod))
+        return _as_told(told, pod)
     ended = pod.task.ended and (pod.bridge.ended or outcome is not None)
     if ended or pod.over:
         return _ended(pod, outcome)
@@ -160,7 +160,7 @@ def _said(container: Container) -> str:
 
 def _ended(pod: PodObject, outcome: Outcome | None) -> Ended:
     if outcome is not None and not _in_doubt(outcome):
-        return Ended(_completed(outcome, pod))
+        return _as_told(outcome, pod)
     reason, message = _why(pod, outcome)
     if outcome is not None and reason == outcome.reason and reason not in _INTERRUPTED:
         return Ended(_completed(outcome, pod))
@@ -170,6 +170,12 @@ def _ended(pod: PodObject, outcome: Outcome | None) -> Ended:
     if found.exit_code is None and found.signal is None and pod.task.ended:
         found.exit_code = pod.task.exit_code
     return Ended(found, lost=True, infrastructure=reason in INFRASTRUCTURE)
+
+
+def _as_told(outcome: Outcome, pod: PodObject) -> Ended:
+    """Return an end in the bridge's words."""
+    not_started = outcome.state not in NOT_FAILED and outcome.reason in NOT_STARTED
+    return Ended(_completed(outcome, pod), lost=not_started, infrastructure=not_started)
 
 
 def _completed(outcome: Outcome, pod: PodObject) -> Outcome:
@@ -201,8 +207,17 @@ _SHARED = tuple(item.name for item in msgspec.structs.fields(Outcome) if item.na
 _INTERRUPTED = frozenset({Reason.TERMINATED, Reason.BRIDGE_LOST, Reason.LAUNCHER_LOST, Reason.EXIT_STATUS_LOST})
 """The task was ended from outside."""
 
-INFRASTRUCTURE: frozenset[str] = _INTERRUPTED | {Reason.EVICTED, Reason.POD_DELETED, Reason.POD_LOST, Reason.NO_OUTCOME}
+NOT_STARTED: frozenset[str] = frozenset({Reason.API_UNAVAILABLE, Reason.BRIDGE_UNREACHABLE, Reason.LAUNCHER_LOST})
+"""The task had not started, through no fault of its own: another pod can run it, whoever started it."""
+
+INFRASTRUCTURE: frozenset[str] = (
+    _INTERRUPTED | NOT_STARTED | {Reason.EVICTED, Reason.POD_DELETED, Reason.POD_LOST, Reason.NO_OUTCOME}
+)
 """Losses of what the task ran on."""
+
+_LAUNCHERS = {125: Reason.BRIDGE_UNREACHABLE, 126: Reason.LAUNCHER_FAILED}
+"""Exit codes of the launcher itself, if it has left a message that begins with its name (`launcher/README.md`)."""
+_LAUNCHERS_NAME = "polypod-launcher: "
 
 
 _OWN_LIMIT = re.compile(r"\bexceed(s|ed)\b")
@@ -246,19 +261,30 @@ def _why(pod: PodObject, outcome: Outcome | None) -> tuple[str, str]:
         return Reason.POD_LOST, f"{pod.reason}: {pod.message}"
     if pod.deleting or (pod.gone and pod.phase in ("Pending", "Running")):
         return Reason.POD_DELETED, "the pod was deleted while its task was running"
+    if pod.task.exit_code in _LAUNCHERS and pod.task.message.startswith(_LAUNCHERS_NAME):
+        return _LAUNCHERS[pod.task.exit_code], pod.task.message.removeprefix(_LAUNCHERS_NAME).strip()
     if outcome is not None:
         return outcome.reason, outcome.message
     if pod.gone:
         return Reason.POD_LOST, "the pod was deleted before its final status was observed"
-    if pod.bridge.exit_code or pod.bridge.restarts:
-        return Reason.BRIDGE_LOST, (
-            f"the bridge container terminated while the task was running (exit code {pod.bridge.exit_code}); "
-            "the outcome is unknown"
-        )
-    if pod.task.ended:
-        text = pod.task.message.strip() or pod.task.reason
+    return _who_ended_first(pod)
+
+
+def _who_ended_first(pod: PodObject) -> tuple[str, str]:
+    """Return why an attempt ended whose containers have ended by themselves and left no outcome."""
+    task, bridge = pod.task, pod.bridge
+    bridge_failed = bool(bridge.exit_code or bridge.restarts)
+    # a kubelet ends the bridge when the language container has ended: then its exit code says nothing
+    task_was_first = task.finished is not None and bridge.finished is not None and task.finished < bridge.finished
+    if bridge_failed and (bridge.restarts or not task_was_first):
+        when = "while the task was running" if task.started or task.ended else "before the task had started"
+        how = f"the bridge container terminated {when} (exit code {bridge.exit_code})"
+        return Reason.BRIDGE_LOST, f"{how}; the outcome is unknown"
+    if task.ended:
+        text = task.message.strip() or task.reason
+        after = f", which was terminated after it (exit code {bridge.exit_code})," if bridge_failed else ""
         return Reason.NO_OUTCOME, (
-            f"the language container exited with code {pod.task.exit_code} ({text}) and the bridge left no outcome"
+            f"the language container exited with code {task.exit_code} ({text}) and the bridge{after} left no outcome"
         )
     return Reason.NO_OUTCOME, "the pod ended and the bridge left no outcome"
 
