@@ -20,7 +20,8 @@ FROM base AS bridge
 ARG TARGETARCH=amd64
 COPY launcher/dist/polypod-launcher-${TARGETARCH} /usr/local/bin/polypod-launcher
 COPY build/image/${TARGETARCH}/bridge /opt/polypod
-ENTRYPOINT ["python3", "-sP", "-m", "polypod_bridge.main"]
+# a SIGTERM that comes while Python boots is not lost
+ENTRYPOINT ["/usr/local/bin/polypod-launcher", "hold", "python3", "-sP", "-m", "polypod_bridge.main"]
 
 FROM base AS operator
 ARG TARGETARCH=amd64

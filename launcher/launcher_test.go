@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestCopyKeepsContentModesAndLinks(t *testing.T) {
@@ -112,6 +114,53 @@ func TestACommandThatIsNotASCIIGetsALocaleOfUTF8(t *testing.T) {
 		if one.want != "LC_ALL=C.UTF-8" && slices.Contains(got, "LC_ALL=C.UTF-8") {
 			t.Errorf("%+v: the locale was changed", one)
 		}
+	}
+}
+
+func TestTheWaitForTheBridgeIsWhatThePodSays(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"": connectWait, "70": 70 * time.Second, "0.5": time.Second / 2, "-1": connectWait, "NaN": connectWait,
+		"1e300": connectWait, "soon": connectWait,
+	} {
+		if got := bridgeWait(text); got != want {
+			t.Errorf("%q is %s, not %s", text, got, want)
+		}
+	}
+}
+
+func TestABridgeThatDoesNotComeIsTheContainersTerminationMessage(t *testing.T) {
+	terminationLog = filepath.Join(t.TempDir(), "termination-log")
+	t.Setenv("POLYPOD_SOCKET", filepath.Join(t.TempDir(), "bridge.sock"))
+	t.Setenv("POLYPOD_BRIDGE_WAIT", "0.05")
+	if code := run(); code != exitBridge {
+		t.Errorf("the exit code is %d", code)
+	}
+	if _, err := os.Stat(terminationLog); err == nil {
+		t.Error("it has made a file where there was none")
+	}
+	must(t, os.WriteFile(terminationLog, nil, 0o666))
+	run()
+	said, err := os.ReadFile(terminationLog)
+	must(t, err)
+	if !strings.HasPrefix(string(said), "polypod-launcher: the bridge did not answer within 50ms: ") ||
+		!strings.HasSuffix(string(said), "; the task did not start\n") {
+		t.Errorf("it says %q", said)
+	}
+}
+
+func TestASocketThatIsNotForThisUserIsNotWaitedFor(t *testing.T) {
+	if os.Getuid() == 0 {
+		// root may use every socket
+		t.Skip("needs another user than root")
+	}
+	folder := filepath.Join(t.TempDir(), "closed")
+	must(t, os.Mkdir(folder, 0))
+	begin := time.Now()
+	if _, err := connect(filepath.Join(folder, "bridge.sock"), time.Minute, nil); !isRefused(err) {
+		t.Errorf("the error is %v", err)
+	}
+	if time.Since(begin) > 30*time.Second {
+		t.Error("it has waited")
 	}
 }
 

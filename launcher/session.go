@@ -4,19 +4,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 )
 
 const (
 	maxMessage   = 1 << 20
-	connectWait  = 60 * time.Second
-	answerWait   = 2 * time.Second // for the bridge to act on a signal that we were sent
+	connectWait  = 60 * time.Second // for the bridge, unless POLYPOD_BRIDGE_WAIT says otherwise
+	answerWait   = 2 * time.Second  // for the bridge to act on a signal that we were sent
 	killGrace    = 5 * time.Second
 	drainWait    = 5 * time.Second
 	againWait    = 30 * time.Second // for the kubelet to start a bridge again that was killed
@@ -51,6 +53,7 @@ type reply struct {
 func run() int {
 	// PR_SET_PDEATHSIG of the runtime is about the thread that started it: this one, which stays
 	runtime.LockOSThread()
+	defer releaseStop()
 	syscall.RawSyscall(syscall.SYS_PRCTL, prSubreaper, 1, 0)
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1,
@@ -61,15 +64,21 @@ func run() int {
 	if place == "" {
 		place = defaultPlace
 	}
-	connection, err := connect(place, connectWait, signals)
-	if err != nil {
-		complain(fmt.Errorf("the bridge cannot be reached at %s: %w", place, err))
+	wait := bridgeWait(os.Getenv("POLYPOD_BRIDGE_WAIT"))
+	connection, err := connect(place, wait, signals)
+	switch {
+	case errors.Is(err, errTerminated):
+		complain(err)
 		return exitBridge
+	case isRefused(err):
+		return fail(exitFailed, fmt.Errorf("user %d, group %d cannot connect to the bridge: %w; the task did not start",
+			os.Getuid(), os.Getgid(), err))
+	case err != nil:
+		return fail(exitBridge, fmt.Errorf("the bridge did not answer within %s: %w; the task did not start", wait, err))
 	}
 	told, toBridge, err := os.Pipe()
 	if err != nil {
-		complain(err)
-		return exitBridge
+		return fail(exitFailed, err)
 	}
 	s := &session{connection: connection, told: toBridge}
 	// first of all the pipe by which the bridge hears of the signals that this container is sent
@@ -114,19 +123,35 @@ func (s *session) holdThePod(signals <-chan os.Signal, place string, told *os.Fi
 	}
 }
 
+var errTerminated = errors.New("terminated before the bridge was there")
+
+// isRefused tells whether waiting does not help: this user may not use the bridge's socket.
+func isRefused(err error) bool {
+	return errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
+}
+
+// bridgeWait reads how many seconds the bridge may take: as long as the pod may take to start, by its TaskRun.
+func bridgeWait(text string) time.Duration {
+	seconds, err := strconv.ParseFloat(text, 64)
+	if err == nil && seconds > 0 && seconds <= math.MaxInt32 {
+		return time.Duration(seconds * float64(time.Second))
+	}
+	return connectWait
+}
+
 // connect waits for the bridge: its container was started before, but it may still be on its way. A pod that is ended
 // meanwhile need not wait for one that will not come.
 func connect(place string, patience time.Duration, signals <-chan os.Signal) (*net.UnixConn, error) {
 	giveUp := time.Now().Add(patience)
 	for {
 		connection, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: place, Net: "unixpacket"})
-		if err == nil || time.Now().After(giveUp) {
+		if err == nil || isRefused(err) || time.Now().After(giveUp) {
 			return connection, err
 		}
 		select {
 		case received := <-signals:
 			if received == syscall.SIGTERM || received == syscall.SIGINT {
-				return nil, fmt.Errorf("terminated (%v) before it was there: %w", received, err)
+				return nil, errTerminated
 			}
 		case <-time.After(2 * time.Millisecond):
 		}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ import pytest
 from polypod_bridge.logs.storage import of_pod, read
 from support.api import Store
 from support.bridge import COORDINATORS, Bridge
+from support.paths import LAUNCHER
 from support.processes import alive, children
 from support.rogue_runtime import rogue_coordinator
 from support.waiting import wait_until
@@ -165,6 +169,70 @@ def test_told_to_end_before_the_language_container_came_there_is_an_outcome(fill
     bridge.process.terminate()
     assert bridge.process.wait(30) == 0
     assert (message(bridge)["reason"], filled.ti(ti_id).state) == ("Terminated", "queued")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="takes another user")
+@pytest.mark.parametrize("user", [0, 4242])
+def test_the_language_container_may_have_another_user(filled: Store, tmp_path: Path, user: int) -> None:
+    config = filled.config(filled.add("success", queue="golang"), "golang", COORDINATORS)
+    bridge = Bridge(tmp_path, config, launched=True, launcher_comes=False).start()
+    wait_until(lambda: (tmp_path / "bridge.sock").exists())
+    assert (tmp_path / "bridge.sock").stat().st_mode & 0o777 == 0o777
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    program = tmp_path / "polypod-launcher"
+    shutil.copy(LAUNCHER, program)
+    bridge.launcher = subprocess.Popen(
+        [program], env={"POLYPOD_SOCKET": str(tmp_path / "bridge.sock")}, user=user, group=user, extra_groups=[]
+    )
+    Bridge.started.append(bridge.launcher)
+    assert bridge.finish().outcome["state"] == "success"
+
+
+HOLDS = """
+import signal, sys
+print("ready", flush=True)
+sys.stdin.readline()
+signal.signal(signal.SIGTERM, lambda *_: print("told", flush=True))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+print("end", flush=True)
+"""
+
+
+def test_a_bridge_gets_the_sigterm_that_came_while_it_booted() -> None:
+    command = [LAUNCHER, "hold", sys.executable, "-c", HOLDS]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    Bridge.started.append(process)  # type: ignore[arg-type]
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    said, _ = process.communicate("\n", timeout=60)
+    assert (said, process.returncode) == ("told\nend\n", 0)
+
+
+def test_the_hook_before_the_stop_signal_ends_the_task_by_sigterm_and_goes_first(
+    launched: Callable[..., Bridge], tmp_path: Path
+) -> None:
+    # on this machine others run launchers of their own, and each stops those of its name
+    program = tmp_path / "polypod-launcher"
+    shutil.copy(LAUNCHER, program)
+    bridge = launched("waits")
+    bridge.launcher_program = program
+    bridge.start()
+    waiting(bridge)
+    assert bridge.launcher is not None
+    [runtime] = children(bridge.launcher.pid)
+    hook = subprocess.Popen([program, "stop"])
+    assert hook.wait(60) == 0
+    assert not alive(runtime)
+    assert bridge.launcher.wait(60) == 128 + signal.SIGTERM
+    assert bridge.finish().outcome["reason"] == "Terminated"
+
+
+def test_the_hook_has_nothing_to_wait_for_where_no_launcher_runs(tmp_path: Path) -> None:
+    program = tmp_path / "polypod-launcher"
+    shutil.copy(LAUNCHER, program)
+    assert subprocess.run([program, "stop"], timeout=60, check=False).returncode == 0
 
 
 def stored(tmp_path: Path, scheme: str, **more: Any) -> dict[str, Any]:

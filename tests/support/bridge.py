@@ -61,7 +61,7 @@ class Bridge:
     launched: bool = False
     """True: as in a pod, the runtime is the child of a launcher and not of the bridge."""
     launcher_comes: bool = True
-
+    launcher_program: Path = LAUNCHER
     pod: dict[str, Any] = field(default_factory=dict)
     """Settings of the pod's."""
     started: ClassVar[list[subprocess.Popen[bytes]]] = []
@@ -147,7 +147,7 @@ class Bridge:
 
     def start_launcher(self, env: dict[str, str]) -> None:
         self.launcher = subprocess.Popen(
-            [str(LAUNCHER)],
+            [str(self.launcher_program)],
             env={**env, "POLYPOD_SOCKET": str(self.folder / "bridge.sock")},
             stdin=subprocess.DEVNULL,
             stdout=(self.folder / "launcher-stdout.txt").open("wb"),

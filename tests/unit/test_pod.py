@@ -153,9 +153,24 @@ def test_a_keyword_that_looks_like_a_variable_of_the_kubelets_stays_as_it_is() -
 def test_the_kubelet_ends_what_outlives_every_timeout() -> None:
     assert "activeDeadlineSeconds" not in make()["spec"]
     pod = make(timeouts={"pending": "1m", "startup": "10s", "execution": "1h"})
-    assert pod["spec"]["activeDeadlineSeconds"] == 60 + 10 + 3600 + 120
+    assert pod["spec"]["activeDeadlineSeconds"] == 2 * (60 + 10) + 3600 + 120
     year = 366 * 86400
-    assert make(timeouts={"execution": "8784h"})["spec"]["activeDeadlineSeconds"] == year + 600 + 120
+    assert make(timeouts={"execution": "8784h"})["spec"]["activeDeadlineSeconds"] == year + 2 * 600 + 120
+
+
+def test_the_launcher_waits_for_the_bridge_as_long_as_the_pod_may_take_to_start() -> None:
+    def wait(**timeouts: str) -> str:
+        env = {item["name"]: item["value"] for item in container(make(timeouts=timeouts), "task")["env"]}
+        return str(env["POLYPOD_BRIDGE_WAIT"])
+
+    assert wait() == "600"
+    assert wait(pending="1m", startup="10s") == "70"
+    assert wait(pending="8784h") == str(366 * 86400)
+
+
+def test_the_task_gets_sigterm_before_the_images_own_stop_signal() -> None:
+    hook = container(make(), "task")["lifecycle"]
+    assert hook == {"preStop": {"exec": {"command": ["/polypod/launcher", "stop"]}}}
 
 
 def test_templates_are_merged_by_name_the_taskruns_last() -> None:
@@ -189,7 +204,7 @@ def test_templates_are_merged_by_name_the_taskruns_last() -> None:
     assert (spec["nodeSelector"], spec["priorityClassName"]) == ({"disk": "ssd"}, "high")
     assert spec["imagePullSecrets"] == [{"name": "registry"}]
     env = {item["name"]: item["value"] for item in container(pod, "task")["env"]}
-    assert env == {"POLYPOD_SOCKET": "/polypod/bridge.sock", "A": "1", "B": "2"}
+    assert env == {"POLYPOD_SOCKET": "/polypod/bridge.sock", "POLYPOD_BRIDGE_WAIT": "600", "A": "1", "B": "2"}
     assert container(pod, "task")["resources"] == {"limits": {"memory": "1Gi"}}
     assert container(pod, "bridge")["resources"]["limits"] == {"memory": "1Gi"}
     assert {"name": "tmp", "ephemeral": {}} in spec["volumes"]

@@ -39,6 +39,8 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
     signal.set_wakeup_fd(wake_w)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: None)
+    # blocked by `polypod-launcher hold`: one that came while we booted arrives now
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
     outcome = _earlier(pod)
     log = PodLog(pod.log)
     if config.refusal is not None:
@@ -82,7 +84,7 @@ def _attempt(config: BridgeConfig, pod: PodConfig, host: LauncherHost, wake: int
     started = datetime.now(UTC)
     try:
         if not host.wait(wake):
-            message = "terminated before the language container had started"
+            message = "the bridge was terminated before the language container connected to it; the task did not start"
             return Outcome(state="failed", reason=Reason.TERMINATED, message=message, finish_time=datetime.now(UTC))
         _write(f"{pod.state_dir}/begun", b"")
         complete = _complete(config, pod, log)

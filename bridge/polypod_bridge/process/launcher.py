@@ -113,7 +113,12 @@ class LauncherHost:
             pass
         self._path = path
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        self._listener.bind(path)
+        # the language container may have another user; nobody else sees the volume
+        before = os.umask(0)
+        try:
+            self._listener.bind(path)
+        finally:
+            os.umask(before)
         self._listener.listen(1)
         self._connection: socket.socket | None = None
 

@@ -290,11 +290,16 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
         # the task's container starts only when this has succeeded
         "lifecycle": {"postStart": {"exec": {"command": [INSTALL, "install", LAUNCHER]}}},
     }
+    startup = seconds(spec.timeouts.startup) if spec.timeouts.startup else 0.0
+    patience = seconds(spec.timeouts.pending) + startup
     task: dict[str, Any] = {
         "name": TASK,
         "command": [LAUNCHER],
+        # the task gets SIGTERM first, whatever STOPSIGNAL its image has
+        "lifecycle": {"preStop": {"exec": {"command": [LAUNCHER, "stop"]}}},
         "env": [
             {"name": "POLYPOD_SOCKET", "value": PodConfig().socket},
+            {"name": "POLYPOD_BRIDGE_WAIT", "value": f"{min(int(patience), _LONGEST)}"},
             *({"name": name, "value": value.replace("$(", "$$(")} for name, value in settings.airflow.items()),
         ],
         # read-only: a connection needs no more, and nothing of the task can replace the launcher
@@ -321,8 +326,8 @@ def _template(run: TaskRunObject, number: int, try_number: int, route: Route, se
     }
     pod |= _pull_secrets([*coordinator.image_pull_secrets, *settings.bridge_pull_secrets])
     if spec.timeouts.execution is not None:
-        startup = seconds(spec.timeouts.startup) if spec.timeouts.startup else 0.0
-        whole = seconds(spec.timeouts.pending) + startup + seconds(spec.timeouts.execution) + _DEADLINE_MARGIN
+        # the pod may be pending, and then the bridge may be
+        whole = 2 * patience + seconds(spec.timeouts.execution) + _DEADLINE_MARGIN
         pod["activeDeadlineSeconds"] = min(int(whole), _LONGEST)
     source = _artifacts(spec) or coordinator.artifacts
     if source is not None:
