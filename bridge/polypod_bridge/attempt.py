@@ -74,17 +74,19 @@ def run_attempt(
         if failure is not None or process is None or command is None:
             listeners.close()
             assert failure is not None
-            return _report_failure(config, failure, log, started)
-        if config.unknown_fields:
-            log.event("info", "ignoring unknown fields of the workload", fields=config.unknown_fields)
-        return _supervise(config, command, process, listeners, startup or 0.0, log, masker, started, caught)
+            outcome = _report_failure(config, failure, log, started)
+        else:
+            if config.unknown_fields:
+                log.event("info", "ignoring unknown fields of the workload", fields=config.unknown_fields)
+            outcome = _supervise(config, command, process, listeners, startup or 0.0, log, masker, started, caught)
     except Exception as error:
         # it has been told, if it could be
         unforeseen = _unforeseen(error)
-        return _failed(unforeseen, unforeseen.message, started)
-    finally:
-        for name, lost in log.lost().items():
-            log.event("error", "log lines could not be written", destination=name, lines=lost)
+        outcome = _failed(unforeseen, unforeseen.message, started)
+    for name, lost in log.lost().items():
+        log.event("error", "log lines could not be written", destination=name, lines=lost)
+    outcome.log_lines = log.written()
+    return outcome
 
 
 def refuse_attempt(config: BridgeConfig, reason: str, message: str) -> Outcome:
@@ -145,7 +147,7 @@ def _environment(config: BridgeConfig) -> Mapping[str, str]:
 
 def _open_log(config: BridgeConfig, stored: StoredLog | None) -> tuple[TaskLog, Masker]:
     from polypod_bridge.logs.masking import Masker
-    from polypod_bridge.logs.pipeline import LEVELS, Output, TaskLog
+    from polypod_bridge.logs.pipeline import LEVELS, STANDARD_ERROR, Levels, Output, TaskLog
     from polypod_bridge.logs.render import console, json_line
 
     outputs: list[Destination] = []
@@ -161,16 +163,16 @@ def _open_log(config: BridgeConfig, stored: StoredLog | None) -> tuple[TaskLog, 
         if config.log_format == "console":
             # for people: what is below the wanted level is noise, even if the runtime sends it
             minimum = LEVELS.get(config.logging_level.lower(), 0)
-            outputs.append(Output(sys.stderr.fileno(), console(config.colors), "standard error", minimum))
+            outputs.append(Output(sys.stderr.fileno(), console(config.colors), STANDARD_ERROR, minimum))
         else:
-            outputs.append(Output(sys.stderr.fileno(), json_line, "standard error"))
+            outputs.append(Output(sys.stderr.fileno(), json_line, STANDARD_ERROR))
     if stored is not None:
         outputs.append(stored)
     masker = Masker(config.sensitive_names)
     masker.add(config.token)
     if config.token_file is not None:
         masker.add(_read_token(config.token_file))
-    log = TaskLog(masker, outputs, config.logging_level)
+    log = TaskLog(masker, outputs, Levels(config.logging_level, config.namespace_levels))
     if stored is not None:
         stored.report_to(log.event)
     if problem is not None:

@@ -34,6 +34,7 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
         cpu_seconds: user and system time of the runtime.
         connect_time: when the runtime connected to the bridge.
         log_url: where its log is kept, if it is.
+        log_lines: how many lines its log has in the bridge container's own; a kubelet keeps only the last of many.
     """
 
     state: Word
@@ -51,6 +52,7 @@ class Outcome(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
     cpu_seconds: Annotated[float, msgspec.Meta(ge=0, lt=1e12)] | None = None
     connect_time: Aware | None = None
     log_url: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    log_lines: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] = 0
 
 
 def encode(outcome: Outcome, limit: int = MAX_SIZE) -> bytes:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polypod_bridge.logs.masking import Masker
-from polypod_bridge.logs.pipeline import LineSplitter, Output, TaskLog, runtime_record
+from polypod_bridge.logs.pipeline import Levels, LineSplitter, Output, TaskLog, runtime_record
+from polypod_bridge.logs.pump import LogPump
 from polypod_bridge.logs.render import console, json_line
 
 
@@ -139,11 +140,45 @@ def test_a_full_destination_is_reported_once_and_counted(tmp_path: Path) -> None
 def test_the_supervisors_own_level_is_that_of_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "log"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
-    log = TaskLog(Masker(), [Output(fd, json_line, "x")], "warning")
+    log = TaskLog(Masker(), [Output(fd, json_line, "x")], Levels("warning"))
     log.event("info", "quiet")
     log.event("error", "loud")
     os.close(fd)
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["loud"]
+
+
+@pytest.mark.parametrize(
+    ("level", "namespaces", "expected"),
+    [
+        ("INFO", "", {"app info", "app.db info", "app.db.pool info", "other info"}),
+        ("DEBUG", "", None),
+        ("ERROR", "", set()),
+        ("error", "app.db=debug", {"app.db debug", "app.db info", "app.db.pool debug", "app.db.pool info"}),
+        ("INFO", "app=error, app.db.pool=debug\nother=warning", {"app.db.pool debug", "app.db.pool info"}),
+        ("INFO", "app", {"app info", "app.db info", "app.db.pool info", "other info"}),
+        ("nonsense", "app=nonsense", {"app info", "app.db info", "app.db.pool info", "other info"}),
+    ],
+)
+def test_a_runtime_that_does_not_filter_its_records_is_filtered(
+    tmp_path: Path, level: str, namespaces: str, expected: set[str] | None
+) -> None:
+    names = [f"{name} {at}" for name in ("app", "app.db", "app.db.pool", "other") for at in ("debug", "info")]
+    records = [dict(zip(("logger", "level"), name.split(), strict=True)) | {"event": name} for name in names]
+    path, masker = tmp_path / "log", Masker()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    output = Output(fd, json_line, "x")
+    pump = LogPump(TaskLog(masker, [output], Levels(level, namespaces)), masker, lambda name: None)
+    for stream, data in (("logs", "\n".join(map(json.dumps, records))), ("stdout", "printed\n")):
+        read, write = os.pipe()
+        os.write(write, data.encode())
+        os.close(write)
+        pump.add(stream, read)
+    assert pump.stop(60)
+    os.close(fd)
+    found = [json.loads(line)["event"] for line in path.read_text().splitlines()]
+    # what a process prints has no level of its own
+    assert sorted(found) == sorted(["printed", *(names if expected is None else expected)])
+    assert output.written == len(found)
 
 
 def test_the_console_form_has_colour_only_if_asked() -> None:

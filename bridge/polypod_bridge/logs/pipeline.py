@@ -10,7 +10,7 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -21,6 +21,9 @@ from polypod_bridge.logs.render import Renderer, safely
 
 MAX_LINE = 32 << 20
 """Longest line kept whole, in bytes; a longer one is cut into lines of this length."""
+
+STANDARD_ERROR = "standard error"
+"""The name of that destination."""
 
 LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "notset": 0}
 _LEVEL_ALIASES = {"warn": "warning", "exception": "error", "fatal": "critical", "trace": "debug"}
@@ -56,6 +59,8 @@ class Output:
         self._failed: OSError | None = None
         self.name = name
         self.lost = 0
+        self.written = 0
+        """How many lines it has taken."""
 
     def write(self, events: list[dict[str, Any]]) -> OSError | None:
         """Write events; return the error the first time that the destination fails.
@@ -64,7 +69,8 @@ class Output:
         """
         if self._minimum:
             events = [event for event in events if LEVELS[event["level"]] >= self._minimum]
-        data = memoryview(b"".join([safely(self._render, event) for event in events]))
+        rendered = b"".join([safely(self._render, event) for event in events])
+        data = memoryview(rendered)
         try:
             while data:
                 data = data[os.write(self._fd, data) :]
@@ -73,20 +79,42 @@ class Output:
             first, self._failed = self._failed is None, error
             return error if first else None
         self._failed = None
+        self.written += rendered.count(b"\n")
         return None
+
+
+class Levels:
+    """Which records are wanted: those at a level or above, or at that of their logger's longest dotted prefix."""
+
+    def __init__(self, level: str, namespaces: str = "") -> None:
+        """Read Airflow's `[logging] logging_level` and `namespace_levels` (`name=level …`)."""
+        self.minimum = LEVELS.get(level.lower(), LEVELS["info"])
+        pairs = (entry.partition("=") for entry in re.split(r"[\s,]+", namespaces))
+        self._namespaces = {name: LEVELS[text.lower()] for name, _, text in pairs if name and text.lower() in LEVELS}
+
+    def wants(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether a runtime's record is wanted."""
+        minimum, prefix = self.minimum, record["logger"] if self._namespaces else ""
+        while prefix:
+            if prefix in self._namespaces:
+                minimum = self._namespaces[prefix]
+                break
+            prefix = prefix.rpartition(".")[0]
+        return LEVELS[record["level"]] >= minimum
 
 
 class TaskLog:
     """The log of one attempt. May be used from several threads."""
 
-    def __init__(self, masker: Masker, outputs: Sequence[Destination], level: str = "info") -> None:
-        """Write to `outputs`; of the supervisor's own events only those at `level` or above.
+    def __init__(self, masker: Masker, outputs: Sequence[Destination], levels: Levels | None = None) -> None:
+        """Write to `outputs`; of the supervisor's own events only those at the level or above.
 
-        The runtime filters its own records (language SDK conformance, §logging).
+        A runtime filters its own records (language SDK conformance, §logging); for one that does not, the pump asks
+        `levels`.
         """
         self._masker = masker
         self._outputs = outputs
-        self._minimum = LEVELS.get(level.lower(), LEVELS["info"])
+        self.levels = levels or Levels("info")
         self._lock = threading.Lock()
         self._post: Callable[[dict[str, Any]], None] | None = None
 
@@ -96,7 +124,7 @@ class TaskLog:
 
     def event(self, level: str, event: str, **fields: Any) -> None:
         """Log something that the supervisor says."""
-        if LEVELS[level] < self._minimum:
+        if LEVELS[level] < self.levels.minimum:
             return
         record = {"level": level, "event": event, "logger": "supervisor", "timestamp": datetime.now(UTC), **fields}
         if self._post is not None:
@@ -134,6 +162,10 @@ class TaskLog:
         if "timestamp" not in redacted:
             redacted["timestamp"] = datetime.now(UTC)
         return redacted
+
+    def written(self) -> int:
+        """Return how many lines went to standard error, which in a pod is the container's log."""
+        return sum(item.written for item in self._outputs if isinstance(item, Output) and item.name == STANDARD_ERROR)
 
     def lost(self) -> dict[str, int]:
         """Return how many lines each destination could not take."""

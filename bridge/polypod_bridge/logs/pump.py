@@ -129,10 +129,11 @@ class LogPump:
         keep_empty = name != "logs"
         try:
             events: list[dict[str, Any]] = [parse(line) for line in lines if keep_empty or line.strip()]
-            if events:
-                self._log.write(events)
             if name == "logs":
                 self._note_errors(events)
+                events = [event for event in events if self._log.levels.wants(event)]
+            if events:
+                self._log.write(events)
         except Exception as error:
             # this thread must go on: a runtime whose pipes nobody reads stops
             problem = f"{type(error).__name__}: {error}"
