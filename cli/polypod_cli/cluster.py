@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -89,7 +90,7 @@ class Cluster:
             with self._errors(f"TaskRun {self.namespace}/{name}"):
                 found: Raw = self._custom.get_namespaced_custom_object(_GROUP, _VERSION, self.namespace, PLURAL, name)
                 return found
-        except _NotFound as error:
+        except NotFound as error:
             names = [item["metadata"]["name"] for item in self.list()]
             raise UserError(Reason.INVALID_CONFIG, f"{error.message}{nearest(name, names)}") from None
 
@@ -123,7 +124,7 @@ class Cluster:
                 serializer: Any = client.ApiClient()
                 found: Raw = serializer.sanitize_for_serialization(answer)
                 return found
-        except _NotFound:
+        except NotFound:
             return None
 
     def events(self, uid: str) -> Sequence[Raw]:
@@ -154,25 +155,82 @@ class Cluster:
         try:
             with self._errors(f"pod {self.namespace}/{name}"):
                 self._core.delete_namespaced_pod(name, self.namespace, _preload_content=False)
-        except _NotFound:
+        except NotFound:
             pass
 
-    def log(self, pod: str, container: str, *, follow: bool) -> Iterator[bytes]:
+    def log(self, pod: str, container: str, *, follow: bool, since: str | None = None) -> Iterator[bytes]:
         """Yield the lines of a container's log, without their ends.
 
+        Args:
+            since: have the time before each line, and leave out what is older than this (RFC 3339); empty: nothing.
+
         Raises:
+            Unreachable: the connection broke; a line of which only a part has come is not yielded.
             UserError: it cannot be read.
         """
-        with self._errors(f"the log of pod {self.namespace}/{pod}"):
-            answer = self._core.read_namespaced_pod_log(
-                pod, self.namespace, container=container, follow=follow, _preload_content=False
-            )
-        rest = b""
-        for chunk in answer.stream(65536):
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from lines
+        query = [("container", container), ("follow", str(follow).lower())]
+        query += [("timestamps", "true")] if since is not None else []
+        query += [("sinceTime", since)] if since else []
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+        yield from self._lines(path, query, f"the log of pod {self.namespace}/{pod}")
+
+    def watch(self, version: str, seconds: float, *, everywhere: bool = False, name: str = "") -> Iterator[Raw]:
+        """Yield the changes of TaskRuns after a version of their list, as the API server's watch has them.
+
+        Args:
+            seconds: after which it ends; the API server may end it earlier.
+            name: of the only one that is wanted.
+
+        Raises:
+            Unreachable: the connection broke.
+            UserError: it is refused.
+        """
+        query = [("watch", "true"), ("resourceVersion", version), ("timeoutSeconds", str(max(1, math.ceil(seconds))))]
+        query += _selected(name)
+        for line in self._lines(self._path(everywhere), query, "TaskRuns"):
+            yield json.loads(line)
+
+    def snapshot(self, *, everywhere: bool = False, name: str = "") -> tuple[Sequence[Raw], str]:
+        """Return the TaskRuns, or the only one that is wanted, and the version from which they can be watched.
+
+        Raises:
+            Unreachable: there is no answer.
+            UserError: it is refused.
+        """
+        with self._errors("TaskRuns"):
+            found = json.loads(self._open(self._path(everywhere), _selected(name)).read())
+        return found["items"], found["metadata"]["resourceVersion"]
+
+    def _path(self, everywhere: bool) -> str:
+        where = "" if everywhere else f"/namespaces/{self.namespace}"
+        return f"/apis/{API_VERSION}{where}/{PLURAL}"
+
+    def _lines(self, path: str, query: Sequence[tuple[str, str]], what: str) -> Iterator[bytes]:
+        with self._errors(what):
+            answer = self._open(path, query)
+            rest = b""
+            try:
+                for chunk in answer.stream(65536):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    yield from lines
+            finally:
+                answer.close()
         if rest:
             yield rest
+
+    def _open(self, path: str, query: Sequence[tuple[str, str]]) -> Any:
+        """Send a GET that the client's own functions cannot: they know no sinceTime, and read answers as a whole."""
+        api = self._core.api_client
+        accept = {"Accept": "application/json, */*"}
+        request = api.param_serialize(
+            "GET", path, query_params=query, header_params=accept, auth_settings=["BearerToken"]
+        )
+        answer = api.call_api(*request).response
+        if answer.status >= 400:
+            raise client.ApiException(
+                status=answer.status, reason=answer.reason, body=answer.read().decode("utf-8", "replace")
+            )
+        return answer
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -185,11 +243,20 @@ class Cluster:
                 message = json.loads(error.body or "")["message"]
             except (TypeError, ValueError, KeyError):
                 message = f"{error.status} {error.reason}"
-            kind = _NotFound if error.status == 404 else UserError
+            kinds = {404: NotFound, 429: Unreachable}
+            kind = kinds.get(error.status, Unreachable if error.status >= 500 else UserError)
             raise kind(Reason.INVALID_CONFIG, f"{what}: {message}") from None
         except (HTTPError, OSError) as error:
-            raise UserError(Reason.INVALID_CONFIG, f"{what}: the cluster does not answer: {error}") from None
+            raise Unreachable(Reason.INVALID_CONFIG, f"{what}: the cluster does not answer: {error}") from None
 
 
-class _NotFound(UserError):
-    pass
+def _selected(name: str) -> list[tuple[str, str]]:
+    return [("fieldSelector", f"metadata.name={name}")] if name else []
+
+
+class NotFound(UserError):
+    """There is no such object."""
+
+
+class Unreachable(UserError):
+    """No answer was had, or only part of one, or the server is busy; the same may work in a moment."""

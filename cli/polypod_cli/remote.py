@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ Raw = dict[str, Any]
 EXIT_FAILED, EXIT_TIMEOUT = 1, 3
 FILES = click.Path(path_type=Path, dir_okay=False)
 _EVERY = 0.5
+_REDRAW = 2.0
+"""Seconds, of `top`: ages grow although nothing changes."""
 
 
 def on_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,41 +119,75 @@ def logs(
     namespace: str | None,
 ) -> None:  # fmt: skip
     """Show a task's log."""
+    from polypod_cli import pod_log
+
     cluster = connect(context, namespace)
     show = _renderer(log_format, printed)
     container = "task" if printed else "bridge"
     shown = 0
+    run = cluster.get(name)
     while True:
-        run = cluster.get(name)
         attempts = (run.get("status") or {}).get("attempts") or []
         chosen = _choose(attempts, attempt, shown, follow)
         if chosen is not None:
-            pod = cluster.pod(chosen["podName"])
-            if follow and not _begun(pod, container):
+            pod = pod_log.patiently(partial(cluster.pod, chosen["podName"]))
+            if pod is None:
+                lines = _of_a_pod_that_is_gone(cluster, run, chosen, printed, goes_on=follow and attempt is None)
+            elif follow and not _begun(pod, container):
                 time.sleep(_EVERY)
                 continue
-            if pod is not None:
-                lines = cluster.log(chosen["podName"], container, follow=follow)
             else:
-                lines = _of_a_pod_that_is_gone(cluster, run, chosen, printed, goes_on=follow and attempt is None)
-            for line in lines:
-                sys.stdout.buffer.write(show(line))
-                sys.stdout.buffer.flush()
+                lines = pod_log.lines(cluster, chosen["podName"], container, follow=follow)
+            printed_lines = _show(lines, show)
+            if pod is not None and not printed:
+                _say_what_is_gone(cluster, chosen, printed_lines)
             shown = chosen["number"]
             if not follow or attempt is not None:
                 return
         elif not follow or (attempt is not None and _finished(run)):
-            where = f"TaskRun {cluster.namespace}/{name}"
-            seen = ", ".join(str(item["number"]) for item in attempts) or "none"
-            raise UserError(Reason.INVALID_CONFIG, f"{where} has no attempt {attempt or ''} yet; it has {seen}")
+            raise UserError(Reason.INVALID_CONFIG, _no_attempt(run, attempts, attempt))
         if _finished(run) and (chosen is None or chosen is attempts[-1]):
             return
         time.sleep(_EVERY)
+        run = pod_log.patiently(lambda: cluster.get(name))
+
+
+def _show(lines: Iterable[bytes], show: Callable[[bytes], bytes]) -> int:
+    """Print lines; return how many."""
+    count = 0
+    for line in lines:
+        sys.stdout.buffer.write(show(line))
+        sys.stdout.buffer.flush()
+        count += 1
+    return count
+
+
+def _say_what_is_gone(cluster: Cluster, attempt: Raw, shown: int) -> None:
+    """Say how many lines a kubelet has given away already: it keeps the last few MiB that a container has printed."""
+    from polypod_cli import pod_log
+
+    gone = pod_log.written(pod_log.patiently(lambda: cluster.pod(attempt["podName"])), "bridge") - shown
+    if gone > 0:
+        click.echo(
+            f"{gone} of {gone + shown} lines of attempt {attempt['number']} are no longer in the pod's log: the "
+            "kubelet has rotated it (containerLogMaxSize); the chart's value `logs` has logs kept whole",
+            err=True,
+        )
+
+
+def _no_attempt(run: Raw, attempts: Sequence[Raw], wanted: int | None) -> str:
+    metadata = run["metadata"]
+    where = f"TaskRun {metadata['namespace']}/{metadata['name']}"
+    if wanted is not None and attempts:
+        return f"{where} has no attempt {wanted}; it has {', '.join(str(item['number']) for item in attempts)}"
+    status = run.get("status") or {}
+    why = ": ".join(part for part in (status.get("reason"), status.get("message")) if part)
+    return f"{where} has no log: no attempt has a pod; it is {_phase(run)}" + (f" ({why})" if why else "")
 
 
 def _choose(attempts: Sequence[Raw], wanted: int | None, shown: int, follow: bool) -> Raw | None:
     if wanted is not None:
-        return next((item for item in attempts if item["number"] == wanted), None)
+        return next((item for item in attempts if item["number"] == wanted and item.get("podName")), None)
     new = [item for item in attempts if item["number"] > shown and item.get("podName")]
     if not new:
         return None
@@ -161,9 +198,11 @@ def _begun(pod: Raw | None, container: str) -> bool:
     """Tell whether a container has a log, or will never have one."""
     if pod is None or (pod.get("status") or {}).get("phase") in FINISHED_PHASES:
         return True
-    status = pod.get("status") or {}
-    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    return any(item["name"] == container and "waiting" not in (item.get("state") or {"waiting": {}}) for item in every)
+    from polypod_cli.pod_log import statuses
+
+    return any(
+        item["name"] == container and "waiting" not in (item.get("state") or {"waiting": {}}) for item in statuses(pod)
+    )
 
 
 def _of_a_pod_that_is_gone(
@@ -232,19 +271,26 @@ def describe(name: str, output: str, context: str | None, namespace: str | None)
 def top(everywhere: bool, finished: bool, output: str, context: str | None, namespace: str | None) -> None:
     """Show running and waiting TaskRuns: live on a terminal, once in a pipe."""
     cluster = connect(context, namespace)
-    live = output == "text" and sys.stdout.isatty()
-    while True:
-        items = [item for item in cluster.list(everywhere=everywhere) if finished or not _finished(item)]
-        items.sort(key=lambda item: (_phase(item) != "Running", item["metadata"]["creationTimestamp"]))
-        if live:
-            click.clear()
+    if output != "text" or not sys.stdout.isatty():
+        items = _sorted(cluster.list(everywhere=everywhere), finished)
         _print(_rows(items, datetime.now(UTC)), items, output)
-        if not live:
-            return
-        try:
-            time.sleep(2)
-        except KeyboardInterrupt:
-            return
+        return
+    from polypod_cli.following import Followed
+
+    followed = Followed(cluster, everywhere=everywhere)
+    try:
+        while True:
+            items = _sorted(followed.now(), finished)
+            click.clear()
+            _print(_rows(items, datetime.now(UTC)), items, output)
+            time.sleep(_REDRAW)
+    except KeyboardInterrupt:
+        return
+
+
+def _sorted(items: Iterable[Raw], finished: bool) -> list[Raw]:
+    found = [item for item in items if finished or not _finished(item)]
+    return sorted(found, key=lambda item: (_phase(item) != "Running", item["metadata"]["creationTimestamp"]))
 
 
 COLUMNS = ("NAMESPACE", "NAME", "PHASE", "TASK", "QUEUE", "ATTEMPT", "AGE", "RUNS FOR", "REASON", "POD")
@@ -275,26 +321,28 @@ def _age(since: str, now: datetime) -> str:
 
 def _wait(cluster: Cluster, names: Sequence[str], timeout: float | None, output: str) -> int:
     """Wait, telling each change; return the exit code."""
+    from polypod_cli.following import follow
+
     give_up = time.monotonic() + timeout if timeout is not None else None
     told: dict[str, str] = {}
-    runs: dict[str, Raw] = {}
-    while True:
+    ended: dict[str, Raw] = {}
+    for found in follow(cluster, names, until=give_up):
         for name in names:
-            if name in runs and _finished(runs[name]):
+            run = found[cluster.namespace, name]
+            if name in ended:
                 continue
-            runs[name] = run = cluster.get(name)
             said = _said(run, _phase(run))
             if output == "text" and told.get(name) != said:
                 click.echo(said)
             told[name] = said
-        if all(_finished(run) for run in runs.values()):
-            _print([], list(runs.values()), output)
-            return 0 if all(_phase(run) == "Succeeded" for run in runs.values()) else EXIT_FAILED
-        if give_up is not None and time.monotonic() > give_up:
-            left = ", ".join(name for name, run in runs.items() if not _finished(run))
-            click.echo(f"not finished within {timeout:g} s: {left}", err=True)
-            return EXIT_TIMEOUT
-        time.sleep(_EVERY)
+            if _finished(run):
+                ended[name] = run
+        if len(ended) == len(set(names)):
+            _print([], [ended[name] for name in names], output)
+            return 0 if all(_phase(run) == "Succeeded" for run in ended.values()) else EXIT_FAILED
+    left = ", ".join(name for name in names if name not in ended)
+    click.echo(f"not finished within {timeout:g} s: {left}", err=True)
+    return EXIT_TIMEOUT
 
 
 def _phase(run: Raw) -> str:

@@ -50,18 +50,22 @@ def _part(cluster: Cluster, run: Raw, attempt: Raw, done: int) -> Generator[byte
     The kubelet gives a container's log to the end only if it is not rotated meanwhile: so a pod prints no more than
     fits, and says how many lines that were.
     """
-    where, lines = _name(attempt), 0
+    from polypod_cli.cluster import Unreachable
+
+    where, lines, said = _name(attempt), 0, ""
     pod = cluster.create_pod(manifest(run, attempt, done))
     name = pod["metadata"]["name"]
     try:
         _wait_for_start(cluster, name, where)
-        said = ""
         for line in cluster.log(name, CONTAINER, follow=True):
             if line.startswith(_OURS):
                 said = line.removeprefix(_OURS).decode("utf-8", "replace")
             else:
                 lines += 1
                 yield line
+    except Unreachable:
+        # the connection broke: the next pod goes on from here
+        pass
     finally:
         cluster.delete_pod(name)
     ended = PRINTED.fullmatch(said)

@@ -1,0 +1,262 @@
+"""logs, wait and top against an API server of the test's own, which is rotated, restarted and asked as little as may be."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from kubernetes import config
+from polypod_cli import pod_log
+from polypod_cli.cluster import Cluster
+from polypod_cli.following import Followed
+from polypod_cli.main import cli
+from support.waiting import wait_until
+
+BEGIN = datetime(2026, 11, 29, 10, 0, 0, tzinfo=UTC)
+Raw = dict[str, Any]
+
+
+class ApiServer:
+    """Answers as the API server and the kubelet do, for one namespace."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.lines: list[tuple[str, str]] = []
+        self.cuts: list[int | None] = []
+        """After how many bytes each answer with a log breaks; None: it does not."""
+        self.refusals = 0
+        """How many requests are answered by 503 from now on."""
+        self.runs: list[Raw] = []
+        self.pods: dict[str, Raw] = {}
+        self.changes: list[list[Raw]] = []
+        """The events of each watch."""
+        self.asked: list[str] = []
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                url = urlsplit(self.path)
+                query = {key: value[0] for key, value in parse_qs(url.query).items()}
+                server.asked.append("watch" if "watch" in query else url.path.rpartition("/")[2])
+                if server.refusals:
+                    server.refusals -= 1
+                    return self._answer(503, b"the server is shutting down")
+                if url.path.endswith("/log"):
+                    return self._log(query)
+                if "watch" in query:
+                    return self._watch()
+                if url.path.endswith("/taskruns"):
+                    found = {"items": server.runs, "metadata": {"resourceVersion": "5"}}
+                    return self._answer(200, json.dumps(found).encode())
+                kind = {"pods": server.pods, "taskruns": {item["metadata"]["name"]: item for item in server.runs}}
+                item = kind[url.path.split("/")[-2]].get(url.path.rpartition("/")[2])
+                return self._answer(200 if item else 404, json.dumps(item or {"message": "not found"}).encode())
+
+            def _log(self, query: dict[str, str]) -> None:
+                since = query.get("sinceTime", "")
+                kept = [(when, line) for when, line in server.lines if when[:19] >= since[:19]]
+                stamped = query.get("timestamps") == "true"
+                body = "".join(f"{when} {line}\n" if stamped else f"{line}\n" for when, line in kept).encode()
+                cut = server.cuts.pop(0) if server.cuts else None
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body if cut is None else body[:cut])
+
+            def _watch(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                for event in server.changes.pop(0) if server.changes else []:
+                    server.runs = [*(item for item in server.runs if item["metadata"]["name"] != event["object"]["metadata"]["name"]),
+                                   *([event["object"]] if event["type"] == "MODIFIED" else [])]  # fmt: skip
+                    self.wfile.write(json.dumps(event).encode() + b"\n")
+
+            def _answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    made = ApiServer()
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), made.handler())
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    kubeconfig = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{listener.server_port}"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }  # fmt: skip
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    # the client has read the variable when it was imported
+    monkeypatch.setattr(config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(pod_log, "PAUSE", 0.001)
+    yield made
+    listener.shutdown()
+    listener.server_close()
+
+
+def polypod(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def task_run(name: str, phase: str = "Succeeded", *, attempts: int = 1, **status: Any) -> Raw:
+    made = [{"number": number, "podName": f"{name}-{number}", "state": "x"} for number in range(1, attempts + 1)]
+    return {
+        "apiVersion": "polypod.dev/v1alpha1", "kind": "TaskRun",
+        "metadata": {"name": name, "namespace": "team", "creationTimestamp": "2026-11-29T10:00:00Z"},
+        "spec": {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r"},
+        "status": {"phase": phase, "attempts": made, **status},
+    }  # fmt: skip
+
+
+def pod_of(name: str, lines: int = 0) -> Raw:
+    said = {"state": "success", "reason": "TaskSucceeded", "logLines": lines}
+    state = {"terminated": {"exitCode": 0, "message": json.dumps(said)}}
+    return {"metadata": {"name": name}, "status": {"phase": "Succeeded", "initContainerStatuses": [
+        {"name": "bridge", "image": "i", "imageID": "i", "ready": False, "restartCount": 0, "state": state}]}}  # fmt: skip
+
+
+def stamped(number: int) -> tuple[str, str]:
+    """Return a line of the log: three in a row have one time, as a kubelet's clock is no finer."""
+    when = BEGIN + timedelta(milliseconds=300 * (number // 3))
+    return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond * 1000:09}Z", f"line {number}"
+
+
+@pytest.mark.parametrize("follow", [(), ("-f",)])
+@pytest.mark.parametrize("cuts", [[], [0], [700], [701, 250, 30], [45, 45, 45]])
+def test_a_log_is_whole_although_the_connection_breaks(
+    fake: ApiServer, follow: tuple[str, ...], cuts: list[int]
+) -> None:
+    fake.lines, fake.cuts = [stamped(number) for number in range(60)], list(cuts)
+    fake.runs, fake.pods = [task_run("x")], {"x-1": pod_of("x-1", 60)}
+    done = polypod("logs", "x", *follow, "--log-format=json")
+    assert done.stdout.splitlines() == [line for _, line in fake.lines], done.output
+    assert done.stderr == ""
+
+
+def test_a_restart_of_the_api_server_is_waited_for(fake: ApiServer) -> None:
+    fake.lines, fake.cuts = [stamped(number) for number in range(60)], [700]
+    fake.runs, fake.pods = [task_run("x")], {"x-1": pod_of("x-1", 60)}
+    started = threading.Event()
+
+    class Restarts(list[int | None]):
+        def pop(self, index: Any = -1) -> int | None:  # type: ignore[override]
+            if not started.is_set():
+                started.set()
+                fake.refusals = 5
+            return super().pop(index)
+
+    fake.cuts = Restarts(fake.cuts)
+    done = polypod("logs", "-f", "x", "--log-format=json")
+    assert done.stdout.splitlines() == [line for _, line in fake.lines], done.output
+
+
+@given(cuts=st.lists(st.integers(0, 600), max_size=6), counts=st.lists(st.integers(1, 4), max_size=12))
+def test_a_place_in_a_log_is_found_again(cuts: list[int], counts: list[int]) -> None:
+    """Whatever times lines share, and wherever the reading breaks off."""
+    lines = [
+        f"2026-11-29T10:00:{number // 2:02}.{number % 2}Z {number}.{part}".encode()
+        for number, count in enumerate(counts) for part in range(count)
+    ]  # fmt: skip
+    place, read = pod_log._Place(), []
+    for cut in [*cuts, 10_000]:
+        kept = [line for line in lines if line[:19].decode() >= place.since[:19]]
+        whole = b"".join(line + b"\n" for line in kept)[:cut].split(b"\n")[:-1]
+        read += list(place.after(whole))
+    assert read == [line.partition(b" ")[2] for line in lines]
+
+
+def test_what_the_kubelet_has_rotated_away_is_said(fake: ApiServer) -> None:
+    fake.runs, fake.pods = [task_run("x")], {"x-1": pod_of("x-1", 60)}
+    for kept in (0, 13):
+        fake.lines = [stamped(number) for number in range(60 - kept, 60)]
+        done = polypod("logs", "x", "--log-format=json")
+        assert len(done.stdout.splitlines()) == kept
+        assert f"{60 - kept} of 60 lines of attempt 1 are no longer in the pod's log" in done.stderr
+    # older bridges do not count
+    fake.pods = {"x-1": pod_of("x-1")}
+    assert polypod("logs", "x").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("run", "arguments", "said"),
+    [
+        (task_run("x", "Pending", attempts=0), (), "no attempt has a pod; it is Pending"),
+        (task_run("x", "Pending", attempts=0, reason="QueueLimit", message="position 3"), (),
+         "it is Pending (QueueLimit: position 3)"),
+        (task_run("x", "Pending", attempts=0), ("--attempt=2",), "no attempt has a pod; it is Pending"),
+        (task_run("x", attempts=2), ("--attempt=7",), "has no attempt 7; it has 1, 2"),
+    ],
+)  # fmt: skip
+def test_why_there_is_no_log(fake: ApiServer, run: Raw, arguments: tuple[str, ...], said: str) -> None:
+    fake.runs = [run]
+    done = polypod("logs", "x", *arguments)
+    assert done.exit_code != 0
+    assert said in str(done.exception or done.output) + done.output
+
+
+def modified(*runs: Raw) -> list[Raw]:
+    return [{"type": "MODIFIED", "object": run} for run in runs]
+
+
+def test_waiting_asks_once_and_then_watches(fake: ApiServer) -> None:
+    fake.runs = [task_run("a", "Running"), task_run("b", "Running"), task_run("other", "Running")]
+    fake.changes = [modified(task_run("a"), task_run("other"), task_run("b"))]
+    done = polypod("wait", "a", "b")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == ["team/a Running", "team/b Running", "team/a Succeeded", "team/b Succeeded"]
+    assert fake.asked == ["taskruns", "watch"]
+
+
+def test_waiting_goes_on_when_a_watch_breaks_and_what_has_finished_may_go(fake: ApiServer) -> None:
+    fake.runs = [task_run("a", "Running"), task_run("b", "Running")]
+    too_old = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "metadata": {"name": ""}}}
+    gone = {"type": "DELETED", "object": task_run("a", "Failed")}
+
+    class Changes(list[list[Raw]]):
+        def pop(self, index: Any = -1) -> list[Raw]:  # type: ignore[override]
+            fake.refusals = 2 if len(self) == 4 else 0
+            return super().pop(index)
+
+    fake.changes = Changes([modified(task_run("a", "Failed")), [gone], [too_old], modified(task_run("b"))])
+    done = polypod("wait", "a", "b")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (1, "team/b Succeeded"), done.output
+
+
+def test_a_name_that_is_not_there_and_a_time_that_is_over(fake: ApiServer) -> None:
+    fake.runs = [task_run("there", "Running")]
+    done = polypod("wait", "their")
+    assert "did you mean 'there'" in str(done.exception or done.output) + done.output
+    done = polypod("wait", "there", "--timeout=0.1")
+    assert done.exit_code == 3
+    assert "not finished within 0.1 s: there" in done.stderr
+
+
+def test_a_live_table_is_kept_up_to_date_by_one_list_and_a_watch(fake: ApiServer) -> None:
+    fake.runs = [task_run("a", "Running")]
+    fake.changes = [modified(task_run("a"), task_run("b", "Running"))]
+    followed = Followed(Cluster(), everywhere=True)
+    wait_until(lambda: {item["metadata"]["name"] for item in followed.now()} == {"a", "b"})
+    assert fake.asked[:2] == ["taskruns", "watch"]
