@@ -162,7 +162,7 @@ def test_a_restart_of_the_api_server_is_waited_for(fake: ApiServer) -> None:
     started = threading.Event()
 
     class Restarts(list[int | None]):
-        def pop(self, index: Any = -1) -> int | None:  # type: ignore[override]
+        def pop(self, index: Any = -1) -> int | None:
             if not started.is_set():
                 started.set()
                 fake.refusals = 5
@@ -236,7 +236,7 @@ def test_waiting_goes_on_when_a_watch_breaks_and_what_has_finished_may_go(fake: 
     gone = {"type": "DELETED", "object": task_run("a", "Failed")}
 
     class Changes(list[list[Raw]]):
-        def pop(self, index: Any = -1) -> list[Raw]:  # type: ignore[override]
+        def pop(self, index: Any = -1) -> list[Raw]:
             fake.refusals = 2 if len(self) == 4 else 0
             return super().pop(index)
 

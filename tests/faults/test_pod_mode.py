@@ -200,7 +200,7 @@ print("end", flush=True)
 
 
 def test_a_bridge_gets_the_sigterm_that_came_while_it_booted() -> None:
-    command = [LAUNCHER, "hold", sys.executable, "-c", HOLDS]
+    command = [str(LAUNCHER), "hold", sys.executable, "-c", HOLDS]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     Bridge.started.append(process)  # type: ignore[arg-type]
     assert process.stdout is not None
