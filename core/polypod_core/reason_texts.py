@@ -350,6 +350,16 @@ OPERATOR: dict[Reason, Text] = {
         "The operator failed to process this TaskRun or to write its status; it retries.",
         "See the message and the operator's log; report it with the TaskRun.",
     ),
+    Reason.OPERATOR_LEADING: Text(
+        "On the Lease: this replica of the operator processes TaskRuns from now on.",
+        "None.",
+    ),
+    Reason.OPERATOR_PAUSED: Text(
+        "On the Lease: the leader could not renew it and processes no TaskRun, as another replica may take over. Tasks "
+        "that are running go on.",
+        "The message has the API server's answer: check that it can be reached, and that the Role "
+        "`polypod-operator-own` may get, update and create Leases.",
+    ),
     Reason.ROUTING_INVALID: Text(
         "The routing ConfigMap is invalid; the last valid version stays in use.",
         "Fix the key that the Event names; the last valid routing stays in use.",

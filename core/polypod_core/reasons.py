@@ -108,6 +108,9 @@ class Reason(StrEnum):
     LAUNCHER_FAILED = "LauncherFailed"
     # the operator's own trouble
     OPERATOR_FAILED = "OperatorFailed"
+    # of the Lease
+    OPERATOR_LEADING = "OperatorLeading"
+    OPERATOR_PAUSED = "OperatorPaused"
     # of the routing ConfigMap
     ROUTING_INVALID = "RoutingInvalid"
     ROUTING_LOADED = "RoutingLoaded"

@@ -401,6 +401,7 @@ def test_an_alert_is_raised_when_it_should_be_and_only_then(tmp_path: Path) -> N
     cases = [
         case(fine, {}),
         case({**fine, 'polypod_leading{pod="a"}': "1x20 0x40"}, {"PolypodOperatorDown": {}}),
+        case({**fine, 'polypod_operator_state{state="paused",pod="a"}': "0x50 1x10"}, {"PolypodOperatorPaused": {}}),
         case({**fine, "polypod_routing_valid": "1x20 0x40"}, {"PolypodRoutingInvalid": {}}),
         case({**fine, "polypod_reconcile_errors_total": "0+60x60"}, {"PolypodReconcileErrors": {}}),
         case({**fine, "polypod_objects_unreadable_total": "0x50 1x9"}, {"PolypodObjectsUnreadable": {}}),

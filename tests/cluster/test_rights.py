@@ -105,6 +105,9 @@ def test_each_right_is_used_and_none_is_missing(lab: Lab, node: Node, namespace:
     namespace.wait(lambda: lab.metrics().get("polypod_routing_valid") == 0)
     lab.put_routing(lab.routing)
     namespace.wait(lambda: lab.metrics().get("polypod_routing_valid") == 1)
+    # the Lease is deleted
+    lab.kubectl("-n", polypod.NAMESPACE, "delete", "lease", "polypod-operator")
+    namespace.wait(lambda: ("operator", "coordination.k8s.io", "leases", "create") in used(node)[0])
     # a status that somebody has changed meanwhile: until that has happened
     conflict = ("operator", "polypod.dev", "taskruns", "get")
     for _ in range(30):

@@ -177,6 +177,26 @@ def test_a_leader_whose_lease_was_taken_ends_at_once(api: Api, lease: tuple[str,
     play(api, scenario)
 
 
+def test_a_lease_that_is_deleted_is_created_again_and_leads_nobody_else(api: Api, lease: tuple[str, str]) -> None:
+    async def scenario(session: KubernetesApi) -> None:
+        lost = asyncio.Event()
+        first, second = Leader(session, lease, "first", lost.set), Leader(session, lease, "second", lambda: None)
+        await first.acquire()
+        keeping, waiting = asyncio.create_task(first.keep()), asyncio.create_task(second.acquire())
+        await asyncio.sleep(leader_module.RETRY + 1)
+        done = await asyncio.to_thread(api.kubectl, "delete", "lease", lease[1])
+        assert done.returncode == 0
+        await asyncio.sleep(leader_module.DURATION + 3)
+        assert (first.leading, second.leading, session.paused, lost.is_set()) == (True, False, False, False)
+        found = await session.call("GET", f"/apis/coordination.k8s.io/v1/namespaces/{lease[0]}/leases/{lease[1]}")
+        assert found["spec"]["holderIdentity"] == "first"
+        for task in (keeping, waiting):
+            task.cancel()
+        await asyncio.gather(keeping, waiting, return_exceptions=True)
+
+    play(api, scenario)
+
+
 def test_certificates_are_made_shared_and_taken_over_while_connections_come(api: Api) -> None:
     mark = secrets.token_hex(3)
     for name in (f"tls-{mark}", f"authority-{mark}"):

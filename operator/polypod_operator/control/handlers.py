@@ -7,19 +7,24 @@ import logging
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 import kopf
 from aiohttp import web
 from polypod_core.kinds import GROUP, PLURAL, VERSION
+from polypod_core.reasons import Reason
 
 from polypod_operator.control import kopf_session
 from polypod_operator.control.controller import Controller
 from polypod_operator.kube.api import ApiError
 from polypod_operator.kube.leader import Leader
+from polypod_operator.kube.own_state import OwnState, State
 from polypod_operator.kube.pace import MOST
 from polypod_operator.kube.raw import Raw
 from polypod_operator.kube.watch import SILENCE, Sink, Watch
+from polypod_operator.model import events
 from polypod_operator.serve.health import Health
 from polypod_operator.serve.outcomes import Outcomes, serve
 from polypod_operator.serve.tls import Tls, TlsSettings
@@ -32,6 +37,9 @@ _CHECK = 1.0
 """Seconds between two looks at whether a watch has stalled."""
 _IDLE = 0.5
 """Seconds for which kopf keeps a task for an object of which nothing more comes."""
+
+_REASONS = {State.LEADING: Reason.OPERATOR_LEADING, State.PAUSED: Reason.OPERATOR_PAUSED}
+"""The states of which an Event on the Lease tells; the log has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +71,13 @@ class Operator:
             tls: how our services are reached; None for plain HTTP.
         """
         self.controller, self.routing = controller, routing
-        self.health = Health(controller.watches, lambda: controller.api.paused)
+        self.state = OwnState()
+        self.health = Health(controller.watches, self.state)
         self.outcomes = Outcomes(controller.api, controller.cache.saw_outcome)
         # what is under way must not reach the API server any more: nothing is tidied up
-        self.leader = Leader(controller.api, lease, identity, lost=lambda: os._exit(1)) if lease is not None else None
+        lost = partial(os._exit, 1)
+        self.leader = Leader(controller.api, lease, identity, lost, self.state) if lease is not None else None
+        self.state.changed = self._state_changed
         self.tls = Tls(controller.api, tls, self.leads, controller.trust) if tls is not None else None
         self._routing_news: asyncio.Queue[Raw | None] = asyncio.Queue()
         self._routing_watch = self._watch_of_routing()
@@ -96,15 +107,27 @@ class Operator:
             self._keep(f"the watch of {watch.plural}", watch.run())
         self._keep("the routing", self._follow_routing())
         self._keep("the watch over watches", self._check_watches())
-        self.controller.metrics.leading.set(1)
-        self.health.ready = True
+        self.state.become(State.LEADING)
+
+    def _state_changed(self, state: State, why: str) -> None:
+        self.controller.metrics.is_now(state)
+        if self.leader is not None and state in _REASONS:
+            posting = asyncio.create_task(self._post_state(self.leader, state, why))
+            self._tasks.append(posting)
+            posting.add_done_callback(self._tasks.remove)
+
+    async def _post_state(self, leader: Leader, state: State, why: str) -> None:
+        """Record an Event on the Lease, also in a pause."""
+        warning, message = state is State.PAUSED, f"{leader.identity} is {state}" + (f": {why}" if why else "")
+        event = events.event(leader.reference, warning, _REASONS[state], message, datetime.now(UTC))
+        try:
+            await self.controller.api.once("POST", f"/api/v1/namespaces/{leader.reference['namespace']}/events", event)
+        except ApiError as error:
+            log.debug("an Event could not be posted: %s", error)
 
     async def _lead(self) -> None:
         if self.leader is not None:
-            # a standby is as ready as it can be
-            self.health.ready = True
             await self.leader.acquire()
-            self.health.ready = False
             self._keep("the lease", self.leader.keep())
         if self.tls is not None:
             # pods that are made without certificates could not trust anybody

@@ -3,6 +3,9 @@
 The leader renews it. One that could not renew for a while pauses before anybody else may take over, and resumes if
 nobody has when the API server answers again. Clocks of different nodes are never compared: a standby counts from when
 it saw the last renewal.
+
+A Lease that was deleted, or recreated by somebody else, says nothing of who leads: the leader writes it at once; any
+other waits for as long as the last renewal is good.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.kube.own_state import OwnState, State
 
 log = logging.getLogger("polypod.operator")
 DURATION = 10
@@ -23,6 +27,10 @@ RENEW = 2.0
 GIVE_UP = 7.0
 """Seconds without a renewal after which a leader pauses."""
 RETRY = 1.0
+UNKNOWN = "unknown"
+"""Who leads if there is no Lease and none was ever seen: there may be somebody."""
+
+Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +50,21 @@ class Held:
     duration: float
 
 
-def see(raw: Mapping[str, Any], before: Held | None, now: float) -> Held:
-    """Take a Lease over; `now` in seconds of a clock that never goes back."""
-    spec = raw.get("spec") or {}
+def see(raw: Raw | None, before: Held | None, now: float) -> Held:
+    """Take a Lease over.
+
+    Args:
+        raw: None if there is none.
+        now: in seconds of a clock that never goes back.
+    """
+    spec = (raw or {}).get("spec") or {}
     holder, renewed = spec.get("holderIdentity") or "", spec.get("renewTime") or ""
-    same = before is not None and (before.holder, before.renewed) == (holder, renewed)
-    seen = before.seen if same and before is not None else now
-    return Held(holder, renewed, seen, float(spec.get("leaseDurationSeconds") or DURATION))
+    if before is not None and (not renewed or (before.holder, before.renewed) == (holder, renewed)):
+        # one without a renewal was just made: who led before may not have noticed
+        return before
+    if raw is None:
+        return Held(UNKNOWN, "", now, DURATION)
+    return Held(holder, renewed, now, float(spec.get("leaseDurationSeconds") or DURATION))
 
 
 def is_free(held: Held, identity: str, now: float) -> bool:
@@ -59,21 +75,47 @@ def is_free(held: Held, identity: str, now: float) -> bool:
 class Leader:
     """One operator's part in the election."""
 
-    def __init__(self, api: KubernetesApi, lease: tuple[str, str], identity: str, lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        api: KubernetesApi,
+        lease: tuple[str, str],
+        identity: str,
+        lost: Callable[[], None],
+        state: OwnState | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
             api: paused while it is not known whether we still lead.
-            lease: its namespace and name; it is there already.
+            lease: its namespace and name; it is created if it is not there.
             identity: who we are: no other process has the same at the same time.
             lost: called when another one leads; it must end what we do at once.
+            state: shows whether we stand by, are paused, or end.
         """
         self._api, self._namespace, self._name = api, *lease
         self.identity = identity
         self._lost = lost
-        self._raw: dict[str, Any] = {}
+        self._state = state or OwnState()
+        self._raw: Raw | None = None
         self._held: Held | None = None
+        self._problem, self._refused = "", False
         self.leading = False
+
+    @property
+    def _where(self) -> str:
+        return f"Lease {self._namespace}/{self._name}"
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """What an Event about the lease names."""
+        found = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "name": self._name,
+            "namespace": self._namespace,
+        }
+        uid = (self._raw or {}).get("metadata", {}).get("uid")
+        return {**found, "uid": uid} if uid else found
 
     @property
     def _path(self) -> str:
@@ -81,30 +123,57 @@ class Leader:
 
     async def acquire(self) -> None:
         """Wait until we lead."""
-        waiting = ""
-        while not await self._try():
-            holder = self._held.holder if self._held is not None else ""
-            if holder != waiting:
-                log.info("another operator leads; waiting", extra={"leader": holder})
-                waiting = holder
+        loop = asyncio.get_running_loop()
+        read = loop.time()
+        while True:
+            now = loop.time()
+            try:
+                raw = await self._read()
+            except ApiError as error:
+                self._note("cannot be read", error)
+            else:
+                read, self._held, self._problem = now, see(raw, self._held, now), ""
+                if is_free(self._held, self.identity, now) and await self._write(raw, self.identity):
+                    break
+            self._stand_by(loop.time() - read)
             await asyncio.sleep(RETRY)
         self.leading = True
-        log.info("leading", extra={"lease": f"{self._namespace}/{self._name}", "identity": self.identity})
+        self._state.become(State.STARTING)
+        log.info("lease acquired", extra={"lease": f"{self._namespace}/{self._name}", "identity": self.identity})
 
-    async def _try(self) -> bool:
-        now = asyncio.get_running_loop().time()
+    def _stand_by(self, unread: float) -> None:
+        """Show what we wait for.
+
+        Args:
+            unread: for how many seconds the lease could not be read.
+        """
+        if self._problem:
+            # a standby that misses one answer is as good as before
+            if self._state.now is not State.STANDBY or unread > GIVE_UP:
+                self._state.become(State.STARTING, self._problem)
+        elif self._held is not None and self._held.holder == UNKNOWN:
+            why = f"{self._where} does not exist; it is created in {DURATION} s, if no other operator does so"
+            self._state.become(State.STARTING, why)
+        elif self._held is not None and self._held.holder:
+            self._state.become(State.STANDBY, f"{self._held.holder} leads")
+
+    async def _read(self) -> Raw | None:
+        """Return the lease; None if there is none.
+
+        Raises:
+            ApiError: it cannot be read.
+        """
         try:
-            raw = await self._api.once("GET", f"{self._path}/{self._name}")
+            return await self._api.once("GET", f"{self._path}/{self._name}")
         except ApiError as error:
-            log.warning("Lease %s/%s, created by the chart, cannot be read: %s", self._namespace, self._name, error)
-            return False
-        self._held = see(raw, self._held, now)
-        return is_free(self._held, self.identity, now) and await self._write(raw, self.identity)
+            if error.status != 404:
+                raise
+            return None
 
-    async def _write(self, raw: Mapping[str, Any], holder: str) -> bool:
-        """Write the lease, if nobody else has since it was read."""
+    async def _write(self, raw: Raw | None, holder: str) -> bool:
+        """Write the lease, if nobody else has since it was read; None: create it, if nobody else has."""
         when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        before = raw.get("spec") or {}
+        before = (raw or {}).get("spec") or {}
         spec = {
             "holderIdentity": holder,
             "leaseDurationSeconds": DURATION,
@@ -112,16 +181,26 @@ class Leader:
             "acquireTime": before.get("acquireTime", when) if before.get("holderIdentity") == holder else when,
             "leaseTransitions": before.get("leaseTransitions", 0) + (before.get("holderIdentity") != holder),
         }
-        kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
-        body = {**kind, "metadata": raw["metadata"], "spec": spec}
+        metadata = raw["metadata"] if raw is not None else {"namespace": self._namespace, "name": self._name}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        call = ("POST", self._path) if raw is None else ("PUT", f"{self._path}/{self._name}")
         try:
-            self._raw = await self._api.once("PUT", f"{self._path}/{self._name}", body)
+            self._raw = await self._api.once(*call, body)
         except ApiError as error:
             if error.status != 409:
-                log.warning("the lease cannot be written: %s", error)
+                what = "does not exist and cannot be created" if raw is None else "cannot be written"
+                self._note(what, error)
             return False
-        self._held = see(self._raw, self._held, asyncio.get_running_loop().time())
+        if raw is None:
+            log.warning("%s did not exist; created it", self._where)
+        self._held, self._problem = see(self._raw, self._held, asyncio.get_running_loop().time()), ""
         return True
+
+    def _note(self, what: str, error: ApiError) -> None:
+        self._problem, self._refused = (
+            f"{self._where} {what}: {error}",
+            400 <= error.status < 500 and error.status != 429,
+        )
 
     async def keep(self) -> None:
         """Renew for ever; pause what we do while that is not possible, and call `lost` when another one leads."""
@@ -130,51 +209,67 @@ class Leader:
         while True:
             await asyncio.sleep(RENEW)
             began = loop.time()
-            if await self._renewed_within(GIVE_UP - (began - renewed)):
+            result = await self._renewed_within(GIVE_UP - (began - renewed))
+            if result == "lost":
+                break
+            if result == "renewed":
                 renewed = began
                 if self._api.paused:
-                    log.warning("the lease is renewed and no other operator has led in between; resuming")
                     self._api.resume()
-            elif self._held is not None and self._held.holder != self.identity:
-                break
-            elif loop.time() - renewed >= GIVE_UP and not self._api.paused:
-                log.error(
-                    "the lease could not be renewed for %.0f s; pausing, as another operator may take over", GIVE_UP
-                )
-                self._api.pause()
+                    self._state.resume()
+            elif loop.time() - renewed >= GIVE_UP:
+                if not self._api.paused:
+                    self._api.pause()
+                why = f"the lease could not be renewed for {GIVE_UP:.0f} s, and another operator may take over"
+                self._state.pause(f"{why}; {self._problem}" if self._problem else why, self._refused)
         self.leading = False
-        log.error("another operator leads: ending", extra={"leader": self._held.holder})
+        self._state.become(State.LOSING, self._problem)
         self._lost()
 
-    async def _renewed_within(self, seconds: float) -> bool:
+    async def _renewed_within(self, seconds: float) -> Literal["renewed", "failed", "lost"]:
         """Try to renew; when we have paused already, or have to, there is no hurry."""
         try:
             async with asyncio.timeout(seconds if seconds > 0 else None):
-                return await self._write(self._raw, self.identity) or await self._still_ours()
+                return await self._renew()
         except TimeoutError:
-            return False
+            self._problem, self._refused = "the API server does not answer", False
+            return "failed"
 
-    async def _still_ours(self) -> bool:
-        """Renew after somebody has written to the lease, or our own write's answer was lost."""
+    async def _renew(self) -> Literal["renewed", "failed", "lost"]:
+        """Renew, also after somebody has written to the lease or deleted it, or our own write's answer was lost."""
+        # after a pause another one may have led, and the API server creates a Lease by PUT as well
+        if not self._api.paused and self._raw is not None and await self._write(self._raw, self.identity):
+            return "renewed"
         try:
-            raw = await self._api.once("GET", f"{self._path}/{self._name}")
-        except ApiError:
-            return False
-        self._held = see(raw, self._held, asyncio.get_running_loop().time())
-        return self._held.holder == self.identity and await self._write(raw, self.identity)
+            raw = await self._read()
+        except ApiError as error:
+            self._note("cannot be read", error)
+            return "failed"
+        spec = (raw or {}).get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        if not spec.get("renewTime") and not holder:
+            # deleted, or recreated: our last renewal is still good, unless we have paused
+            if self._api.paused:
+                self._problem = f"{self._where} was deleted during the pause; another operator may have led"
+                return "lost"
+        elif holder != self.identity:
+            self._problem = f"{holder or 'another operator'} leads"
+            return "lost"
+        return "renewed" if await self._write(raw, self.identity) else "failed"
 
     async def release(self) -> None:
         """Let the next one lead at once."""
         if not self.leading:
             return
         self.leading = False
-        if await self._write(self._raw, ""):
+        self._state.become(State.LOSING)
+        if self._raw is not None and await self._write(self._raw, ""):
             return
         # the answer to our last renewal was not waited for
         try:
-            raw = await self._api.once("GET", f"{self._path}/{self._name}")
+            raw = await self._read()
         except ApiError as error:
             log.warning("the lease cannot be handed over: %s", error)
             return
-        if (raw.get("spec") or {}).get("holderIdentity") == self.identity:
+        if raw is not None and (raw.get("spec") or {}).get("holderIdentity") == self.identity:
             await self._write(raw, "")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from aiohttp import web
 
+from polypod_operator.kube.own_state import OwnState, State
+
 STALE = 300.0
 """Seconds without an event or a try after which a watch is not alive; opening one is tried for ever."""
+
+
+LONG_PAUSE = 60.0
+"""Seconds for which it may be paused although the API server answers, before it is not alive."""
 
 
 class Heard(Protocol):
@@ -23,19 +29,17 @@ class Health:
     """What the probes ask for.
 
     Attributes:
-        ready: True once this operator leads and has read everything, or knows that another one leads.
         problem: why it is not alive; empty if it is.
     """
 
-    def __init__(self, watches: Sequence[Heard], paused: Callable[[], bool] = lambda: False) -> None:
-        """Begin.
-
-        Args:
-            paused: tells whether everything waits for the API server, which a restart of ours would not bring back.
-        """
-        self._watches, self._paused = watches, paused
+    def __init__(self, watches: Sequence[Heard], state: OwnState) -> None:
+        self._watches, self._state = watches, state
         self._tasks: list[asyncio.Task[None]] = []
-        self.ready = False
+
+    @property
+    def ready(self) -> bool:
+        """True once this operator leads and has read everything, or knows that another one leads; not in a pause."""
+        return self._state.now in (State.STANDBY, State.LEADING)
 
     def watch_over(self, task: asyncio.Task[None]) -> None:
         """Have the operator not alive if a task that should never end does."""
@@ -47,8 +51,10 @@ class Health:
         ended = [task.get_name() for task in self._tasks if task.done()]
         if ended:
             return f"{', '.join(ended)} ended"
-        if self._paused():
-            return ""
+        if self._state.now is State.PAUSED:
+            # the watches wait as well; a restart does not bring the API server back
+            hopeless = self._state.refused and self._state.lasted > LONG_PAUSE
+            return f"paused: {self._state.why}" if hopeless else ""
         silent = [watch.plural for watch in self._watches if watch.heard and now - watch.heard > STALE]
         return f"nothing was received from the watch of {', '.join(silent)} for {STALE:.0f} s" if silent else ""
 
@@ -63,4 +69,5 @@ class Health:
         return web.Response(status=503 if problem else 200, text=problem or "ok")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        return web.Response(status=200 if self.ready else 503, text="ok" if self.ready else "not yet")
+        why = f": {self._state.why}" if self._state.why else ""
+        return web.Response(status=200 if self.ready else 503, text=f"{self._state.now}{why}")

@@ -21,6 +21,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from polypod_operator.kube.own_state import State
+
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 _SIZES = tuple(float(1 << power) for power in range(23, 36))
@@ -117,7 +119,11 @@ class Metrics:
         self.active: Callable[[], Iterable[tuple[str, str, str]]] = lambda: ()
         """Yields phase, queue and coordinator of each TaskRun that has not finished."""
         self.registry.register(_Active(self))
-        self.leading = Gauge("polypod_leading", "1 if this operator holds the lease.", registry=own)
+        self.leading = Gauge(
+            "polypod_leading", "1 if this operator holds the lease and processes TaskRuns.", registry=own
+        )
+        self._state = Gauge("polypod_operator_state", "1 for the operator's current state.", ["state"], registry=own)
+        self.is_now(State.STARTING)
         self.outcomes = Counter(
             "polypod_outcomes_received", "Outcomes received from bridges, by result.", ["result"], registry=own
         )
@@ -131,6 +137,12 @@ class Metrics:
         self.attempts.labels(
             state if state in _STATES else OTHER, reason if reason in _REASONS else OTHER, coordinator
         ).inc()
+
+    def is_now(self, state: State) -> None:
+        """Show the operator's own state."""
+        self.leading.set(state is State.LEADING)
+        for other in State:
+            self._state.labels(other).set(state is other)
 
     def called(self, method: str, path: str, code: int) -> None:
         """Count a call to the Kubernetes API; the code is 0 if there was no answer."""
