@@ -364,6 +364,12 @@ OPERATOR: dict[Reason, Text] = {
         "The routing ConfigMap is invalid; the last valid version stays in use.",
         "Fix the key that the Event names; the last valid routing stays in use.",
     ),
+    Reason.ROUTING_UNTRIED: Text(
+        "The routing ConfigMap is in use, but the API server could not be asked (by a dry run in the operator's "
+        "namespace, or one that it serves) whether it accepts the pods. It is asked again.",
+        "See the message: an admission policy, a quota, a webhook without dry run or a missing right. If the pods can "
+        "never be tried there, this Event is harmless: a pod that is refused is said in its TaskRun.",
+    ),
     Reason.ROUTING_LOADED: Text(
         "The routing ConfigMap is valid and in use.",
         "None.",

@@ -113,4 +113,5 @@ class Reason(StrEnum):
     OPERATOR_PAUSED = "OperatorPaused"
     # of the routing ConfigMap
     ROUTING_INVALID = "RoutingInvalid"
+    ROUTING_UNTRIED = "RoutingUntried"
     ROUTING_LOADED = "RoutingLoaded"

@@ -1,12 +1,23 @@
-"""decide/routing.py: a routing is reloaded, and a bad one changes nothing."""
+"""decide/routing.py and control/routing_reload.py: a routing is reloaded, and a bad one changes nothing."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, cast
 
 import pytest
 import yaml
+from polypod_core.reasons import Reason
+from polypod_operator.control import routing_reload
+from polypod_operator.control.controller import Controller
 from polypod_operator.decide.routing import RoutingState
+from polypod_operator.kube.api import ApiError, KubernetesApi, _error
+from polypod_operator.kube.pace import Pace
+from polypod_operator.pods.pod import Settings
+from polypod_operator.serve.metrics import Metrics
+from prometheus_client import generate_latest
 from support.objects import EXECUTABLE
 
 GOOD: dict[str, Any] = {
@@ -90,3 +101,144 @@ def test_a_deleted_routing_stays_in_use() -> None:
     state.load(None, "ns/r")
     assert state.current is not None
     assert "does not exist" in state.problem
+
+
+def status(code: int, message: str, reason: str = "", causes: list[dict[str, str]] | None = None) -> ApiError:
+    """Return the error of a Status object, as the API server sends it."""
+    raw = {"kind": "Status", "code": code, "reason": reason, "message": message, "details": {"causes": causes or []}}
+    return _error(code, json.dumps(raw).encode(), {})
+
+
+FIELD = [{"reason": "FieldValueInvalid", "message": "Invalid value", "field": "spec.containers[1].image"}]
+ADMISSION = [
+    status(422, "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", "Invalid",
+           [{"message": "no"}]),
+    status(413, "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"),
+    status(401, "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"),
+    status(403, "pods \"x\" is forbidden: exceeded quota: q"),
+    status(403, "pods is forbidden: User \"x\" cannot create resource \"pods\""),
+    status(403, "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\""),
+    status(400, "admission webhook \"w\" denied the request: no"),
+    status(422, "admission webhook \"w\" denied the request: no", "Invalid", FIELD),
+    status(400, "admission webhook \"w\" does not support dry run", "BadRequest"),
+    status(500, "Internal error occurred: failed calling webhook \"w\": timeout"),
+    status(404, "namespaces \"n\" not found"),
+]  # fmt: skip
+NOBODY = [status(503, "not now"), ApiError(0, "Unreachable", "no answer")]
+FAULTS = [
+    status(422, "Pod \"x\" is invalid: spec.containers[1].image: Invalid value", "Invalid", FIELD),
+    status(400, "strict decoding error: unknown field \"spec.containrs\"", "BadRequest"),
+    status(400, "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal", "BadRequest"),
+    status(413, "Request entity too large: limit is 3145728", "RequestEntityTooLarge"),
+]
+
+
+@pytest.mark.parametrize("error", [*ADMISSION, *NOBODY], ids=str)
+def test_a_refusal_by_something_else_is_no_fault_of_the_object(error: ApiError) -> None:
+    assert not error.invalid
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=str)
+def test_an_object_that_is_valid_nowhere_is_a_fault_of_its_own(error: ApiError) -> None:
+    assert error.invalid
+    assert not error.by_admission
+
+
+class Api:
+    """Answers trials as it is told to, by namespace, and keeps the Events."""
+
+    def __init__(self) -> None:
+        self.pace = Pace()
+        self.answer: dict[str, ApiError | float] = {}
+        self.trials = 0
+        self.events: list[str] = []
+
+    async def create_pod(self, manifest: Mapping[str, Any], dry_run: bool = False) -> dict[str, Any]:
+        assert dry_run
+        self.trials += 1
+        answer = self.answer.get(manifest["metadata"]["namespace"])
+        if isinstance(answer, float):
+            await asyncio.sleep(answer)
+        elif answer is not None:
+            raise answer
+        return {}
+
+    async def post_event(self, event: Mapping[str, Any]) -> None:
+        self.events.append(event["reason"])
+
+
+def reloading(namespaces: list[str] | None = None) -> tuple[Api, routing_reload.RoutingReload, Metrics]:
+    api, metrics = Api(), Metrics()
+    controller = Controller(cast(KubernetesApi, api), Settings("bridge:1", "http://api/"), namespaces or [], metrics)
+    return api, controller.routing, metrics
+
+
+OTHER = {**GOOD, "queue_to_coordinator": {"q": "native", "p": "native"}}
+
+
+@pytest.mark.parametrize("error", [*ADMISSION, *NOBODY, 60.0], ids=str)
+def test_a_routing_that_cannot_be_tried_is_used_and_tried_again(
+    error: ApiError | float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routing_reload, "_PATIENCE", 0.2)
+
+    async def scenario() -> None:
+        api, routing, metrics = reloading()
+        await routing.saw(config_map(**GOOD), "ns/r")
+        assert routing.retry_after is None
+        api.answer["ns"] = error
+        await routing.saw(config_map(**OTHER), "ns/r")
+        assert routing.state.problem == ""
+        assert routing.state.current is not None
+        assert "p" in routing.state.current.queue_to_coordinator
+        assert api.events == [Reason.ROUTING_UNTRIED]
+        assert "polypod_routing_tried 0" in generate_latest(metrics.registry).decode()
+        pauses = []
+        for _ in range(8):
+            pauses.append(routing.retry_after or 0.0)
+            await routing.try_again()
+        assert pauses == sorted(pauses)
+        assert pauses[0] >= 10
+        assert pauses[-1] >= 300
+        assert api.events == [Reason.ROUTING_UNTRIED], "the same is said once"
+        # what refused it is gone
+        api.answer = {}
+        await routing.try_again()
+        assert routing.retry_after is None
+        assert api.events[1:] == [Reason.ROUTING_LOADED]
+        text = generate_latest(metrics.registry).decode()
+        assert "polypod_routing_tried 1" in text
+        assert "polypod_routing_valid 1" in text
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_fault_of_a_routing_that_is_found_late_brings_the_last_valid_one_back(fault: ApiError) -> None:
+    async def scenario() -> None:
+        api, routing, _ = reloading()
+        await routing.saw(config_map(**GOOD), "ns/r")
+        good = routing.state.current
+        api.answer["ns"] = NOBODY[0]
+        await routing.saw(config_map(**OTHER), "ns/r")
+        api.answer["ns"] = fault
+        await routing.try_again()
+        assert routing.state.current is good
+        assert fault.message in routing.state.problem
+        assert api.events[-1] == Reason.ROUTING_INVALID
+        assert routing.retry_after is None
+
+    asyncio.run(scenario())
+
+
+def test_a_trial_is_made_in_another_namespace_if_the_first_cannot_tell() -> None:
+    async def scenario() -> None:
+        api, routing, _ = reloading(["team-a", "team-b"])
+        api.answer["team-a"] = ADMISSION[0]
+        await routing.saw(config_map(**GOOD), "ns/r")
+        assert (routing.state.problem, routing.state.untried) == ("", "")
+        api.answer["team-b"] = FAULTS[0]
+        await routing.saw(config_map(**OTHER), "ns/r")
+        assert FAULTS[0].message in routing.state.problem
+
+    asyncio.run(scenario())

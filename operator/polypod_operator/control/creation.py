@@ -25,7 +25,6 @@ from polypod_operator.kube.api import ApiError, KubernetesApi
 from polypod_operator.kube.writes import Flight
 from polypod_operator.model import objects
 from polypod_operator.model.objects import TaskRunObject
-from polypod_operator.pods.trial import INVALID
 
 log = logging.getLogger("polypod.operator")
 _BURST, _BURST_SECONDS = 100, 10.0
@@ -125,8 +124,8 @@ class PodCreation:
             if error.reason == "AlreadyExists":
                 # ours, and its answer was lost
                 await self.verify(run, run.namespace, name)
-            elif error.by_webhook or error.status in (400, 403, 404, 413, 422):
-                refusal = Refusal(error.message, error.status in INVALID, self._clock())
+            elif error.by_admission or error.status in (400, 403, 404, 413, 422):
+                refusal = Refusal(error.message, error.invalid, self._clock())
                 self._cache.store.put_refusal(run, name, refusal)
             else:
                 raise

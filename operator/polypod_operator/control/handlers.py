@@ -164,8 +164,14 @@ class Operator:
                 watch.check()
 
     async def _follow_routing(self) -> None:
+        routing = self.controller.routing
         while True:
-            await self.controller.routing.saw(await self._routing_news.get(), "/".join(self.routing))
+            try:
+                raw = await asyncio.wait_for(self._routing_news.get(), routing.retry_after)
+            except TimeoutError:
+                await routing.try_again()
+            else:
+                await routing.saw(raw, "/".join(self.routing))
 
     async def _serve_outcomes(self, address: str) -> None:
         if self.tls is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -16,10 +17,14 @@ from polypod_operator.kube.api import ApiError, KubernetesApi
 from polypod_operator.kube.raw import Raw
 from polypod_operator.model import events
 from polypod_operator.pods.pod import Settings
-from polypod_operator.pods.trial import INVALID, trials
+from polypod_operator.pods.trial import trials
 from polypod_operator.serve.metrics import Metrics
 
 log = logging.getLogger("polypod.operator")
+_PATIENCE = 10.0
+"""Seconds that all trials of a routing may take: TaskRuns wait for it meanwhile."""
+_RETRY, _RETRY_MAX = 15.0, 300.0
+"""Seconds before a routing that could not be tried is tried again, doubled each time."""
 
 
 class RoutingReload:
@@ -42,6 +47,8 @@ class RoutingReload:
         self._api, self._cache, self._recorder, self._metrics = api, cache, recorder, metrics
         self._settings, self._namespaces = settings, namespaces
         self.state = RoutingState()
+        self._raw: Raw | None = None
+        self._where, self._tries = "", 0
         metrics.queues = lambda: self.state.current.queue_to_coordinator if self.state.current is not None else ()
 
     async def saw(self, raw: Raw | None, where: str) -> None:
@@ -50,23 +57,43 @@ class RoutingReload:
         Args:
             where: its namespace and name, for messages.
         """
-        state = self.state
-        good_before = state.problem == ""
-        if not state.load(raw, where, await self._try(raw, where)):
+        self._raw, self._where, self._tries = raw, where, 0
+        await self._load()
+
+    async def try_again(self) -> None:
+        """Try the routing in use once more, as that was not possible when it was loaded."""
+        self._tries += 1
+        await self._load()
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until the routing is to be tried again; None if that was done."""
+        return min(_RETRY * 2.0 ** min(self._tries, 10), _RETRY_MAX) if self.state.untried else None
+
+    async def _load(self) -> None:
+        state, raw, where = self.state, self._raw, self._where
+        good_before, in_use = state.problem == "", state.current
+        refused, untried = await self._try(raw, where)
+        if not state.load(raw, where, refused, untried):
             return
         self._metrics.routing_reloads.labels("invalid" if state.problem else "loaded").inc()
         self._metrics.routing_valid.set(not state.problem)
+        self._metrics.routing_tried.set(not state.untried)
         if state.problem:
             use = "the last valid one stays in use" if state.current is not None else "no TaskRun can start"
             log.error("the routing is invalid; %s: %s", use, state.problem)
             await self._record(raw, True, Reason.ROUTING_INVALID, state.problem)
             return
         log.info("routing loaded", extra={"config_map": where})
+        if state.untried:
+            message = f"in use; whether the API server accepts its pods is not known and is tried again: {state.untried}"
+            log.warning("the routing could not be tried; %s", message)
+            await self._record(raw, True, Reason.ROUTING_UNTRIED, message)
         if state.flaw:
             message = f"in use, except for coordinators that no queue maps to: {state.flaw}"
             log.warning("%s", message)
             await self._record(raw, True, Reason.ROUTING_INVALID, message)
-        elif not good_before:
+        elif not state.untried and (not good_before or in_use == state.current):
             await self._record(raw, False, Reason.ROUTING_LOADED, "the routing is valid and in use")
         self._wake()
 
@@ -81,30 +108,46 @@ class RoutingReload:
         if raw is not None:
             await self._recorder.record(events.about_routing(raw), warning, reason, message)
 
-    async def _try(self, raw: Raw | None, where: str) -> str:
-        """Return what the API server says of the pods that a routing makes, empty if it takes them, or cannot say."""
+    async def _try(self, raw: Raw | None, where: str) -> tuple[str, str]:
+        """Return what the API server says against the pods that a routing makes, and why it could not say anything.
+
+        Both are empty if it takes them. Only a pod that is not valid anywhere is a fault of the routing: an admission
+        policy, a quota, a role or the network is of this namespace, or of this moment.
+        """
         if raw is None:
-            return ""
+            return "", ""
         try:
             candidate, _ = parse(raw, where)
         except UserError:
-            return ""
-        if candidate == self.state.current:
-            return ""
-        namespace = self._namespaces[0] if self._namespaces else where.partition("/")[0]
-        problems = []
-        for name, tried in trials(candidate, namespace, self._settings()):
-            problem = tried if isinstance(tried, str) else await self._refused(tried)
-            if problem:
-                problems.append(f"{name}: {problem}")
-        return "; ".join(problems)
-
-    async def _refused(self, manifest: dict[str, Any]) -> str:
+            return "", ""
+        if candidate == self.state.current and not self.state.untried:
+            return "", ""
+        namespaces = self._namespaces or [where.partition("/")[0]]
+        problems, untried = [], ""
         try:
-            await self._api.create_pod(manifest, dry_run=True)
-        except ApiError as error:
-            if error.status in INVALID:
-                return error.message
-            # of this namespace, or of this moment: it says nothing of the template
-            log.debug("a pod of the routing could not be tried: %s", error)
-        return ""
+            async with asyncio.timeout(_PATIENCE):
+                for name, tried in trials(candidate, namespaces[0], self._settings()):
+                    problem, why = (tried, "") if isinstance(tried, str) else await self._refused(tried, namespaces)
+                    if problem:
+                        problems.append(f"{name}: {problem}")
+                    if why:
+                        untried = untried or f"{name}: {why}"
+        except TimeoutError:
+            untried = f"the API server took longer than {_PATIENCE:.0f} s"
+        return "; ".join(problems), "" if problems else untried
+
+    async def _refused(self, manifest: dict[str, Any], namespaces: list[str]) -> tuple[str, str]:
+        """Try a pod in one namespace after the other, until one of them can tell."""
+        why = ""
+        for namespace in namespaces:
+            manifest["metadata"]["namespace"] = namespace
+            try:
+                await self._api.create_pod(manifest, dry_run=True)
+            except ApiError as error:
+                if error.invalid:
+                    return error.message, ""
+                log.debug("a pod of the routing could not be tried: %s", error)
+                why = why or f"in namespace {namespace!r}: {error.message}"
+            else:
+                return "", ""
+        return "", why

@@ -23,32 +23,44 @@ class RoutingState:
         current: the last good one, None before there was any.
         problem: what is wrong with the ConfigMap as it is now, so that it is not in use; empty if nothing is.
         flaw: what is wrong with coordinators that no queue leads to, which does not keep the rest from being used.
+        untried: why the API server could not be asked what it thinks of the pods; empty if it was.
     """
 
     current: Routing | None = None
     problem: str = ""
     flaw: str = ""
+    untried: str = ""
+    _tried: Routing | None = None
 
-    def load(self, config_map: Mapping[str, Any] | None, where: str, refused: str = "") -> bool:
+    def load(
+        self, config_map: Mapping[str, Any] | None, where: str, refused: str = "", untried: str = ""
+    ) -> bool:
         """Take a ConfigMap over if it is valid; return whether anything has changed.
 
         Args:
             config_map: the object, None if it was deleted.
             where: its name, for the message.
             refused: what the API server says of the pods that it makes, empty if it takes them.
+            untried: why it could not say anything; the routing is used until it does.
         """
-        before = (self.current, self.problem, self.flaw)
+        before = (self.current, self.problem, self.flaw, bool(self.untried))
+        self.untried = untried
         if config_map is None:
             self.problem = f"ConfigMap {where} does not exist"
         else:
             try:
                 found = parse(config_map, where)
                 if refused:
+                    if found[0] == self.current:
+                        # in use, untried
+                        self.current = self._tried
                     raise UserError(Reason.INVALID_ROUTING, f"ConfigMap {where}: {refused}")
                 (self.current, self.flaw), self.problem = found, ""
+                if not untried:
+                    self._tried = self.current
             except UserError as error:
                 self.problem, self.flaw = error.message, ""
-        return (self.current, self.problem, self.flaw) != before
+        return (self.current, self.problem, self.flaw, bool(self.untried)) != before
 
 
 def parse(config_map: Mapping[str, Any], where: str) -> tuple[Routing, str]:

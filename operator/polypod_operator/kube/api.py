@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ _AGAIN = frozenset({0, 401, 429, 500, 502, 503, 504})
 _NOT_BEGUN = frozenset({401, 429, 503})
 """Those that say that nothing was done."""
 _BUSY = frozenset({429, 503, 504})
+_DENIED = re.compile(r"\badmission webhook\b|\bdenied (the )?request\b")
+"""In the message of an admission webhook or policy, which may answer with any status."""
+_UNDECODABLE = ("strict decoding error", "cannot be handled as a")
+"""In the message of an object that is none of its kind."""
 _LONGEST_WAIT = 30
 """Seconds that are waited at most when the API server asks for it (Retry-After)."""
 
@@ -54,17 +59,34 @@ class ApiError(Exception):
         reason: the word of the Status object, such as AlreadyExists.
         message: its sentence.
         retry_after: seconds that it asks to wait before the next try.
+        fields: the fields that it says are wrong.
     """
 
-    def __init__(self, status: int, reason: str, message: str, retry_after: float = 0.0) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, retry_after: float = 0.0, fields: Sequence[str] = ()
+    ) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status, self.reason, self.message = status, reason, message
-        self.retry_after = retry_after
+        self.retry_after, self.fields = retry_after, fields
 
     @property
     def by_webhook(self) -> bool:
         """True if an admission webhook could not be asked: the API server is well, and has done nothing."""
         return self.status == 500 and "failed calling webhook" in self.message
+
+    @property
+    def by_admission(self) -> bool:
+        """True if an admission webhook or policy has refused the object, whatever the status: another day it may not."""
+        return self.by_webhook or (self.status >= 400 and _DENIED.search(self.message) is not None)
+
+    @property
+    def invalid(self) -> bool:
+        """True if the object itself is not valid, whoever makes it, and wherever and whenever."""
+        if self.by_admission:
+            return False
+        if self.status == 422:
+            return bool(self.fields)
+        return self.status == 413 or (self.status == 400 and any(text in self.message for text in _UNDECODABLE))
 
 
 class KubernetesApi:
@@ -205,7 +227,7 @@ class KubernetesApi:
             try:
                 return await self._attempt(self._session, method, path, data, params, content_type)
             except ApiError as error:
-                if error.by_webhook or error.status not in again:
+                if error.by_admission or error.status not in again:
                     raise
                 last = error
             finally:
@@ -413,6 +435,9 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> ApiError:
     try:
         answer = msgspec.json.decode(raw)
-        return ApiError(status, answer.get("reason", ""), answer.get("message", ""), _retry_after(headers))
-    except (msgspec.MsgspecError, AttributeError):
+        causes = (answer.get("details") or {}).get("causes") or ()
+        # a policy's cause names no field
+        fields = [cause["field"] for cause in causes if cause.get("field")]
+        return ApiError(status, answer.get("reason", ""), answer.get("message", ""), _retry_after(headers), fields)
+    except (msgspec.MsgspecError, AttributeError, TypeError):
         return ApiError(status, "", raw[:300].decode("utf-8", "replace"), _retry_after(headers))

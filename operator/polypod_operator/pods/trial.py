@@ -15,8 +15,6 @@ from polypod_operator.model.objects import TaskRunObject
 from polypod_operator.pods.pod import Route, Settings, build
 
 EPOCH = datetime.fromtimestamp(0, UTC)
-INVALID = (400, 413, 422)
-"""HTTP statuses by which an API server says that an object is not valid, wherever and whoever makes it."""
 
 
 def trials(routing: Routing, namespace: str, settings: Settings) -> Iterator[tuple[str, dict[str, Any] | str]]:

@@ -84,6 +84,11 @@ class Metrics:
             "polypod_routing_reloads", "Reloads of the routing ConfigMap, by result.", ["result"], registry=own
         )
         self.routing_valid = Gauge("polypod_routing_valid", "1 if the routing ConfigMap is valid.", registry=own)
+        self.routing_tried = Gauge(
+            "polypod_routing_tried",
+            "0 if the API server could not be asked whether it accepts the pods of the routing (retried).",
+            registry=own,
+        )
         self.pod_wait = Histogram(
             "polypod_taskrun_to_pod_seconds", "Time from creation of a TaskRun to its first pod, queueing included.",
             ["queue"], buckets=_SLOW, registry=own,
