@@ -244,6 +244,13 @@ OPERATOR: dict[Reason, Text] = {
         "Check the namespace's quotas and admission policies; the message is theirs. If a quota requires "
         "limits.cpu, set it in the routing and in `bridge.resources`.",
     ),
+    Reason.POD_CHANGED: Text(
+        "An admission policy or webhook changed the new pod: it took away what Polypod needs, or made it less secure. "
+        "The pod was deleted before its task ran; retried until the pending timeout.",
+        "The message names the fields. Find the policy (`kubectl get mutatingwebhookconfigurations,"
+        "mutatingadmissionpolicies`), and exempt these pods or fields. What the pod may do is also set by `allow` "
+        "of the coordinator.",
+    ),
     Reason.CREATING_POD: Text(
         "The API server is slow to create the pod; an admission webhook may be hanging.",
         "Check the admission webhooks for pods (`kubectl get "

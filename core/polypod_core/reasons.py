@@ -79,6 +79,7 @@ class Reason(StrEnum):
     CONTAINER_CONFIG = "ContainerConfigError"
     MOUNT_FAILED = "MountFailed"
     POD_REFUSED = "PodRefused"
+    POD_CHANGED = "PodChanged"
     CREATING_POD = "CreatingPod"
     POD_NAME_TAKEN = "PodNameTaken"
     PENDING_TIMEOUT = "PendingTimeout"

@@ -180,8 +180,8 @@ def test_an_imitated_pod_is_nobodys(imitation: dict[str, Any], first: bool) -> N
 
 
 @pytest.mark.parametrize("number", ["abc", "-1", "", "9" * 40, "٣", "1.5"])
-def test_an_odd_number_in_a_label_is_no_attempt(number: str) -> None:
-    found = objects.pod(pod("x", owner=OWNER, **{ATTEMPT_LABEL: number}))
+def test_an_odd_number_in_a_name_is_no_attempt(number: str) -> None:
+    found = objects.pod(pod(f"x-{number}", owner=OWNER, **{ATTEMPT_LABEL: "1"}))
     assert found.attempt == 0
 
 
@@ -194,7 +194,7 @@ def test_a_taskrun_at_which_the_operator_fails_says_so_unless_it_has_ended(phase
         raw = raw.replace(b'"queue":"q"', b'"queue":"q","ttlSecondsAfterFinished":5')
         ours.cache.saw_run(reading.decode(raw), False)
 
-        async def fails(key: Any) -> None:
+        async def fails(key: Any) -> bool:
             raise ValueError("a defect")
 
         ours._look_at = fails  # type: ignore[method-assign]

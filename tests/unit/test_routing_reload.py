@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -13,12 +12,13 @@ from polypod_core.reasons import Reason
 from polypod_operator.control import routing_reload
 from polypod_operator.control.controller import Controller
 from polypod_operator.decide.routing import RoutingState
-from polypod_operator.kube.api import ApiError, KubernetesApi, _error
+from polypod_operator.kube.api import ApiError, KubernetesApi
 from polypod_operator.kube.pace import Pace
 from polypod_operator.pods.pod import Settings
 from polypod_operator.serve.metrics import Metrics
 from prometheus_client import generate_latest
 from support.objects import EXECUTABLE
+from support.refusals import ADMISSION, FAULTS, NOBODY
 
 GOOD: dict[str, Any] = {
     "coordinators": {"native": {"classpath": EXECUTABLE, "kwargs": {"executables_root": ["/opt"]}, "image": "x:1"}},
@@ -101,36 +101,6 @@ def test_a_deleted_routing_stays_in_use() -> None:
     state.load(None, "ns/r")
     assert state.current is not None
     assert "does not exist" in state.problem
-
-
-def status(code: int, message: str, reason: str = "", causes: list[dict[str, str]] | None = None) -> ApiError:
-    """Return the error of a Status object, as the API server sends it."""
-    raw = {"kind": "Status", "code": code, "reason": reason, "message": message, "details": {"causes": causes or []}}
-    return _error(code, json.dumps(raw).encode(), {})
-
-
-FIELD = [{"reason": "FieldValueInvalid", "message": "Invalid value", "field": "spec.containers[1].image"}]
-ADMISSION = [
-    status(422, "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no", "Invalid",
-           [{"message": "no"}]),
-    status(413, "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"),
-    status(401, "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"),
-    status(403, "pods \"x\" is forbidden: exceeded quota: q"),
-    status(403, "pods is forbidden: User \"x\" cannot create resource \"pods\""),
-    status(403, "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\""),
-    status(400, "admission webhook \"w\" denied the request: no"),
-    status(422, "admission webhook \"w\" denied the request: no", "Invalid", FIELD),
-    status(400, "admission webhook \"w\" does not support dry run", "BadRequest"),
-    status(500, "Internal error occurred: failed calling webhook \"w\": timeout"),
-    status(404, "namespaces \"n\" not found"),
-]  # fmt: skip
-NOBODY = [status(503, "not now"), ApiError(0, "Unreachable", "no answer")]
-FAULTS = [
-    status(422, "Pod \"x\" is invalid: spec.containers[1].image: Invalid value", "Invalid", FIELD),
-    status(400, "strict decoding error: unknown field \"spec.containrs\"", "BadRequest"),
-    status(400, "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal", "BadRequest"),
-    status(413, "Request entity too large: limit is 3145728", "RequestEntityTooLarge"),
-]
 
 
 @pytest.mark.parametrize("error", [*ADMISSION, *NOBODY], ids=str)

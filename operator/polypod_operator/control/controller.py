@@ -145,8 +145,11 @@ class Controller:
             return
         try:
             with self.metrics.reconcile.time():
-                await self._look_at(key)
-            self._failures.pop(key, None)
+                settled = await self._look_at(key)
+            if settled:
+                self._failures.pop(key, None)
+            else:
+                self.queue.add_after(key, self._pause(key))
         except Exception as error:
             await self._failed(key, error)
         finally:
@@ -157,8 +160,8 @@ class Controller:
     async def _failed(self, key: Key, error: Exception) -> None:
         """Look at a TaskRun again later, and tell its owner if that goes on."""
         self.metrics.reconcile_errors.inc()
-        failures = self._failures[key] = self._failures.get(key, 0) + 1
-        wait = min(_BACKOFF_MAX, 0.5 * 2.0 ** min(failures, 10))
+        wait = self._pause(key)
+        failures = self._failures[key]
         level = logging.WARNING if isinstance(error, ApiError) else logging.ERROR
         run = self.cache.store.run(key)
         fields = about(run) if run is not None else {}
@@ -167,6 +170,11 @@ class Controller:
         self.queue.add_after(key, wait)
         if run is not None and failures == _REPORT_AFTER:
             await self._report_to_owner(run, error)
+
+    def _pause(self, key: Key) -> float:
+        """Return how long to wait before the next look at a TaskRun; longer, the more in a row came to nothing."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        return min(_BACKOFF_MAX, 0.5 * 2.0 ** min(failures, 10))
 
     async def _report_to_owner(self, run: TaskRunObject, error: Exception) -> None:
         """Say that the operator cannot go on with a TaskRun: in an Event and, if it can be written, the status."""
@@ -199,20 +207,21 @@ class Controller:
         self._failures.pop(key, None)
         self._leave_large(key)
 
-    async def _look_at(self, key: Key) -> None:
+    async def _look_at(self, key: Key) -> bool:
+        """Decide and carry it out; return False if there is always something more to find out."""
         for _ in range(_ROUNDS):
             run = self.cache.store.run(key)
             if key in self.cache.unread or (run is not None and not run.whole):
                 run = await self._refresh.whole(key)
             if run is None:
-                return
+                return True
             now = self._clock()
             decision = self._decide(run, now)
             # first what tells us more; then the status; then what the status has announced
             if not await self._apply.find_out(run, decision, now):
                 await self._apply.carry_out(run, decision, now)
-                return
-        self.queue.add(key)
+                return True
+        return False
 
     def _decide(self, run: TaskRunObject, now: datetime) -> Decision:
         """Decide, and take a place in the queue with no await between: nobody else can take it meanwhile."""

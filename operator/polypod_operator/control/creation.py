@@ -21,10 +21,12 @@ from polypod_operator.control.statuses import Statuses
 from polypod_operator.control.telemetry import Telemetry
 from polypod_operator.decide.decision import Refusal
 from polypod_operator.decide.draft import copied
-from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.kube.api import MANAGER, ApiError, KubernetesApi
+from polypod_operator.kube.raw import Raw
 from polypod_operator.kube.writes import Flight
 from polypod_operator.model import objects
 from polypod_operator.model.objects import TaskRunObject
+from polypod_operator.pods.changed import by_whom, changes
 
 log = logging.getLogger("polypod.operator")
 _BURST, _BURST_SECONDS = 100, 10.0
@@ -118,12 +120,14 @@ class PodCreation:
         self._cache.store.put_asked(run, name)
         try:
             raw = await self._api.create_pod(manifest, flight=flight)
+            if await self._is_changed(run, manifest, raw):
+                return False
             self._refresh.wrote_pod(run.namespace, raw)
             self._cache.store.put_pod(objects.pod(raw))
         except ApiError as error:
-            if error.reason == "AlreadyExists":
+            if error.reason == "AlreadyExists" and not error.by_admission:
                 # ours, and its answer was lost
-                await self.verify(run, run.namespace, name)
+                await self.verify(run, run.namespace, name, manifest)
             elif error.by_admission or error.status in (400, 403, 404, 413, 422):
                 refusal = Refusal(error.message, error.invalid, self._clock())
                 self._cache.store.put_refusal(run, name, refusal)
@@ -136,17 +140,54 @@ class PodCreation:
         self._telemetry.pod_created(run, name, self._clock())
         return True
 
-    async def verify(self, run: TaskRunObject, namespace: str, name: str) -> None:
-        """Find out whether a pod of that name is there, and whose it is."""
+    async def _is_changed(self, run: TaskRunObject, asked: dict[str, Any], made: Raw, *, whole: bool = True) -> bool:
+        """Delete a pod that was made otherwise than was asked, and say so.
+
+        Args:
+            whole: compare all that matters, or only whose it is and whether it is less secure.
+        """
+        found = changes(asked, made, whole=whole)
+        if not found:
+            return False
+        store, metadata = self._cache.store, made["metadata"]
+        who = by_whom(made, MANAGER)
+        message = (
+            f"the API server made the pod otherwise than asked, so it was deleted: {'; '.join(found)}. "
+            f"{f'{who} has written to it. ' if who else ''}Look for an admission policy or webhook "
+            "(kubectl get mutatingwebhookconfigurations,mutatingadmissionpolicies)"
+        )
+        store.put_rejected(run, metadata["uid"], message)
+        store.put_refusal(run, metadata["name"], Refusal(message, False, self._clock(), Reason.POD_CHANGED))
+        await self._api.delete_pod(run.namespace, metadata["name"], metadata["uid"])
+        return True
+
+    async def verify(self, run: TaskRunObject, namespace: str, name: str, asked: dict[str, Any] | None = None) -> None:
+        """Find out whether a pod of that name is there, and whose it is.
+
+        Args:
+            asked: the pod that was asked for, if the API server has said that it is there already.
+        """
+        store = self._cache.store
         try:
-            pod = objects.pod(await self._api.get_pod(namespace, name))
+            raw = await self._api.get_pod(namespace, name)
         except ApiError as error:
             if error.status != 404:
                 raise
-            self._cache.store.put_absent(run, name)
+            store.put_absent(run, name)
+            if asked is not None:
+                message = f"pod {name!r} existed when it was to be created, and a moment later it did not"
+                store.put_refusal(run, name, Refusal(message, False, self._clock()))
             return
-        if pod.owner == run.uid:
-            self._cache.store.put_pod(pod)
+        pod = objects.pod(raw)
+        rejected = store.rejected(run, pod.uid)
+        if rejected:
+            if not pod.deleting:
+                await self._api.delete_pod(namespace, name, pod.uid)
+            store.put_refusal(run, name, Refusal(rejected, False, self._clock(), Reason.POD_CHANGED))
+        elif pod.owner == run.uid:
+            # one that was made by another version of us, or of the routing, need not be as we ask today
+            if asked is None or not await self._is_changed(run, asked, raw, whole=False):
+                store.put_pod(pod)
         else:
             message = f"a pod {name!r} exists and is not controlled by this TaskRun; delete it"
             refusal = Refusal(message, False, self._clock(), Reason.POD_NAME_TAKEN)

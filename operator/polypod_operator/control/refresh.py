@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from polypod_core.kinds import API_VERSION, PLURAL, UID_LABEL, Key, task_run_path
 
 from polypod_operator.control.cache import Cache
@@ -25,6 +27,7 @@ class Refresh:
         self._api, self._cache = api, cache
         self.pods: list[Watch] = []
         self.runs: list[Watch] = []
+        self._asking: set[asyncio.Future[None]] = set()
 
     def watch(self, namespaces: list[str], metrics: Metrics) -> None:
         """Prepare what is watched, by namespace: pods, and TaskRuns, whose news kopf brings.
@@ -33,7 +36,7 @@ class Refresh:
             namespaces: nothing for all.
         """
         cache, api, told = self._cache, self._api, metrics.watch_restarted
-        pods = Sink(cache.store.knows_pod, cache.saw_pod, self._listed_pods)
+        pods = Sink(cache.store.knows_pod, self._saw_pod, self._listed_pods)
         runs = Sink(cache.store.knows_run, cache.saw_run, self._listed_runs)
         labelled, names = {"labelSelector": UID_LABEL}, namespaces or [""]
         self.pods = [Watch(api, "/api/v1", "pods", pods, name, labelled, told) for name in names]
@@ -48,6 +51,28 @@ class Refresh:
         """Note the answer to a write of ours to a TaskRun."""
         for watch in self.runs:
             watch.wrote(namespace, answer)
+
+    def _saw_pod(self, raw: Raw, deleted: bool) -> None:
+        if deleted and "deletionTimestamp" not in raw["metadata"]:
+            # gone at once, or only out of our sight, as somebody has changed its labels
+            asking = asyncio.ensure_future(self._ask_for_pod(raw))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
+        else:
+            self._cache.saw_pod(raw, deleted)
+
+    async def _ask_for_pod(self, raw: Raw) -> None:
+        metadata = raw["metadata"]
+        try:
+            found = await self._api.get_pod(metadata["namespace"], metadata["name"])
+        except ApiError as error:
+            if error.status == 404:
+                self._cache.saw_pod(raw, True)
+            # else the next list has it asked for again
+            return
+        if found["metadata"]["uid"] != metadata["uid"]:
+            self._cache.saw_pod(raw, True)
+        self._cache.saw_pod(found, False)
 
     async def _listed_pods(self, uids: set[str], namespace: str) -> None:
         """Look for the pods that were not in a list: it may be older than what we know."""

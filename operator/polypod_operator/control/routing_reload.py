@@ -86,7 +86,9 @@ class RoutingReload:
             return
         log.info("routing loaded", extra={"config_map": where})
         if state.untried:
-            message = f"in use; whether the API server accepts its pods is not known and is tried again: {state.untried}"
+            message = (
+                f"in use; whether the API server accepts its pods is not known and is tried again: {state.untried}"
+            )
             log.warning("the routing could not be tried; %s", message)
             await self._record(raw, True, Reason.ROUTING_UNTRIED, message)
         if state.flaw:

@@ -17,7 +17,7 @@ from polypod_operator.decide.retry import close
 from polypod_operator.decide.status import Ended, lost
 from polypod_operator.model import conditions
 
-NEVER_MADE = frozenset({Reason.POD_REFUSED, Reason.POD_NAME_TAKEN, Reason.CREATING_POD})
+NEVER_MADE = frozenset({Reason.POD_REFUSED, Reason.POD_CHANGED, Reason.POD_NAME_TAKEN, Reason.CREATING_POD})
 """Why an attempt that is written down has no pod: it is tried again."""
 
 
@@ -113,7 +113,8 @@ def _may_try_again(draft: Draft, attempt: Attempt, refusal: Refusal, due: dateti
         reason = Reason.INVALID_POD_TEMPLATE if draft.has_template(spec) else Reason.INVALID_POD
         close(draft, attempt, Ended(Outcome(state="failed", reason=reason, message=refusal.message)), spec)
         return False
-    again = refusal.when + draft.policy.retry_refused
+    policy = draft.policy
+    again = refusal.when + min(policy.retry_refused * 2.0 ** min(refusal.times - 1, 10), policy.retry_refused_max)
     # a time that is ahead of us was taken before the clock was set back
     if refusal.when <= draft.now < again:
         draft.requeue(min(due, again))

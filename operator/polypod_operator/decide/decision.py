@@ -73,12 +73,17 @@ Action = CreatePod | DeletePod | VerifyPod | LookAtEvents | AskForEnded | Delete
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The API server's answer to a pod that it did not make; for good, if the pod itself is not valid."""
+    """The API server's answer to a pod that it did not make; for good, if the pod itself is not valid.
+
+    Attributes:
+        times: how many times in a row it was refused.
+    """
 
     message: str
     for_good: bool
     when: datetime
     reason: Reason = Reason.POD_REFUSED
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ class Policy:
         position_min: the shortest time between two looks at a TaskRun that waits in line.
         position_max: the longest.
         ask_again: the pause after the Execution API did not answer.
-        retry_refused: the pause after the API server refused a pod.
+        retry_refused: the pause after the API server refused a pod; doubled each time.
+        retry_refused_max: the longest.
         longest_delay: the longest time that a task may ask to wait for its next try.
         reschedule_min: the shortest time before a task that asks to run again does.
     """
@@ -45,6 +46,7 @@ class Policy:
     position_max: timedelta = timedelta(seconds=900)
     ask_again: timedelta = timedelta(seconds=15)
     retry_refused: timedelta = timedelta(seconds=5)
+    retry_refused_max: timedelta = timedelta(seconds=30)
     longest_delay: timedelta = timedelta(days=3650)
     reschedule_min: timedelta = timedelta(seconds=1)
 

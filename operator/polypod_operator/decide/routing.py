@@ -32,9 +32,7 @@ class RoutingState:
     untried: str = ""
     _tried: Routing | None = None
 
-    def load(
-        self, config_map: Mapping[str, Any] | None, where: str, refused: str = "", untried: str = ""
-    ) -> bool:
+    def load(self, config_map: Mapping[str, Any] | None, where: str, refused: str = "", untried: str = "") -> bool:
         """Take a ConfigMap over if it is valid; return whether anything has changed.
 
         Args:

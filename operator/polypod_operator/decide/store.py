@@ -10,6 +10,7 @@ from datetime import datetime
 from polypod_core.kinds import Key
 from polypod_core.outcome import Outcome
 from polypod_core.pod_tokens import PodClaims
+from polypod_core.reasons import Reason
 from polypod_crds.dependencies import Graph, Run
 
 from polypod_operator.decide.decision import Earlier, Observed, QueuePosition, Refusal
@@ -32,6 +33,7 @@ class Store:
         self._pods: dict[Owner, dict[str, PodObject]] = {}
         self._absent: dict[str, set[str]] = {}
         self._refused: dict[str, dict[str, Refusal]] = {}
+        self._rejected: dict[str, dict[str, str]] = {}
         self._events: dict[str, PodEvent | None] = {}
         self._looked: dict[str, datetime] = {}
         self._told: dict[str, Outcome] = {}
@@ -102,6 +104,7 @@ class Store:
             self._owner_of.pop(pod.uid, None)
         self._absent.pop(run.uid, None)
         self._refused.pop(run.uid, None)
+        self._rejected.pop(run.uid, None)
 
     def put_pod(self, pod: PodObject) -> Key | None:
         """Take over a pod; return the key of its TaskRun, if that is here. One that no TaskRun controls is left out."""
@@ -109,6 +112,9 @@ class Store:
             return None
         owner = (pod.namespace, pod.owner)
         key = self._owner_key(owner)
+        if pod.uid in self._rejected.get(pod.owner, ()):
+            # that it is gone at last is news
+            return key if pod.gone else None
         if key is None and pod.over:
             # of a TaskRun that has finished; should it still be on its way to us, the pod is asked for again
             pods = self._pods.get(owner, {})
@@ -170,7 +176,25 @@ class Store:
         self._absent.get(run.uid, set()).discard(name)
 
     def put_refusal(self, run: TaskRunObject, name: str, refusal: Refusal) -> None:
-        self._refused.setdefault(run.uid, {})[name] = refusal
+        refused = self._refused.setdefault(run.uid, {})
+        before = refused.get(name)
+        # that we have not even asked makes no pause longer
+        more = 0 if refusal.reason is Reason.CREATING_POD else 1
+        refused[name] = replace(refusal, times=before.times + more) if before is not None else refusal
+
+    def put_rejected(self, run: TaskRunObject, uid: str, why: str) -> None:
+        """Note that a pod is not what was asked for: it is deleted, and is no attempt's."""
+        self._rejected.setdefault(run.uid, {})[uid] = why
+        pods = self._pods.get((run.namespace, run.uid), {})
+        for name in [name for name, pod in pods.items() if pod.uid == uid]:
+            # the watch was faster than the answer
+            del pods[name], self._owner_of[uid]
+        if not pods:
+            self._pods.pop((run.namespace, run.uid), None)
+
+    def rejected(self, run: TaskRunObject, uid: str) -> str:
+        """Return why a pod was rejected; empty if it was not."""
+        return self._rejected.get(run.uid, {}).get(uid, "")
 
     def put_earlier(self, run: Run, earlier: Earlier) -> None:
         """Note what the Execution API has said of tasks without a TaskRun, beside what it has said before."""

@@ -37,6 +37,8 @@ _TIMEOUT, _SHORT, _PROMPT = (aiohttp.ClientTimeout(total=seconds) for seconds in
 _PROMPT_WRITE = 1.0
 """Seconds after which a write without an answer says that the API server is slow."""
 _PODS = "/pods"
+MANAGER = "polypod-operator"
+"""Who makes pods, in their managedFields."""
 _WRITES = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 _AGAIN = frozenset({0, 401, 429, 500, 502, 503, 504})
 """Answers after which a call is tried again; 0: none."""
@@ -76,7 +78,7 @@ class ApiError(Exception):
 
     @property
     def by_admission(self) -> bool:
-        """True if an admission webhook or policy has refused the object, whatever the status: another day it may not."""
+        """True if an admission webhook or policy has refused the object, by whatever status: another day it may not."""
         return self.by_webhook or (self.status >= 400 and _DENIED.search(self.message) is not None)
 
     @property
@@ -367,7 +369,7 @@ class KubernetesApi:
         namespace = manifest["metadata"]["namespace"]
         # a field that the API server does not know is a mistake: dropped, the task would run otherwise than meant
         path = f"/api/v1/namespaces/{namespace}/pods"
-        params = {"fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        params = {"fieldValidation": "Strict", "fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
         # the caller should learn soon that there was no answer
         return await self.call("POST", path, manifest, params=params, again=_NOT_BEGUN, flight=flight)
 

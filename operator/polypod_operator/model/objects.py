@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from polypod_core.identity import pod_name
 from polypod_core.kinds import (
-    ATTEMPT_LABEL,
     COORDINATOR_ANNOTATION,
     LOG_ANNOTATION,
     QUEUE_ANNOTATION,
@@ -255,7 +255,7 @@ def _problem(item: Any) -> str:
 def pod(raw: Raw, *, gone: bool = False) -> PodObject:
     """Parse a pod that may be ours."""
     metadata, spec, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
-    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    owner, annotations = _owner(metadata), metadata.get("annotations") or {}
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
     disrupted = conditions.get("DisruptionTarget", {})
@@ -264,8 +264,8 @@ def pod(raw: Raw, *, gone: bool = False) -> PodObject:
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
-        owner=_owner(metadata),
-        attempt=_number(labels.get(ATTEMPT_LABEL, "")),
+        owner=str(owner.get("uid", "")),
+        attempt=_attempt(metadata["name"], owner),
         version=version(metadata.get("resourceVersion", "")),
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
         deleting="deletionTimestamp" in metadata,
@@ -318,12 +318,22 @@ def telling(items: Iterable[Raw]) -> PodEvent | None:
     return found[-1] if found and found[-1].reason == "Pulling" else None
 
 
-def _owner(metadata: Mapping[str, Any]) -> str:
-    """Return the uid of the TaskRun that controls an object; labels can be copied by anybody and say nothing."""
+def _owner(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the reference to the TaskRun that controls an object, empty if none does."""
     for item in metadata.get("ownerReferences") or ():
         if item.get("controller") and is_task_run(item.get("apiVersion", ""), item.get("kind", "")):
-            return str(item.get("uid", ""))
-    return ""
+            found: Mapping[str, Any] = item
+            return found
+    return {}
+
+
+def _attempt(name: str, owner: Mapping[str, Any]) -> int:
+    """Return which attempt of its owner a pod is, by its name, which is fixed; 0 if it is none.
+
+    Labels say nothing: anybody can copy them, and an admission policy can take them away.
+    """
+    number = _number(name.rpartition("-")[2])
+    return number if number and name == pod_name(owner.get("name", ""), owner.get("uid", ""), number) else 0
 
 
 def _number(text: str) -> int:

@@ -197,29 +197,34 @@ def violations(spec: Mapping[str, Any], allow: list[str], annotations: Mapping[s
         annotations: the pod's.
     """
     return [
-        f"{where} is {_shown(value)}, which needs {allowance!r} in the coordinator's allow"
+        f"{where} is {shown(value)}, which needs {allowance!r} in the coordinator's allow"
         if allowance
         else f"{where}: {value}"
-        for where, value, allowance in (*_weak(spec), *_weak_annotations(annotations or {}))
+        for where, value, allowance in findings(spec, annotations)
         if allowance not in allow
     ]
 
 
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-_Finding = tuple[str, Any, str]
+Finding = tuple[str, Any, str]
 """Where, what is there, and the name that allows it; no name: nothing does."""
 
 
-def _unknown(where: str, given: Mapping[str, Any], known: frozenset[str]) -> Iterator[_Finding]:
+def findings(spec: Mapping[str, Any], annotations: Mapping[str, str] | None = None) -> list[Finding]:
+    """Return what is not known to be safe in a pod."""
+    return [*_weak(spec), *_weak_annotations(annotations or {})]
+
+
+def shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _unknown(where: str, given: Mapping[str, Any], known: frozenset[str]) -> Iterator[Finding]:
     for name, value in given.items():
         if name not in known and value not in (None, False, "", [], {}):
             yield f"{where}.{name}", value, "unknownFields"
 
 
-def _weak(spec: Mapping[str, Any]) -> Iterator[_Finding]:
+def _weak(spec: Mapping[str, Any]) -> Iterator[Finding]:
     host = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace")
     accounts = ("serviceAccountName", "serviceAccount")
     refused = frozenset({*host, *accounts, "ephemeralContainers", "resourceClaims"})
@@ -245,14 +250,14 @@ def _weak(spec: Mapping[str, Any]) -> Iterator[_Finding]:
             yield from _weak_container(f"spec.{kind}[{item.get('name')}]", item, init=kind == "initContainers")
 
 
-def _weak_annotations(annotations: Mapping[str, str]) -> Iterator[_Finding]:
+def _weak_annotations(annotations: Mapping[str, str]) -> Iterator[Finding]:
     for name, value in annotations.items():
         safe = value in ("", "runtime/default") or str(value).startswith("localhost/")
         if name.startswith(APPARMOR_ANNOTATION) and not safe:
             yield f"metadata.annotations[{name}]", value, "appArmorProfile"
 
 
-def _weak_context(where: str, context: Mapping[str, Any]) -> Iterator[_Finding]:
+def _weak_context(where: str, context: Mapping[str, Any]) -> Iterator[Finding]:
     if context.get("runAsNonRoot") is False:
         yield f"{where}.runAsNonRoot", False, "runAsRoot"
     if context.get("runAsUser") == 0:
@@ -271,7 +276,7 @@ def _weak_context(where: str, context: Mapping[str, Any]) -> Iterator[_Finding]:
     yield from _unknown(where, context, SAFE_CONTEXT | CHECKED_CONTEXT)
 
 
-def _weak_volumes(spec: Mapping[str, Any]) -> Iterator[_Finding]:
+def _weak_volumes(spec: Mapping[str, Any]) -> Iterator[Finding]:
     for volume in spec.get("volumes", ()):
         where = f"spec.volumes[{volume.get('name')}]"
         for kind in OTHER_VOLUMES:
@@ -285,7 +290,7 @@ def _weak_volumes(spec: Mapping[str, Any]) -> Iterator[_Finding]:
                 yield f"{where}.projected.serviceAccountToken", True, "serviceAccountToken"
 
 
-def _weak_container(where: str, item: Mapping[str, Any], *, init: bool) -> Iterator[_Finding]:
+def _weak_container(where: str, item: Mapping[str, Any], *, init: bool) -> Iterator[Finding]:
     context = item.get("securityContext") or {}
     yield from _weak_context(f"{where}.securityContext", context)
     if context.get("privileged"):
@@ -308,7 +313,7 @@ def _weak_container(where: str, item: Mapping[str, Any], *, init: bool) -> Itera
     if item.get("restartPolicy") not in (None, "", "Always" if init and item.get("name") != COPY else ""):
         yield f"{where}.restartPolicy", "containers are not restarted: Polypod creates a new pod for each attempt", ""
     yield from _unknown(where, item, SAFE_CONTAINER | CHECKED_CONTAINER)
-    yield from _weak_mounts(where, item)
+    yield from mounts(where, item)
 
 
 def _hosts(handler: Mapping[str, Any]) -> Iterator[str]:
@@ -320,7 +325,8 @@ def _hosts(handler: Mapping[str, Any]) -> Iterator[str]:
             yield from _hosts(value)
 
 
-def _weak_mounts(where: str, item: Mapping[str, Any]) -> Iterator[_Finding]:
+def mounts(where: str, item: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield the mounts of a container that it may not have."""
     own = OWN_MOUNTS.get(str(item.get("name")), frozenset())
     for mount in item.get("volumeMounts") or ():
         name = str(mount.get("name"))
