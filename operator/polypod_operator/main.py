@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     token_file = options.execution_api_token_file
     history = ExecutionApiHistory(options.execution_api_url, token_file) if token_file is not None else NoHistory()
     api = KubernetesApi(connection, metrics.called)
-    controller = Controller(api, settings, options.namespace, metrics, history=history)
+    metrics.clock_skew.set_function(lambda: api.clock.skew)
+    # the API server's time, which objects carry: this node's may be minutes off
+    controller = Controller(api, settings, options.namespace, metrics, api.clock.now, history=history)
     registry = kopf.OperatorRegistry()
     addresses = Addresses(options.outcome_address, options.metrics_address, options.health_address)
     tls = _tls(options)

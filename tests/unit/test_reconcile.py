@@ -27,10 +27,17 @@ class World:
         self.pods: dict[str, PodObject] = {}
         self.now = NOW
         self.extra: dict[str, Any] = {}
+        self.closed: dict[str, datetime] = {}
         self.routing: Any = ROUTING
 
+    def note_closed(self) -> None:
+        for attempt in self.run.status.attempts:
+            if attempt.state not in ("queued", "running") and attempt.pod_name in self.pods:
+                self.closed.setdefault(self.pods[attempt.pod_name].uid, self.now)
+
     def decide(self) -> d.Decision:
-        world = d.Observed(pods=self.pods, **self.extra)
+        self.note_closed()
+        world = d.Observed(pods=self.pods, closed_since=self.closed, **self.extra)
         return reconcile(self.run, world, self.routing, SETTINGS, self.now)
 
     def step(self) -> list[d.Action]:
@@ -38,6 +45,7 @@ class World:
         decision = self.decide()
         if decision.to_be_written(self.run.status, self.now):
             self.run = task_run(spec=self.run.spec, status=decision.status)
+            self.note_closed()
         for action in decision.actions:
             if isinstance(action, d.CreatePod):
                 name = action.manifest["metadata"]["name"]
@@ -766,3 +774,20 @@ def test_the_steps_of_a_pod_that_starts_slowly_are_not_a_write_each() -> None:
     world.extra = {"events_checked_at": {world.pods[world.only].uid: world.now}}
     world.see(waiting=("task", "ContainerCreating", ""))
     assert world.status.message == "container 'task': ContainerCreating"
+
+
+@pytest.mark.parametrize("node_ahead", [-660, 0, 660])
+def test_a_nodes_clock_moves_no_time_of_ours(node_ahead: int) -> None:
+    """How long a pause is, and how long a pod may end, does not depend on what the bridge and the kubelet call now."""
+    world = started(retries={"limit": 1, "delay": "30s"})
+    theirs = NOW + timedelta(seconds=node_ahead)
+    message = outcome_of("up_for_retry", "RuntimeExited", finishTime=theirs.isoformat())
+    world.see(phase="Running", task_started=theirs, task_exit=1, bridge_message=message)
+    assert world.status.attempts[-1].finish_time == theirs
+    assert world.status.next_attempt_time == NOW + timedelta(seconds=30)
+    # the pod has not ended yet: it is left alone for a while, and then deleted
+    assert kinds(world.step()) == []
+    world.later(POLICY.teardown.total_seconds() - 31)
+    assert "DeletePod" not in kinds(list(world.decide().actions))
+    world.later(31)
+    assert "DeletePod" in kinds(list(world.decide().actions))

@@ -91,6 +91,7 @@ class Apply:
                 return
             self._telemetry.status_written(run, decision.status, now)
             run = written
+            self._cache.store.note_closed(run, now)
         for action in decision.actions:
             await self._do(run, action, changed)
         finished = run.status.phase in FINISHED_PHASES

@@ -228,6 +228,7 @@ class Controller:
         store, places, routing = self.cache.store, self.cache.places, self.routing.state.current
         busy = self._creation.in_burst or len(self.queue) > self.api.pace.limit
         policy = BUSY if busy else POLICY
+        store.note_closed(run, now)
         if run.spec is None:
             return reconcile(run, store.observed(run), routing, self._settings, now, policy)
         mine = rank(run.spec.priority, run.created, run.key)

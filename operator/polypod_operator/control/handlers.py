@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
@@ -119,7 +118,7 @@ class Operator:
     async def _post_state(self, leader: Leader, state: State, why: str) -> None:
         """Record an Event on the Lease, also in a pause."""
         warning, message = state is State.PAUSED, f"{leader.identity} is {state}" + (f": {why}" if why else "")
-        event = events.event(leader.reference, warning, _REASONS[state], message, datetime.now(UTC))
+        event = events.event(leader.reference, warning, _REASONS[state], message, self.controller.api.clock.now())
         try:
             await self.controller.api.once("POST", f"/api/v1/namespaces/{leader.reference['namespace']}/events", event)
         except ApiError as error:

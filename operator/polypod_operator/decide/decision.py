@@ -124,6 +124,7 @@ class Observed:
         events: uid of a pod → the Event that says most of why it does not start.
         events_checked_at: uid of a pod → when its Events were read last.
         reported: uid of a pod → the outcome that its bridge has sent.
+        closed_since: uid of a pod → when we first saw its attempt closed in the status.
         queue_position: set if the queue is at its limit.
         upstream: set if tasks that it depends on keep it from starting.
         earlier: what is known of those among them that have no TaskRun.
@@ -136,6 +137,7 @@ class Observed:
     events: Mapping[str, PodEvent] = field(default_factory=dict)
     events_checked_at: Mapping[str, datetime] = field(default_factory=dict)
     reported: Mapping[str, Outcome] = field(default_factory=dict)
+    closed_since: Mapping[str, datetime] = field(default_factory=dict)
     queue_position: QueuePosition | None = None
     upstream: Verdict | None = None
     earlier: Earlier = Earlier()

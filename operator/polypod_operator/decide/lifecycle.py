@@ -56,18 +56,18 @@ def rest(draft: Draft) -> None:
 def tidy(draft: Draft) -> None:
     """See to pods whose attempt is over: they end by themselves, unless somebody keeps them from it."""
     current = draft.current
-    ended = {attempt.pod_name: attempt for attempt in draft.status.attempts if attempt is not current}
+    ended = {attempt.pod_name for attempt in draft.status.attempts if attempt is not current}
     for pod in draft.observed.pods.values():
         if pod.over or pod.deleting or (current is not None and pod.name == current.pod_name):
             continue
         if pod.name not in ended and not draft.finished:
             # just created, and not taken over yet
             continue
-        attempt = ended.get(pod.name)
-        end = attempt.finish_time if attempt is not None else None
+        # when its task ended is known by the node's clock only
+        seen = draft.observed.closed_since.get(pod.uid, draft.now)
         held = pod.held_by and pod.task.ended
         patience = draft.policy.foreign_container_grace if held else draft.policy.teardown
-        due = end + patience if end is not None else draft.now
+        due = seen + patience if pod.name in ended else draft.now
         if due <= draft.now:
             draft.delete(pod)
         else:

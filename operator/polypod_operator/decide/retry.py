@@ -111,7 +111,8 @@ def _retry_or_fail(draft: Draft, attempt: Attempt, end: Ended, spec: TaskRunSpec
 
 def _try_again(draft: Draft, attempt: Attempt, wait: timedelta, reason: Reason, message: str) -> None:
     attempt.state = "up_for_retry"
-    draft.status.next_attempt_time = (attempt.finish_time or draft.now) + wait
+    # its finish time is by the node's clock
+    draft.status.next_attempt_time = draft.now + wait
     draft.warn(reason, message)
     draft.phase("Pending", "up_for_retry", reason, message)
     draft.condition("Started", "False", reason, message)
@@ -119,7 +120,7 @@ def _try_again(draft: Draft, attempt: Attempt, wait: timedelta, reason: Reason, 
 
 def _reschedule(draft: Draft, attempt: Attempt, asked: datetime) -> None:
     """Have the same try run again at the time that the task has asked for."""
-    when = max(asked, (attempt.finish_time or draft.now) + draft.policy.reschedule_min)
+    when = max(asked, draft.now + draft.policy.reschedule_min)
     draft.status.next_attempt_time = when
     message = f"attempt {attempt.number} asked to run again at {when.isoformat(timespec='seconds')}"
     draft.phase("Pending", "up_for_reschedule", Reason.RESCHEDULED, message)

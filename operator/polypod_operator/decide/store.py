@@ -37,6 +37,7 @@ class Store:
         self._events: dict[str, PodEvent | None] = {}
         self._looked: dict[str, datetime] = {}
         self._told: dict[str, Outcome] = {}
+        self._closed: dict[str, datetime] = {}
         self._owner_of: dict[str, Owner] = {}
         self._let_go: OrderedDict[str, int] = OrderedDict()
         self._earlier: dict[Run, Earlier] = {}
@@ -101,6 +102,7 @@ class Store:
             self._events.pop(pod.uid, None)
             self._looked.pop(pod.uid, None)
             self._told.pop(pod.uid, None)
+            self._closed.pop(pod.uid, None)
             self._owner_of.pop(pod.uid, None)
         self._absent.pop(run.uid, None)
         self._refused.pop(run.uid, None)
@@ -228,6 +230,15 @@ class Store:
             self._told.setdefault(claims.uid, outcome)
         return key
 
+    def note_closed(self, run: TaskRunObject, now: datetime) -> None:
+        """Note since when attempts in the status are seen to be closed, for as long as their pods are there."""
+        pods = self._pods.get((run.namespace, run.uid), {})
+        for attempt in run.status.attempts if pods else ():
+            pod = pods.get(attempt.pod_name or "")
+            if pod is not None and attempt.state not in ("queued", "running"):
+                # the clock may be set back
+                self._closed[pod.uid] = min(self._closed.get(pod.uid, now), now)
+
     def observed(self, run: TaskRunObject, turn: QueuePosition | None = None) -> Observed:
         """Return what there is around a TaskRun."""
         pods = self._pods.get((run.namespace, run.uid), {})
@@ -240,6 +251,7 @@ class Store:
             refused=self._refused.get(run.uid, {}),
             events={uid: event for uid in uids if (event := self._events.get(uid)) is not None},
             events_checked_at={uid: self._looked[uid] for uid in uids if uid in self._looked},
+            closed_since={uid: self._closed[uid] for uid in uids if uid in self._closed},
             reported={uid: self._told[uid] for uid in uids if uid in self._told},
             queue_position=turn,
             upstream=None if run.status.attempts or pods else self.graph.judge(run.key, earlier.ended),

@@ -19,6 +19,7 @@ import kopf
 import msgspec
 
 from polypod_operator.kube import reading, trust
+from polypod_operator.kube.clock import ServerClock
 from polypod_operator.kube.pace import Pace
 from polypod_operator.kube.writes import Flight, Writes
 
@@ -82,13 +83,18 @@ class ApiError(Exception):
         return self.by_webhook or (self.status >= 400 and _DENIED.search(self.message) is not None)
 
     @property
+    def too_large(self) -> bool:
+        """True if the object is more than the API server takes, or than etcd does, which answers 500."""
+        return self.status == 413 or "request is too large" in self.message
+
+    @property
     def invalid(self) -> bool:
         """True if the object itself is not valid, whoever makes it, and wherever and whenever."""
         if self.by_admission:
             return False
         if self.status == 422:
             return bool(self.fields)
-        return self.status == 413 or (self.status == 400 and any(text in self.message for text in _UNDECODABLE))
+        return self.too_large or (self.status == 400 and any(text in self.message for text in _UNDECODABLE))
 
 
 class KubernetesApi:
@@ -96,6 +102,7 @@ class KubernetesApi:
 
     Attributes:
         pace: how much is asked of it at once, by how soon it answers.
+        clock: its time.
     """
 
     def __init__(
@@ -109,7 +116,7 @@ class KubernetesApi:
             counted: told of each call: its method, its path, and the HTTP status of the answer, 0 if there was none.
         """
         self._counted = counted
-        self.pace = Pace()
+        self.pace, self.clock = Pace(), ServerClock()
         self._writes = Writes()
         self._server = connection.server.rstrip("/")
         self._static_token = connection.token
@@ -229,7 +236,7 @@ class KubernetesApi:
             try:
                 return await self._attempt(self._session, method, path, data, params, content_type)
             except ApiError as error:
-                if error.by_admission or error.status not in again:
+                if error.by_admission or error.too_large or error.status not in again:
                     raise
                 last = error
             finally:
@@ -261,6 +268,7 @@ class KubernetesApi:
             if write is not None:
                 self._writes.end(write)
         self._counted(method, path, answer.status)
+        self.clock.answered(answer.headers.get("Date"), began)
         if answer.status in _BUSY:
             self.pace.refused()
         elif writes:
@@ -441,5 +449,5 @@ def _error(status: int, raw: bytes, headers: Mapping[str, str]) -> ApiError:
         # a policy's cause names no field
         fields = [cause["field"] for cause in causes if cause.get("field")]
         return ApiError(status, answer.get("reason", ""), answer.get("message", ""), _retry_after(headers), fields)
-    except (msgspec.MsgspecError, AttributeError, TypeError):
+    except (msgspec.MsgspecError, AttributeError, TypeError, RecursionError):
         return ApiError(status, "", raw[:300].decode("utf-8", "replace"), _retry_after(headers))

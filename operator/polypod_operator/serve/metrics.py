@@ -129,6 +129,11 @@ class Metrics:
         )
         self._state = Gauge("polypod_operator_state", "1 for the operator's current state.", ["state"], registry=own)
         self.is_now(State.STARTING)
+        self.clock_skew = Gauge(
+            "polypod_clock_skew_seconds",
+            "Seconds by which the clock of the operator's node is ahead of the API server's.",
+            registry=own,
+        )
         self.outcomes = Counter(
             "polypod_outcomes_received", "Outcomes received from bridges, by result.", ["result"], registry=own
         )
