@@ -71,4 +71,7 @@ def decode(raw: bytes) -> Outcome:
     Raises:
         msgspec.MsgspecError: it is not one.
     """
-    return msgspec.json.decode(raw, type=Outcome)
+    try:
+        return msgspec.json.decode(raw, type=Outcome)
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deep") from None

@@ -241,3 +241,12 @@ def test_what_a_pod_did_to_itself_is_no_loss_of_infrastructure() -> None:
     assert isinstance(own, Ended)
     assert isinstance(node, Ended)
     assert (own.infrastructure, node.infrastructure) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "message", ['{"state":' + "[" * 2000, '{"x":' + "[" * 1500 + "]" * 1500 + ',"state":"success"}', "{", "{}"]
+)
+def test_a_terminal_message_that_cannot_be_read_is_no_outcome(message: str) -> None:
+    found = observe(pod(phase="Failed", task_exit=1, bridge_message=message))
+    assert isinstance(found, Ended)
+    assert found.outcome.reason == "NoOutcome"

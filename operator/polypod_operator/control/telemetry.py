@@ -34,7 +34,7 @@ class Telemetry:
             self._metrics.queue_wait.labels(queue).observe(_seconds(ended or run.created, now))
 
     def pod_created(self, run: TaskRunObject, pod: str, now: datetime) -> None:
-        log.info("pod created", extra=about(run, pod=pod))
+        log.info("pod created", extra=about(run, pod=pod, under_way=True))
         if not run.status.attempts and run.spec is not None:
             self._metrics.pod_wait.labels(self._metrics.queue(queue_of(run))).observe(_seconds(run.created, now))
 
@@ -48,7 +48,7 @@ class Telemetry:
         known = {item.number for item in run.status.attempts} - open_before
         for attempt in status.attempts:
             if attempt.number not in known and attempt.state not in ("queued", "running"):
-                log.info("attempt ended", extra=about(run, attempt))
+                log.info("attempt ended", extra=about(run, attempt, under_way=True))
                 self._attempt_ended(attempt)
         if status.phase != run.status.phase and status.phase in FINISHED_PHASES:
             labels = self._metrics.queue(queue_of(run)), status.phase
