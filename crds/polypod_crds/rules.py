@@ -21,6 +21,10 @@ FROZEN = {
 """Immutable fields. True: always set."""
 
 
+_CANCELLED = "(has(self.cancel) && self.cancel)"
+"""What an older CRD has admitted can be cancelled, too."""
+
+
 class Rule(Enum):
     """A rule and its message."""
 
@@ -68,8 +72,14 @@ class Rule(Enum):
         "self.end >= self.start",
         "dataInterval.end must not be before dataInterval.start",
     )
+    DATE_TIME = (
+        # whatever the format date-time admits: as a format, CEL would have to parse it, and fails at lower-case letters
+        "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$')",
+        "write a time with its time zone, such as 2026-10-25T02:30:00Z",
+    )
     ONE_API = (
-        "!(has(self.workloadSecretRef) && has(self.executionApi) && has(self.executionApi.tokenSecretRef))",
+        f"{_CANCELLED} || !(has(self.workloadSecretRef) && has(self.executionApi) && "
+        "has(self.executionApi.tokenSecretRef))",
         "set either workloadSecretRef, whose workload holds the token, or executionApi.tokenSecretRef, not both",
     )
     CANCEL_STAYS = (
@@ -78,8 +88,9 @@ class Rule(Enum):
     )
 
     NOT_ITSELF = (
-        "(!has(self.dependsOn) || self.dependsOn.all(other, other.taskId != self.taskId)) && (!has(self.arguments) || "
-        "self.arguments.all(argument, !has(argument.fromXCom) || argument.fromXCom.taskId != self.taskId))",
+        f"{_CANCELLED} || (!has(self.dependsOn) || self.dependsOn.all(other, other.taskId != self.taskId)) && "
+        "(!has(self.arguments) || self.arguments.all(argument, "
+        "!has(argument.fromXCom) || argument.fromXCom.taskId != self.taskId))",
         "a task cannot wait for itself: dependsOn and fromXCom name other tasks",
     )
 

@@ -25,7 +25,8 @@ SPEC: Raw = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 BATCH = 50
 STRINGS = ["", "a", "task-1", "A_b.c", "golang", "nowhere", "😀", "ü" * 60, "a" * 250, "a" * 63 + ".b", "-", "..", "\u202e",
            "30s", "0s", "1h30m", "8784h", "10", "http://a:1/x/", "/a", "/", "2026-11-21T00:00:00Z",
-           "2026-11-21T00:00:00.123456789+14:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "return_value"]  # fmt: skip
+           "2026-11-21T00:00:00.123456789+14:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "return_value",
+           "2026-10-25t02:30:00z", "2026-10-25T02:30:60Z", "2026-10-25T02:30:00,5Z", "2026-10-25T02:30:00+99:99"]  # fmt: skip
 NUMBERS = [0, 1, -1, 7, 1000, 2**31 - 1, -(2**31), 2**53, 2**63 - 1, 1.5, 1e300]
 POD: list[Raw] = [
     {"spec": {"nodeSelector": {"a": "b"}}},
@@ -134,3 +135,37 @@ def test_whatever_the_crd_admits_gets_a_status_that_says_what_became_of_it(api: 
     assert "Unreadable" not in events, f"seed {seed}"
     assert "OperatorFailed" not in events, f"seed {seed}"
     assert "Traceback" not in said, f"seed {seed}: {said[-3000:]}"
+
+
+SIZES_OF_SPECS = [999_000, 1_001_000, 1_400_000, 1_500_000, 1_550_000, 1_560_000, 1_565_000, 1_570_000]
+"""Around our limit, and up to what etcd takes as one request (1.5 MiB), the status included."""
+
+
+def test_what_is_stored_gets_a_word_and_can_be_cancelled(api: Api, operator: Operator) -> None:
+    api.kubectl("-n", "anything", "delete", "taskruns,pods", "--all", "--wait=true")
+    specs: dict[str, Raw] = {f"size-{size}": {"params": {"x": "y" * size}} for size in SIZES_OF_SPECS}
+    specs |= {f"time-{index}": {"logicalDate": text} for index, text in enumerate(STRINGS) if "-" in text}
+    for name, spec in specs.items():
+        api.create(task_run(name, "t", **spec), "anything")
+    stored = {item["metadata"]["name"] for item in api.items("taskruns", "-n", "anything")}
+    assert {"size-1500000", f"time-{STRINGS.index('2026-10-25t02:30:00z')}"} <= stored
+
+    def without_word() -> list[str]:
+        said = {item["involvedObject"]["name"] for item in api.items("events", "-n", "anything")}
+        found = api.items("taskruns", "-n", "anything")
+        return [
+            item["metadata"]["name"]
+            for item in found
+            if not (item.get("status") or {}).get("reason") and item["metadata"]["name"] not in said
+        ]
+
+    wait_until(lambda: not without_word(), "that something is said of each", limit=120, seen=without_word, every=0.5)
+    reasons = {
+        item["metadata"]["name"]: item.get("status", {}).get("reason")
+        for item in api.items("taskruns", "-n", "anything")
+    }
+    assert reasons["size-1500000"] == "InvalidSpec"
+    assert reasons[f"time-{STRINGS.index('2026-10-25t02:30:00z')}"] not in ("InvalidSpec", None)
+    for name in stored - {f"size-{size}" for size in SIZES_OF_SPECS if size > 1_500_000}:
+        done = api.kubectl("-n", "anything", "patch", "taskrun", name, "--type=merge", "-p", '{"spec":{"cancel":true}}')
+        assert done.returncode == 0, f"{name}: {done.stderr}"

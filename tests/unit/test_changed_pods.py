@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from itertools import pairwise
@@ -169,7 +170,8 @@ class Counted(Api):
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
         self.posts: list[float] = []
-        self.calls = 0
+        self.calls, self.room = 0, 1 << 20
+        self.events_posted: list[Mapping[str, Any]] = []
         self.change: Callable[[Raw], None] = lambda pod: None
         self.error: ApiError | None = None
 
@@ -193,12 +195,17 @@ class Counted(Api):
         if not pod["gone"]:
             self.cluster.remove_pod(pod)
 
+    async def post_event(self, event: Mapping[str, Any]) -> None:
+        self.events_posted.append(event)
+
     async def get_pod(self, namespace: str, name: str) -> Raw:
         self.calls += 1
         return await super().get_pod(namespace, name)
 
     async def patch_status(self, path: str, version: str, status: Mapping[str, Any]) -> Raw:
         self.calls += 1
+        if len(json.dumps(status)) > self.room:
+            raise ApiError(500, "", "etcdserver: request is too large")
         return await super().patch_status(path, version, status)
 
 
@@ -212,13 +219,18 @@ class Clock(asyncio.SelectorEventLoop):
 
 
 def played(
-    seconds: int, *, change: Callable[[Raw], None] | None = None, error: ApiError | None = None
+    seconds: int,
+    *,
+    change: Callable[[Raw], None] | None = None,
+    error: ApiError | None = None,
+    room: int = 1 << 20,
+    **spec: Any,
 ) -> tuple[Raw, Counted]:
     """Have one TaskRun be worked on for a time; return its status and what the API server was asked."""
     loop, cluster = Clock(), Cluster(NOW)
     api = Counted(cluster)
-    api.change, api.error = change or api.change, error
-    cluster.add_run("run", {})
+    api.change, api.error, api.room = change or api.change, error, room
+    cluster.add_run("run", spec)
     data = {
         "coordinators": {"native": {"classpath": EXECUTABLE, "kwargs": {"executables_root": ["/opt"]}, "image": "x:1"}},
         "queue_to_coordinator": {"q": "native"},
@@ -303,3 +315,23 @@ def test_a_harmless_change_costs_nothing() -> None:
         found, api = played(20, change=change)
         assert found["reason"] == Reason.POD_STARTING
         assert len(api.posts) == 1
+
+
+LARGE = {"big": "x" * 1_400_000}
+
+
+@pytest.mark.parametrize("room", [1 << 20, 900, 700])
+def test_a_spec_that_leaves_little_room_has_a_short_status(room: int) -> None:
+    found, api = played(30, room=room, params=LARGE)
+    assert (found["phase"], found["reason"]) == ("Failed", Reason.INVALID_SPEC)
+    assert found["message"].startswith("spec is 14")
+    assert [event["reason"] for event in api.events_posted] == [Reason.INVALID_SPEC]
+
+
+def test_a_spec_that_leaves_no_room_has_an_event_and_is_left_alone() -> None:
+    found, api = played(120, room=10, params=LARGE)
+    assert found == {}
+    assert {event["reason"] for event in api.events_posted} == {Reason.INVALID_SPEC}
+    assert any("spec is 14" in event["message"] for event in api.events_posted)
+    assert len(api.events_posted) <= 4
+    assert api.calls < 10

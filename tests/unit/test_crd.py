@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from polypod_core.durations import seconds
 from polypod_crds import crd
-from polypod_crds.rules import Rule
+from polypod_crds.rules import FROZEN, Rule
 from polypod_crds.taskrun import TaskRunStatus
 from polypod_operator.model import objects
 
@@ -60,3 +61,31 @@ def test_a_status_of_a_later_version_can_be_read() -> None:
     raw = {"phase": "Running", "later": 1, "attempts": [{"number": 1, "state": "running", "later": 2}]}
     status = TaskRunStatus.model_validate(raw)
     assert (status.phase, status.attempts[0].number) == ("Running", 1)
+
+
+TIMES = [
+    "2026-10-25T02:30:00Z",
+    "2026-10-25t02:30:00z",
+    "2026-10-25T02:30:00.123456789+14:00",
+    "0001-01-01T00:00:00-00:00",
+]
+
+
+@pytest.mark.parametrize("text", TIMES)
+def test_a_time_may_be_written_in_every_way_that_the_format_allows(text: str) -> None:
+    pattern = Rule.DATE_TIME.expression.partition("'")[2].rpartition("'")[0]
+    assert re.search(pattern, text)
+
+
+def test_no_rule_that_runs_at_each_write_parses_what_was_stored() -> None:
+    """CEL turns a value with a format into its own type, and where that fails no status can be written any more."""
+    spec = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    formats = {name: spec["properties"][name].get("format") for name in FROZEN}
+    assert {name: found for name, found in formats.items() if found not in (None, "int64")} == {}
+
+
+def test_whatever_is_stored_can_be_cancelled() -> None:
+    spec = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    for rule in spec["x-kubernetes-validations"]:
+        at_each_write = "oldSelf" not in rule["rule"]
+        assert not at_each_write or rule["rule"].startswith("(has(self.cancel) && self.cancel) || "), rule

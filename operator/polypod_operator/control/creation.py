@@ -128,7 +128,7 @@ class PodCreation:
             if error.reason == "AlreadyExists" and not error.by_admission:
                 # ours, and its answer was lost
                 await self.verify(run, run.namespace, name, manifest)
-            elif error.by_admission or error.status in (400, 403, 404, 413, 422):
+            elif error.by_admission or error.too_large or error.status in (400, 403, 404, 422):
                 refusal = Refusal(error.message, error.invalid, self._clock())
                 self._cache.store.put_refusal(run, name, refusal)
             else:

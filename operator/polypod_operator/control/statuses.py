@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from polypod_core.states import FINISHED_PHASES
@@ -11,8 +12,12 @@ from polypod_operator.control.cache import Cache
 from polypod_operator.control.recorder import Recorder
 from polypod_operator.control.refresh import Refresh
 from polypod_operator.kube.api import ApiError, KubernetesApi
+from polypod_operator.kube.raw import Raw
 from polypod_operator.model import events, objects
 from polypod_operator.model.objects import TaskRunObject
+
+_BRIEF = 100
+"""Letters of the message in a status for which there is little room."""
 
 
 class Statuses:
@@ -30,8 +35,16 @@ class Statuses:
             ApiError: any other answer.
         """
         try:
-            raw = await self._api.patch_status(run.path, run.resource_version, dump(status))
+            raw = await self._patch(run, status)
         except ApiError as error:
+            if error.too_large:
+                # no room for a single word: what is to be said is said in an Event, and asked for no more
+                await self.warn(
+                    run, status.reason, f"the status cannot be written, as the spec is too large: {status.message}"
+                )
+                written = replace(run, status=status)
+                self._cache.store.put_run(written)
+                return written
             if error.status == 404:
                 self._cache.lost(run)
             elif error.status == 409:
@@ -45,6 +58,23 @@ class Statuses:
         if status.phase in FINISHED_PHASES:
             self._cache.put_node(objects.node(raw, run.spec))
         return written
+
+    async def _patch(self, run: TaskRunObject, status: TaskRunStatus) -> Raw:
+        """Write a status, or what matters most in it if the object has no room for all."""
+        try:
+            return await self._api.patch_status(run.path, run.resource_version, dump(status))
+        except ApiError as error:
+            if not error.too_large:
+                raise
+        brief = TaskRunStatus(
+            phase=status.phase,
+            state=status.state,
+            reason=status.reason,
+            message=status.message[:_BRIEF],
+            finish_time=status.finish_time,
+            observed_generation=status.observed_generation,
+        )
+        return await self._api.patch_status(run.path, run.resource_version, dump(brief))
 
     async def warn(self, run: TaskRunObject, reason: str, message: str) -> None:
         """Record a warning Event on a TaskRun."""
