@@ -73,6 +73,8 @@ PANELS = [
      "max by (namespace) (polypod_execution_api_namespace_bytes) or max(polypod_execution_api_namespace_limit_bytes)",
      "bytes"),
     ("Leader; valid routing", "max(polypod_leading) or max(polypod_routing_valid)", "short"),
+    ("Routing accepted in a dry run", "max(polypod_routing_tried)", "short"),
+    ("Clock of the operator's node, ahead of the API server's", "max(polypod_clock_skew_seconds)", "s"),
     ("Routing reloads", "sum by (result) (increase(polypod_routing_reloads_total[$__rate_interval]))", "short"),
     ("Memory", "process_resident_memory_bytes", "bytes"),
     ("CPU", "rate(process_cpu_seconds_total[$__rate_interval])", "percentunit"),
