@@ -73,6 +73,15 @@ def test_exit_with_retries_left_is_up_for_retry(filled: Store, rogue: Rogue) -> 
     assert "no such library" in result.events("task.stderr")
 
 
+def test_an_end_that_cannot_be_understood_retries_and_its_bytes_are_logged_masked(rogue: Rogue) -> None:
+    bridge = rogue("unreadable_end", retries=1)
+    result = bridge.run()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("up_for_retry", "ProtocolError")
+    shown = next(record for record in result.log if "raw" in record)
+    assert "TaskEnded" in shown["raw"]
+    assert "s3cr3t" not in bridge.log_file.read_text()
+
+
 def test_only_one_connection_a_listener(rogue: Rogue) -> None:
     assert "the third connection was refused" in rogue("connects_thrice").run().events("task")
 

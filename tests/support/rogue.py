@@ -94,6 +94,28 @@ def exits_before_connecting(peer: Peer) -> None:
     sys.exit(9)
 
 
+def connects_and_exits(peer: Peer) -> None:
+    peer.connect("logs", "comm")
+    os._exit(1)
+
+
+def damaged_end(peer: Peer) -> None:
+    """Ask for another try in a text that is not UTF-8."""
+    peer.start()
+    reason = 'cannot parse row "cafX"'
+    raw = msgspec.msgpack.encode(
+        [0, {"type": "RetryTask", "end_date": datetime.now(UTC).isoformat(), "retry_reason": reason}, None]
+    ).replace(b"cafX", b"caf\xe9")
+    peer.raw(len(raw).to_bytes(4, "big") + raw)
+
+
+def unreadable_end(peer: Peer) -> None:
+    """Say how the task ended in a way that means nothing, with a secret in it."""
+    peer.start()
+    secret = peer.request(type="GetConnection", conn_id="conformance_db")[1]["password"]
+    peer.end("TaskEnded", text=secret)
+
+
 def closes_comm_early(peer: Peer) -> None:
     peer.start()
     peer.close("comm")

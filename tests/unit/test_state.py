@@ -479,12 +479,19 @@ def test_a_runtime_that_can_say_no_more_and_lives_on_is_ended_after_a_grace() ->
     assert not [x for x in state.tick(26) if isinstance(x, act.Signal)]
 
 
-@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), 1e18])
-def test_a_delay_that_no_clock_has_is_refused(seconds: float) -> None:
-    state = started()
-    body = {"type": "RetryTask", "end_date": "2026-11-21T10:00:00Z", "retry_delay_seconds": seconds}
-    _, _, error = decoded(only(state.frame(1, frame(body)), act.Send))
-    assert "retry_delay_seconds" in str(error)
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_time_to_exit_starts_when_the_end_is_answered(asked: bool) -> None:
+    state = started(task_success_overtime=20.0)
+    call = only(
+        state.frame(5, frame({"type": "SucceedTask", "end_date": NOW}, 7 if asked else 0, answer=not asked)), act.Call
+    )
+    if asked:
+        assert not [x for x in state.tick(100) if isinstance(x, act.Signal)]
+        assert only(state.replied(100, call, reply(204)), act.Send)
+        assert state.deadline() == 120
+    else:
+        # it does not wait for any answer
+        assert state.deadline() == 25
 
 
 def test_a_param_that_msgpack_cannot_hold_ends_the_task_and_names_it() -> None:

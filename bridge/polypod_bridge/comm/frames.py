@@ -21,6 +21,11 @@ MAX_FRAME_SIZE = 1 << 30
 class FrameError(Exception):
     """The byte stream is not a stream of frames; it cannot be read any further."""
 
+    def __init__(self, problem: str, raw: bytes = b"") -> None:
+        """Keep what was read beside the problem: a log may show it, once it is masked."""
+        super().__init__(problem)
+        self.raw = raw
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -42,7 +47,7 @@ class Frame:
 class _Wire(msgspec.Struct, array_like=True):
     id: int
     body: msgspec.Raw
-    third: Any = msgspec.UNSET
+    third: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _decoder = msgspec.msgpack.Decoder(_Wire)
@@ -58,11 +63,18 @@ def decode_payload(payload: bytes | bytearray | memoryview) -> Frame:
     try:
         wire = _decoder.decode(payload)
     except UNREADABLE as error:
-        raise FrameError(f"a frame of {len(payload)} bytes is not [id, body] in msgpack: {error}") from None
-    third = wire.third
+        problem = f"a frame of {len(payload)} bytes is not [id, body] in msgpack: {error}"
+        raise FrameError(problem, bytes(payload)) from None
+    if isinstance(wire.third, msgspec.UnsetType):
+        return Frame(wire.id, bytes(wire.body), None, False)
+    try:
+        third = msgspec.msgpack.decode(wire.third)
+    except UNREADABLE:
+        # neither trace headers nor an error is worth the message that they come with
+        third = None
     if isinstance(third, dict) and "type" not in third:
         return Frame(wire.id, bytes(wire.body), {str(k): str(v) for k, v in third.items()}, False)
-    return Frame(wire.id, bytes(wire.body), None, third is not msgspec.UNSET)
+    return Frame(wire.id, bytes(wire.body), None, True)
 
 
 class FrameReader:

@@ -74,6 +74,15 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class LogRaw:
+    """Log an error with the bytes that caused it: masked first, then cut."""
+
+    event: str
+    problem: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Mask:
     """Hide this value from now on; see `Masker.add`."""
 
@@ -102,5 +111,17 @@ class Finish:
 
 
 Action = (
-    Call | LookUp | Beat | Send | Signal | EndTree | CloseChannels | Log | Mask | MaskConnection | StopRetrying | Finish
+    Call
+    | LookUp
+    | Beat
+    | Send
+    | Signal
+    | EndTree
+    | CloseChannels
+    | Log
+    | LogRaw
+    | Mask
+    | MaskConnection
+    | StopRetrying
+    | Finish
 )

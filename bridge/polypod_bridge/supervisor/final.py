@@ -9,12 +9,10 @@ from polypod_core.reasons import Reason
 
 from polypod_bridge.comm import messages as m
 from polypod_bridge.comm import requests
+from polypod_bridge.comm.ends import LONGEST_REASON
 from polypod_bridge.comm.requests import ApiCall
 from polypod_bridge.supervisor.assignment import Assignment
 from polypod_bridge.supervisor.outcome import Verdict
-
-_LONGEST_REASON = 500
-"""Characters of a `retry_reason` that Airflow takes."""
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -48,7 +46,7 @@ def final_call(task: Assignment, pid: int, verdict: Verdict, said: m.Terminal | 
     if not verdict.send:
         return None
     if verdict.state == "up_for_retry":
-        retry = m.RetryTask(end_date=now, retry_reason=verdict.message[:_LONGEST_REASON] or None)
+        retry = m.RetryTask(end_date=now, retry_reason=verdict.message[:LONGEST_REASON] or None)
         return requests.state_call(task.ti.id, retry)
     if isinstance(said, m.TaskState) and said.state == verdict.state:
         return requests.state_call(task.ti.id, msgspec.structs.replace(said, end_date=now), newest=server.newest)
@@ -56,5 +54,5 @@ def final_call(task: Assignment, pid: int, verdict: Verdict, said: m.Terminal | 
     body = {"state": verdict.state, "end_date": now, "rendered_map_index": rendered}
     if server.newest and verdict.message:
         # the UI shows it as the reason of the state
-        body["retry_reason"] = verdict.message[:_LONGEST_REASON]
+        body["retry_reason"] = verdict.message[:LONGEST_REASON]
     return ApiCall("PATCH", f"task-instances/{task.ti.id}/state", body=body)

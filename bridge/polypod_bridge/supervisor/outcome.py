@@ -126,14 +126,15 @@ def decide(ending: Ending) -> Verdict:
 
 def _as_said(ending: Ending, said: Terminal) -> Verdict:
     message = ""
+    delay = said.retry_delay_seconds if isinstance(said, RetryTask) else None
+    when = said.reschedule_date if isinstance(said, RescheduleTask) else None
     if ending.ended_by in _WHY_IT_SAID and said.state != "success":
-        return Verdict(said.state, _ended_reason(ending), ending.detail)
+        reason = _ended_reason(ending)
+        return Verdict(said.state, reason, ending.detail, retry_delay_seconds=delay, reschedule_time=when)
     if isinstance(said, RetryTask | TaskState) and said.retry_reason:
         message = said.retry_reason
     elif not ending.exit.ok and isinstance(said, SucceedTask | RescheduleTask):
         message = f"{_exit_text(ending.exit)} after the task had reported {said.state}, which stands"
-    delay = said.retry_delay_seconds if isinstance(said, RetryTask) else None
-    when = said.reschedule_date if isinstance(said, RescheduleTask) else None
     return Verdict(said.state, _SAID_REASON[said.state], message, retry_delay_seconds=delay, reschedule_time=when)
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from polypod_bridge.api.client import ApiUnavailable, ExecutionApiClient
-from polypod_bridge.comm import frames
+from polypod_bridge.comm import ends, frames
 from polypod_bridge.comm.requests import ApiReply
 from polypod_bridge.logs.masking import Masker
 from polypod_bridge.logs.pipeline import TaskLog
@@ -34,6 +34,7 @@ from polypod_bridge.supervisor.actions import (
     EndTree,
     Finish,
     Log,
+    LogRaw,
     LookUp,
     Mask,
     MaskConnection,
@@ -48,6 +49,9 @@ _READ_SIZE = 256 << 10
 _POLL = 0.2
 _MAX_QUEUED_CALLS = 64
 _OWNERSHIP_WAIT = 1.0
+_RAW_SHOWN = 1000
+"""Characters that the log shows of a message that cannot be read."""
+_MOST_MASKED = 256 << 10
 _LONGEST_WAIT = 3600.0
 """Seconds: epoll takes no more than some weeks."""
 
@@ -149,11 +153,18 @@ class Shell:
         local = connection.getsockname()
         # the lines of a runtime that is gone already must not be lost, and whose they are cannot be told any more
         gone = self._process.poll() is not None
+        if not gone and not self._owned((canonical(peer[0]), peer[1]), (canonical(local[0]), local[1])):
+            # whose connection it was cannot be told if the runtime has ended meanwhile
+            gone = self._process.poll() is not None
+            owned = False
+        else:
+            owned = not gone
         if gone and name != "logs":
             # it can ask nothing any more, and a stranger must not speak for it
             connection.close()
+            self._state.came(name)
             return
-        if not gone and not self._owned((canonical(peer[0]), peer[1]), (canonical(local[0]), local[1])):
+        if not gone and not owned:
             self._log.event("warning", "a connection from outside the runtime's processes was refused", channel=name)
             connection.close()
             return
@@ -197,7 +208,7 @@ class Shell:
             try:
                 received = self._reader.feed(data)
             except frames.FrameError as error:
-                self._do(self._state.broken(now, str(error)))
+                self._do(self._state.broken(now, str(error), error.raw))
                 self._close_comm()
                 return
             for frame in received:
@@ -276,6 +287,11 @@ class Shell:
                     self._flush()
                 case Log(level, event, fields):
                     self._log.event(level, event, **fields)
+                case LogRaw(event, problem, raw):
+                    # masked before it is cut: half a secret is no secret that the masker knows
+                    text = self._masker.text(ends.shown(raw[:_MOST_MASKED]))
+                    shown = text if len(text) <= _RAW_SHOWN else f"{text[:_RAW_SHOWN]}…"
+                    self._log.event("error", event, error=problem, raw=shown, raw_bytes=len(raw))
                 case Mask(value, name):
                     self._masker.add(value, name)
                 case MaskConnection(password, extra):

@@ -9,9 +9,6 @@ from polypod_bridge.comm.exact import msgpack_problem
 from polypod_bridge.comm.requests import ApiReply, Row
 from polypod_bridge.supervisor.actions import Action, Log, Mask, MaskConnection, Send
 
-LONGEST_DELAY = 10 * 365 * 86400.0
-"""Seconds that a task may have its next try wait."""
-
 
 def failure(kind: str, message: str) -> a.ErrorResponse:
     """Return an error as runtimes get it."""
@@ -29,12 +26,9 @@ def answer(frame_id: int, body: a.Answer | None, error: a.ErrorResponse | None =
 def decoded(frame: frames.Frame) -> m.Message | str:
     """Return a request, or why it cannot be understood."""
     try:
-        message = m.decode_request(frame.body)
+        return m.decode_request(frame.body)
     except m.MessageError as error:
         return str(error)
-    if isinstance(message, m.RetryTask) and not 0 <= (message.retry_delay_seconds or 0.0) <= LONGEST_DELAY:
-        return f"retry_delay_seconds is {message.retry_delay_seconds}; it must be 0 to {LONGEST_DELAY:.0f}"
-    return message
 
 
 def interpreted(

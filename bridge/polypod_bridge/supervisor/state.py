@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import signal
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from polypod_core.errors import UserError
 from polypod_core.reasons import Reason
 from polypod_core.schema_versions import V2026_10_30
 
 from polypod_bridge.comm import answers as a
-from polypod_bridge.comm import frames, requests, schema
+from polypod_bridge.comm import ends, frames, requests, schema
 from polypod_bridge.comm import messages as m
 from polypod_bridge.comm.exact import msgpack_problem
 from polypod_bridge.comm.requests import ApiCall, ApiReply
@@ -31,6 +31,7 @@ from polypod_bridge.supervisor.actions import (
     EndTree,
     Finish,
     Log,
+    LogRaw,
     LookUp,
     Mask,
     Send,
@@ -73,6 +74,7 @@ class Supervision:
         self._context: a.TIRunContext | None = None
         self._to_clear = self._in_flight = 0
         self._said: m.Terminal | None = None
+        self._garbled = ""
         self._delivering = self._delivered = False
         self._task_timeout = 0.0
         self._last_beat, self._beat_problem = 0.0, ""
@@ -140,8 +142,7 @@ class Supervision:
         """A frame came from the runtime."""
         message = decoded(frame)
         if isinstance(message, str):
-            notice = Log("error", "cannot parse a message of the runtime", {"error": message})
-            return [notice, answer(frame.id, None, failure("GENERIC_ERROR", message))]
+            return self._invalid(now, frame, message)
         if isinstance(message, m.TERMINAL_TYPES):
             return self._terminal(now, frame, message)
         if isinstance(message, m.MaskSecret):
@@ -155,9 +156,13 @@ class Supervision:
             return [LookUp(message, frame.id, frame.carrier)]
         return self._ask_api(message, frame.id, frame.carrier)
 
-    def broken(self, now: float, problem: str) -> list[Action]:
+    def came(self, channel: str) -> None:
+        """The runtime connected to a channel, and ended before anything was read from it."""
+        self._awaited.discard(channel)
+
+    def broken(self, now: float, problem: str, raw: bytes = b"") -> list[Action]:
         """The comm socket carried bytes that are no frames."""
-        notice = Log("error", "the runtime broke the protocol; ending it", {"error": problem})
+        notice = LogRaw("the runtime broke the protocol; ending it", problem, raw)
         return [notice, *self._end(now, EndedBy.PROTOCOL, problem, self._times.kill_grace)]
 
     def beaten(self, now: float, reply: ApiReply | None, problem: str = "") -> list[Action]:
@@ -197,7 +202,9 @@ class Supervision:
             how = f"ended by {signal_name(ended.signal)}" if ended.signal else f"exited with code {ended.code}"
             detail = f"the runtime {how} before it connected to {missing}; see its output above"
             self._cause = Cause(EndedBy.STARTUP_FAILED, detail)
-        actions += explain(ended, silent=self._said is None and "comm" not in self._open, ended_by=self._ended_by)
+        actions += explain(
+            ended, silent=self._said is None and not self._garbled and "comm" not in self._open, ended_by=self._ended_by
+        )
         return actions + self._maybe_conclude(now)
 
     def read(self, now: float) -> None:
@@ -395,22 +402,51 @@ class Supervision:
         self._phase = Phase.RUNNING
         return [*actions, Send(frames.encode(0, known))]
 
+    def _invalid(self, now: float, frame: frames.Frame, problem: str) -> list[Action]:
+        """A message that is not valid: a request is refused, an end is taken for what it means."""
+        end = ends.read(frame.body, datetime.now(UTC))
+        if end.message is not None:
+            fields = {"error": problem, "changes": end.notes}
+            return [
+                Log("warning", "the task's end is not valid; acting on what it means", fields),
+                *self._terminal(now, frame, end.message),
+            ]
+        refusal = answer(frame.id, None, failure("GENERIC_ERROR", problem))
+        if not end.was_meant(in_answer=frame.is_answer and frame.id == 0):
+            return [Log("error", "cannot parse a message of the runtime", {"error": problem}), refusal]
+        notice = LogRaw("the task's end cannot be understood; the try counts as failed", problem, frame.body)
+        if self._said is None:
+            self._garbled = f"the runtime's terminal message cannot be understood: {problem}"
+            self._reported(now)
+            self._timers.start(Timer.OVERTIME, now + self._times.task_success_overtime)
+        return [notice] if frame.is_answer else [notice, refusal]
+
+    def _reported(self, now: float) -> None:
+        if self._phase in (Phase.BOOTING, Phase.RUNNING):
+            self._phase = Phase.REPORTED
+        self._timers.stop(Timer.HEARTBEAT, Timer.SILENCE, Timer.TASK_TIMEOUT, Timer.MUTE)
+
     def _terminal(self, now: float, frame: frames.Frame, message: m.Message) -> list[Action]:
         assert isinstance(message, m.TERMINAL_TYPES)
         reply: list[Action] = [] if frame.is_answer else [answer(frame.id, None)]
         if self._said is not None and (self._delivered or self._delivering):
             return [Log("warning", "ignoring a second terminal message", {"state": message.state}), *reply]
-        self._said = message
-        if self._phase in (Phase.BOOTING, Phase.RUNNING):
-            self._phase = Phase.REPORTED
-        self._timers.stop(Timer.HEARTBEAT, Timer.SILENCE, Timer.TASK_TIMEOUT, Timer.MUTE)
-        self._timers.start(Timer.OVERTIME, now + self._times.task_success_overtime)
-        if isinstance(message, m.TaskState) or self._ended_by in SILENT:
-            return reply
-        self._delivering = True
+        message, notes = ends.within_limits(message)
+        said: list[Action] = [Log("warning", "part of the task's end was changed", {"changes": notes})] if notes else []
+        self._said, self._garbled = message, ""
+        self._reported(now)
+        at_once = isinstance(message, m.TaskState) or self._ended_by in SILENT
         request_id = None if frame.is_answer else frame.id
+        if at_once or request_id is None:
+            self._timers.start(Timer.OVERTIME, now + self._times.task_success_overtime)
+        else:
+            # the runtime waits for our answer, however long the Execution API takes
+            self._timers.stop(Timer.OVERTIME)
+        if at_once:
+            return [*said, *reply]
+        self._delivering = True
         call = requests.state_call(self._task.ti.id, message, newest=self._server.newest)
-        return [*self._left_out(message), self._call("terminal", call, message, request_id, frame.carrier)]
+        return [*said, *self._left_out(message), self._call("terminal", call, message, request_id, frame.carrier)]
 
     def _left_out(self, message: m.Message) -> list[Action]:
         """Say what an older server cannot be told."""
@@ -424,6 +460,8 @@ class Supervision:
         archived: list[Action] = []
         if call.purpose == "terminal":
             self._delivering, self._delivered = False, error is None
+            if call.request_id is not None:
+                self._timers.start(Timer.OVERTIME, now + self._times.task_success_overtime)
             archived = self._archived(now, reply)
         frame_id = call.request_id if "comm" in self._open else None
         return [*archived, *delivered(message, body, error, frame_id, self._task.whole_bits)]
@@ -489,6 +527,8 @@ class Supervision:
         return [*actions, Finish(verdict, self._exit, self._delivered or self._ended_by in known)]
 
     def _decide(self) -> Verdict:
+        if self._garbled and self._ended_by in (None, EndedBy.OVERTIME):
+            self._cause = Cause(EndedBy.PROTOCOL, self._garbled)
         cause = self._cause
         ending = Ending(
             exit=self._exit,
