@@ -237,12 +237,19 @@ func (b *BundleRef) execute(
 }
 
 // end returns the terminal message for what a task has returned.
-func end(err error, client *comm.Client, shouldRetry bool, logger *slog.Logger) map[string]any {
+func end(err error, client *comm.Client, shouldRetry bool, logger *slog.Logger) (message map[string]any) {
 	if err == nil {
 		message := terminal("SucceedTask", "success")
 		message["task_outlets"], message["outlet_events"] = client.Outlets()
 		return message
 	}
+	defer func() {
+		if recover() != nil {
+			// its Unwrap, As or Is panicked, as of a nil pointer: it is no error of this SDK's
+			logger.Error("the task failed", "error", say(err))
+			message = failed(shouldRetry, say(err))
+		}
+	}()
 	for wait := err; wait != nil; wait = errors.Unwrap(wait) {
 		if message, ok := comm.Suspension(wait); ok {
 			logger.Info("the task waits", "for", wait.Error())
@@ -257,17 +264,23 @@ func end(err error, client *comm.Client, shouldRetry bool, logger *slog.Logger) 
 		logger.Info("the task asked to be skipped", "reason", skip.Reason)
 		return terminal("TaskState", "skipped")
 	}
-	logger.Error("the task failed", "error", err)
+	reason := say(err)
+	logger.Error("the task failed", "error", reason)
 	var fail *sdk.FailError
-	if !shouldRetry || errors.As(err, &fail) {
+	message = failed(shouldRetry && !errors.As(err, &fail), reason)
+	var retry *sdk.RetryError
+	if message["type"] == "RetryTask" && errors.As(err, &retry) {
+		message["retry_delay_seconds"] = retry.After.Seconds()
+	}
+	return message
+}
+
+func failed(again bool, reason string) map[string]any {
+	if !again {
 		return terminal("TaskState", "failed")
 	}
 	message := terminal("RetryTask", "up_for_retry")
-	message["retry_reason"] = cut(err.Error(), 500)
-	var retry *sdk.RetryError
-	if errors.As(err, &retry) {
-		message["retry_delay_seconds"] = retry.After.Seconds()
-	}
+	message["retry_reason"] = cut(reason, 500)
 	return message
 }
 
@@ -307,6 +320,29 @@ func terminal(kind, state string) map[string]any {
 }
 
 func now() string { return time.Now().UTC().Format(time.RFC3339Nano) }
+
+// say returns an error as valid text. An Error method that panics, as of a nil pointer, must not hide what is within it.
+func say(err error) (text string) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			text = fmt.Sprintf("%T, whose Error method panicked: %v", err, problem)
+			if inner := within(err); inner != nil {
+				text += "; it wraps: " + say(inner)
+			}
+			text = strings.ToValidUTF8(text, "\uFFFD")
+		}
+	}()
+	return strings.ToValidUTF8(err.Error(), "\uFFFD")
+}
+
+func within(err error) (inner error) {
+	defer func() {
+		if recover() != nil {
+			inner = nil
+		}
+	}()
+	return errors.Unwrap(err)
+}
 
 func cut(text string, limit int) string {
 	runes := []rune(text)

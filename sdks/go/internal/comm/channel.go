@@ -148,9 +148,15 @@ func (c *Channel) Tell(ctx context.Context, body map[string]any) error {
 	return err
 }
 
-// Finish answers frame 0 with how the task ended, and closes the socket.
+// Finish answers frame 0 with how the task ended. It fails if the supervisor has closed the socket: nothing would arrive.
 func (c *Channel) Finish(id int64, body map[string]any) error {
-	data, err := wire.Answer(id, body)
+	select {
+	case <-c.closed:
+		return errClosed
+	default:
+	}
+	valid, _ := wire.Valid(body).(map[string]any)
+	data, err := wire.Answer(id, valid)
 	if err != nil {
 		return err
 	}

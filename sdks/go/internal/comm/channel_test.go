@@ -81,3 +81,12 @@ func TestAnAnswerRightBeforeTheEndIsNotLost(t *testing.T) {
 		}
 	}
 }
+
+func TestAnEndThatCannotArriveIsAnError(t *testing.T) {
+	channel, theirs := peer(t)
+	theirs.Close()
+	<-channel.closed
+	if err := channel.Finish(0, map[string]any{"type": "SucceedTask"}); !errors.Is(err, errClosed) {
+		t.Fatal(err)
+	}
+}

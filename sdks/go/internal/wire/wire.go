@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -86,4 +87,25 @@ func encode(parts []any) ([]byte, error) {
 	data := buffer.Bytes()
 	binary.BigEndian.PutUint32(data, uint32(size))
 	return data, nil
+}
+
+// Valid returns a message with U+FFFD for what is not UTF-8 in its texts: the last message of a task must be readable.
+func Valid(value any) any {
+	switch found := value.(type) {
+	case string:
+		return strings.ToValidUTF8(found, "\uFFFD")
+	case []any:
+		items := make([]any, len(found))
+		for index, item := range found {
+			items[index] = Valid(item)
+		}
+		return items
+	case map[string]any:
+		items := make(map[string]any, len(found))
+		for key, item := range found {
+			items[strings.ToValidUTF8(key, "\uFFFD")] = Valid(item)
+		}
+		return items
+	}
+	return value
 }

@@ -39,6 +39,14 @@ public final class Server {
    * behind do not hold it.
    */
   public void serve(Bundle bundle) {
-    System.exit(new Runtime(bundle, comm, logs).run());
+    int code = 1;
+    try {
+      code = new Runtime(bundle, comm, logs).run();
+    } catch (Throwable error) {
+      System.err.println("polypod-sdk: the runtime failed: " + error.getClass().getName());
+      error.printStackTrace();
+    } finally {
+      System.exit(code);
+    }
   }
 }

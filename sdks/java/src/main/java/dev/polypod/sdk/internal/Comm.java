@@ -14,6 +14,7 @@ import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.BooleanSupplier;
 
 /** The comm socket: many requests in flight, each answered by its id. */
 final class Comm implements AutoCloseable {
@@ -24,10 +25,13 @@ final class Comm implements AutoCloseable {
   private final AtomicLong nextId = new AtomicLong(1);
   private final Map<Long, CompletableFuture<Wire.Frame>> pending = new ConcurrentHashMap<>();
   private final CompletableFuture<Wire.Frame> first = new CompletableFuture<>();
+  private final BooleanSupplier cancelled;
   private volatile boolean closed;
 
-  Comm(Socket socket) throws IOException {
+  /** Opens the socket; cancelled says that the task is being ended, so that an interrupt is no wish to give up calls. */
+  Comm(Socket socket, BooleanSupplier cancelled) throws IOException {
     this.socket = socket;
+    this.cancelled = cancelled;
     this.out = socket.getOutputStream();
     Thread reader = new Thread(this::read, "polypod-comm");
     reader.setDaemon(true);
@@ -50,9 +54,9 @@ final class Comm implements AutoCloseable {
       }
     } catch (IOException error) {
       problem = error;
-    } catch (RuntimeException | StackOverflowError | OutOfMemoryError error) {
-      // bytes that are no frame: those who wait must not wait for ever
-      problem = new IOException("the supervisor sent what is no frame: " + error, error);
+    } catch (Throwable error) {
+      // bytes that are no frame, or a class that is missing: those who wait must not wait for ever
+      problem = new IOException("a message of the supervisor cannot be read: " + LogSink.text(error), error);
     }
     closed = true;
     first.completeExceptionally(problem);
@@ -82,7 +86,7 @@ final class Comm implements AutoCloseable {
       if (closed) {
         answer.completeExceptionally(new IOException("the supervisor closed the comm socket"));
       }
-      Wire.Frame frame = await(answer);
+      Wire.Frame frame = awaitServed(answer);
       Map<String, Object> failure = failureOf(frame);
       if (failure != null) {
         throw failure(body, failure);
@@ -145,9 +149,32 @@ final class Comm implements AutoCloseable {
     }
   }
 
+  /** Waits for an answer, through the interrupt by which a task that is being ended learns of it: calls are still served. */
+  private Wire.Frame awaitServed(CompletableFuture<Wire.Frame> answer) throws IOException, InterruptedException {
+    boolean interrupted = false;
+    try {
+      while (true) {
+        try {
+          return await(answer);
+        } catch (InterruptedException signal) {
+          if (!cancelled.getAsBoolean()) {
+            throw signal;
+          }
+          interrupted = true;
+        }
+      }
+    } finally {
+      if (interrupted) {
+        Thread.currentThread().interrupt();
+      }
+    }
+  }
+
   /** Answers frame 0 with how the task ended. A supervisor that is gone must not hold the JVM: there is a limit. */
-  void finish(long id, Map<String, Object> body) throws IOException, InterruptedException {
-    byte[] frame = Wire.encode(id, body, null);
+  void finish(byte[] frame) throws IOException {
+    if (closed) {
+      throw new IOException("the supervisor closed the comm socket before the task ended");
+    }
     FutureTask<Void> sent =
         new FutureTask<>(
             () -> {
@@ -158,10 +185,16 @@ final class Comm implements AutoCloseable {
     Thread sender = new Thread(sent, "polypod-finish");
     sender.setDaemon(true);
     sender.start();
-    try {
-      sent.get(TERMINAL_TIMEOUT_SECONDS, TimeUnit.SECONDS);
-    } catch (ExecutionException | TimeoutException error) {
-      throw new IOException("the task's end could not be sent", error);
+    long limit = System.nanoTime() + TimeUnit.SECONDS.toNanos(TERMINAL_TIMEOUT_SECONDS);
+    while (true) {
+      try {
+        sent.get(Math.max(0, limit - System.nanoTime()), TimeUnit.NANOSECONDS);
+        return;
+      } catch (InterruptedException signal) {
+        // the task has ended: there is nothing left to interrupt
+      } catch (ExecutionException | TimeoutException error) {
+        throw new IOException("the task's end could not be sent", error);
+      }
     }
   }
 

@@ -109,7 +109,7 @@ public final class LogSink {
         StringWriter trace = new StringWriter();
         try {
           thrown.printStackTrace(new PrintWriter(trace, true));
-        } catch (RuntimeException | StackOverflowError error) {
+        } catch (Throwable error) {
           trace.write(thrown.getClass().getName() + " (its message cannot be had: " + error.getClass().getName() + ")");
         }
         json.writeStringField("exception", whole(trace.toString()));
@@ -137,10 +137,10 @@ public final class LogSink {
   }
 
   /** Returns a value as text; one whose own method fails must not fail the task that logs it. */
-  private static String text(Object value) {
+  static String text(Object value) {
     try {
       return String.valueOf(value);
-    } catch (RuntimeException | StackOverflowError error) {
+    } catch (Throwable error) {
       return "<" + value.getClass().getName() + ": " + error.getClass().getName() + ">";
     }
   }

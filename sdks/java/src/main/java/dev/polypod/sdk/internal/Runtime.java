@@ -15,6 +15,7 @@ import dev.polypod.sdk.TaskInstance;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.Socket;
+import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
 import java.util.List;
@@ -26,6 +27,7 @@ public final class Runtime {
   private static final String LOGGER = "polypod.sdk";
   private static final int CONNECT_TIMEOUT_MILLIS = 30_000;
   private static final int EXIT_TOLD = 128 + 15;
+  private static final int REASON = 500;
 
   private final Bundle bundle;
   private final String commAddress;
@@ -63,7 +65,7 @@ public final class Runtime {
   }
 
   private int supervised() {
-    try (Comm comm = new Comm(connect(commAddress))) {
+    try (Comm comm = new Comm(connect(commAddress), () -> cancelled)) {
       Wire.Frame first = comm.first();
       Map<String, Object> answer = first.body == null ? null : Declarations.answer(first.body, bundle);
       if (answer != null) {
@@ -78,9 +80,7 @@ public final class Runtime {
         throw new IOException("the first message is not StartupDetails but " + first.body);
       }
       Map<String, Object> end = execute(first.body, comm);
-      // a pending interrupt must not keep the task's end from being sent
-      Thread.interrupted();
-      comm.finish(first.id, end);
+      comm.finish(encoded(first, end));
       return 0;
     } catch (IOException | InterruptedException error) {
       LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "the runtime lost its supervisor", null, error);
@@ -88,6 +88,21 @@ public final class Runtime {
     } catch (Inputs.BindingException error) {
       LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "a task handler cannot be declared", null, error);
       return 1;
+    } catch (Throwable error) {
+      // such as a class that is missing
+      LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "the runtime failed", null, error);
+      return 1;
+    }
+  }
+
+  /** Returns the frame of the task's end; of its failure, if something in the end cannot be encoded. */
+  private static byte[] encoded(Wire.Frame first, Map<String, Object> end) throws IOException {
+    try {
+      return Wire.encode(first.id, Wire.whole(end), null);
+    } catch (IOException error) {
+      LogSink.INSTANCE.log(LogSink.ERROR, LOGGER, "the task's end cannot be encoded", null, error);
+      boolean shouldRetry = Boolean.TRUE.equals(Wire.map(first.body.get("ti_context")).get("should_retry"));
+      return Wire.encode(first.id, Wire.whole(failure(error, shouldRetry)), null);
     }
   }
 
@@ -136,15 +151,15 @@ public final class Runtime {
       client.addOutlets(success);
       return success;
     } catch (SuspendException wait) {
-      Map<String, Object> fields = Map.of("for", String.valueOf(wait.getMessage()));
+      Map<String, Object> fields = Map.of("for", message(wait));
       LogSink.INSTANCE.log(LogSink.INFO, LOGGER, "the task waits", fields, null);
       return Suspension.messageOf(wait);
     } catch (SkipException skip) {
-      Map<String, Object> fields = Map.of("reason", String.valueOf(skip.getMessage()));
+      Map<String, Object> fields = Map.of("reason", message(skip));
       LogSink.INSTANCE.log(LogSink.INFO, LOGGER, "the task asked to be skipped", fields, null);
       return end("TaskState", "skipped");
     } catch (Throwable error) {
-      LogSink.INSTANCE.log(LogSink.ERROR, LOGGER, "the task failed", Map.of("error", String.valueOf(error)), error);
+      LogSink.INSTANCE.log(LogSink.ERROR, LOGGER, "the task failed", Map.of("error", LogSink.text(error)), error);
       return failure(error, shouldRetry);
     }
   }
@@ -177,12 +192,26 @@ public final class Runtime {
       return end("TaskState", "failed");
     }
     Map<String, Object> retry = end("RetryTask", "up_for_retry");
-    String reason = String.valueOf(error.getMessage() == null ? error : error.getMessage());
-    retry.put("retry_reason", reason.substring(0, Math.min(500, reason.length())));
-    if (error instanceof RetryException) {
-      retry.put("retry_delay_seconds", ((RetryException) error).after().toMillis() / 1000.0);
+    String reason = LogSink.whole(message(error));
+    int length = reason.codePointCount(0, reason.length());
+    // whole characters: half of one could not be sent
+    retry.put("retry_reason", length > REASON ? reason.substring(0, reason.offsetByCodePoints(0, REASON)) : reason);
+    Duration after = error instanceof RetryException ? ((RetryException) error).after() : null;
+    if (after != null) {
+      retry.put("retry_delay_seconds", after.getSeconds() + after.getNano() / 1e9);
     }
     return retry;
+  }
+
+  /** Returns an exception's message, or else its text; its own methods may throw. */
+  private static String message(Throwable error) {
+    String message;
+    try {
+      message = error.getMessage();
+    } catch (Throwable broken) {
+      message = null;
+    }
+    return String.valueOf(message == null ? LogSink.text(error) : message);
   }
 
   private static Map<String, Object> end(String type, String state) {

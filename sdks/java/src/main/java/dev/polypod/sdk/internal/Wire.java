@@ -157,6 +157,24 @@ final class Wire {
     }
   }
 
+  /** Returns a message with U+FFFD for halves of surrogate pairs: how a task ended must be readable. */
+  static Object whole(Object value) {
+    if (value instanceof String) {
+      return LogSink.whole((String) value);
+    }
+    if (value instanceof Map) {
+      Map<String, Object> map = new LinkedHashMap<>();
+      ((Map<?, ?>) value).forEach((key, item) -> map.put(LogSink.whole(String.valueOf(key)), whole(item)));
+      return map;
+    }
+    if (value instanceof List) {
+      List<Object> items = new ArrayList<>();
+      ((List<?>) value).forEach(item -> items.add(whole(item)));
+      return items;
+    }
+    return value;
+  }
+
   private static void text(MessagePacker out, String text) throws IOException {
     // the packer would write a question mark
     if (!StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
