@@ -134,6 +134,27 @@ def test_sigterm_reaches_the_runtime_and_its_last_words_are_kept(filled: Store, 
         assert any("ended early" in str(record) for record in result.log), (language, result.log)
 
 
+@pytest.mark.parametrize("language", ["golang", "jvm"])
+def test_a_task_that_finishes_its_work_after_sigterm_succeeds(filled: Store, tmp_path: Path, language: str) -> None:
+    ti_id = filled.add("finish_late", queue=language)
+    bridge = Bridge(tmp_path, filled.config(ti_id, language, COORDINATORS)).start()
+    wait_for_event(bridge, "waiting")
+    assert bridge.process is not None
+    bridge.process.send_signal(signal.SIGTERM)
+    result = bridge.finish()
+    assert (result.outcome["state"], filled.ti(ti_id).state) == ("success", "success"), (result.outcome, result.log)
+
+
+@pytest.mark.parametrize(("task", "delay"), [("half_an_emoji", 1.5), ("broken_exception", None)])
+def test_a_java_exception_of_any_kind_keeps_its_retry(
+    filled: Store, tmp_path: Path, task: str, delay: float | None
+) -> None:
+    ti_id = filled.add(task, queue="jvm", retries=1)
+    result = Bridge(tmp_path, filled.config(ti_id, "jvm", COORDINATORS)).run()
+    assert (result.outcome["state"], result.outcome["reason"]) == ("up_for_retry", "RetryRequested"), result.log
+    assert result.outcome.get("retryDelaySeconds") == delay
+
+
 def test_a_runtime_that_ignores_sigterm_is_killed(filled: Store, tmp_path: Path) -> None:
     ti_id = filled.add("ignore_signals", queue="golang")
     config = filled.config(ti_id, "golang", COORDINATORS)

@@ -102,10 +102,10 @@ def connects_and_exits(peer: Peer) -> None:
 def damaged_end(peer: Peer) -> None:
     """Ask for another try in a text that is not UTF-8."""
     peer.start()
-    reason = 'cannot parse row "cafX"'
+    reason = 'cannot parse row "MXnchen"'
     raw = msgspec.msgpack.encode(
         [0, {"type": "RetryTask", "end_date": datetime.now(UTC).isoformat(), "retry_reason": reason}, None]
-    ).replace(b"cafX", b"caf\xe9")
+    ).replace(b"MXnchen", b"M\xfcnchen")
     peer.raw(len(raw).to_bytes(4, "big") + raw)
 
 

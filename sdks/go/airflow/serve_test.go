@@ -23,7 +23,7 @@ func TestAnErrorOfAnyKindIsARetryInValidText(t *testing.T) {
 		err   error
 		words string
 	}{
-		{errors.New("cannot parse row \"caf\xe9\""), "cannot parse row \"caf\uFFFD\""},
+		{errors.New("cannot parse row \"M\xfcnchen\""), "cannot parse row \"M\uFFFDnchen\""},
 		{errors.New(long), "é\U0001F600"},
 		{errors.New(long[:len(long)-1]), "é"},
 		{&panics{errors.New("the database is away")}, "it wraps: the database is away"},

@@ -76,6 +76,9 @@ public final class Main {
                 .register(dag, "half_characters", HalfCharacters.class)
                 .register(dag, "concurrent", Concurrent.class)
                 .register(dag, "wait", Wait.class)
+                .register(dag, "finish_late", Endings.FinishLate.class)
+                .register(dag, "half_an_emoji", Endings.HalfAnEmoji.class)
+                .register(dag, "broken_exception", Endings.BrokenException.class)
                 .register(dag, "run_context", RunContext.class)
                 .register(dag, "spam", Spam.class));
   }
