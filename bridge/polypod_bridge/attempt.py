@@ -81,7 +81,7 @@ def run_attempt(
             outcome = _supervise(config, command, process, listeners, startup or 0.0, log, masker, started, caught)
     except Exception as error:
         # it has been told, if it could be
-        unforeseen = _unforeseen(error)
+        unforeseen = _unforeseen(error, masker.text)
         outcome = _failed(unforeseen, unforeseen.message, started)
     for name, lost in log.lost().items():
         log.event("error", "log lines could not be written", destination=name, lines=lost)
@@ -101,12 +101,16 @@ def refuse_attempt(config: BridgeConfig, reason: str, message: str) -> Outcome:
     return outcome
 
 
-def _unforeseen(error: Exception) -> UserError:
-    """Return what to tell of an error that nobody has thought of; where it comes from goes to standard error."""
+def _unforeseen(error: Exception, masked: Callable[[str], str] = str) -> UserError:
+    """Return what to tell of an error that nobody has thought of; where it comes from goes to standard error.
+
+    Args:
+        masked: hides the secrets that the task has been given; an exception's text may quote them.
+    """
     import traceback
 
-    traceback.print_exception(error)
-    return UserError(Reason.BRIDGE_FAILED, f"the bridge failed: {type(error).__name__}: {error}")
+    print(masked("".join(traceback.format_exception(error))), file=sys.stderr, end="")
+    return UserError(Reason.BRIDGE_FAILED, masked(f"the bridge failed: {type(error).__name__}: {error}"))
 
 
 def find_command(coordinator: Coordinator, wanted: Wanted, host: Host, dag_bundles: Mapping[str, str]) -> Command:

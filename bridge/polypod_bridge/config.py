@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from polypod_core.routing import CoordinatorSpec
 
 from polypod_bridge.comm.answers import BundleInfo, TaskInstance
+from polypod_bridge.comm.exact import UNREADABLE
 
 AIRFLOW_SETTINGS = {
     "AIRFLOW__API__BASE_URL": "/",
@@ -169,6 +171,10 @@ class BridgeConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     refusal: Refusal | None = None
 
 
+class NotAWorkload(Exception):
+    """The message says what is wrong, and quotes no value."""
+
+
 class Workload(msgspec.Struct, kw_only=True):
     """Airflow's `ExecuteTask` workload, of any version: what is not known here is ignored."""
 
@@ -189,11 +195,21 @@ def parse_workload(raw: bytes) -> tuple[Workload, list[str]]:
     """Parse a workload; return it with the names of the fields that are not known here.
 
     Raises:
-        msgspec.MsgspecError: it is no ExecuteTask workload.
+        NotAWorkload: it is no ExecuteTask workload.
     """
-    workload = msgspec.json.decode(raw, type=Workload)
+    try:
+        workload, document = msgspec.json.decode(raw, type=Workload), msgspec.json.decode(raw)
+    except msgspec.ValidationError as error:
+        # it names a field and its type
+        problem = str(error)
+    except UNREADABLE:
+        problem = "it is not JSON in UTF-8"
+    else:
+        return workload, _unknown(document)
+    # after the handlers: an error of decoding holds all that was read, the token as well
+    raise NotAWorkload(problem)
+
+
+def _unknown(document: dict[str, Any]) -> list[str]:
     known = {field.name for kind in (Workload, TaskInstance) for field in msgspec.structs.fields(kind)} | _NOT_NEEDED
-    document = msgspec.json.decode(raw)
-    return workload, sorted(
-        (document.keys() | {f"ti.{key}" for key in document["ti"]}) - known - {f"ti.{key}" for key in known}
-    )
+    return sorted((document.keys() | {f"ti.{key}" for key in document["ti"]}) - known - {f"ti.{key}" for key in known})

@@ -18,7 +18,7 @@ from polypod_core.routing import CoordinatorSpec, read_routing
 from polypod_core.states import NOT_FAILED
 
 from polypod_bridge.attempt import refuse_attempt, run_attempt
-from polypod_bridge.config import BridgeConfig, ExecutionApiConfig, parse_workload
+from polypod_bridge.config import BridgeConfig, ExecutionApiConfig, NotAWorkload, parse_workload
 
 EXIT_PASSED, EXIT_FAILED, EXIT_USER_ERROR = 0, 1, 2
 
@@ -118,7 +118,7 @@ def run_workload(
     """
     try:
         workload, unknown = parse_workload(_read(workload_path))
-    except msgspec.MsgspecError as error:
+    except NotAWorkload as error:
         raise UserError(Reason.INVALID_CONFIG, f"{workload_path} is not an ExecuteTask workload: {error}") from None
     ti, environ = workload.ti, os.environ
     config = BridgeConfig(

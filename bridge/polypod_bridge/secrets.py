@@ -16,6 +16,7 @@ import msgspec
 
 from polypod_bridge.comm import answers as a
 from polypod_bridge.comm import messages as m
+from polypod_bridge.comm.exact import UNREADABLE
 
 CONN_PREFIX = "AIRFLOW_CONN_"
 VAR_PREFIX = "AIRFLOW_VAR_"
@@ -65,13 +66,22 @@ class SecretStore:
             return None
         for folder in self._folders:
             try:
-                with open(os.path.join(folder, name), encoding="utf-8") as file:
-                    return file.read()
-            except UnicodeDecodeError:
-                raise ConnectionFormatError(f"{name} is not text in UTF-8") from None
+                with open(os.path.join(folder, name), "rb") as file:
+                    raw = file.read()
             except OSError:
                 continue
-        return self._environ.get(name)
+            return _text(raw, name)
+        given = self._environ.get(name)
+        return _text(given.encode("utf-8", "surrogateescape"), name) if given is not None else None
+
+
+def _text(raw: bytes, name: str) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        pass
+    # after the handler: a UnicodeDecodeError holds all that was read
+    raise ConnectionFormatError(f"{name} is not text in UTF-8")
 
 
 def parse_connection(conn_id: str, text: str, where: str) -> a.ConnectionResult:
@@ -81,15 +91,32 @@ def parse_connection(conn_id: str, text: str, where: str) -> a.ConnectionResult:
         where: the name of the key, for errors.
 
     Raises:
-        ConnectionFormatError: neither of the two.
+        ConnectionFormatError: neither of the two. It names fields and forms, and nothing of the text: it has no cause
+            and no context either, as parsers' own errors quote what they have read.
     """
-    text = text.strip()
-    if text.startswith("{"):
-        return _from_json(conn_id, text, where)
-    return _from_uri(conn_id, text, where)
+    try:
+        return _parsed(conn_id, text.strip())
+    except _Unreadable as error:
+        problem = error.problem
+    except Exception:
+        problem = "cannot be read"
+    # after the handlers: inside, Python would keep the parser's error as the context
+    raise ConnectionFormatError(f"{where}: {problem}")
 
 
-class _Json(msgspec.Struct, forbid_unknown_fields=True):
+class _Unreadable(Exception):
+    """`problem` is in our own words."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+def _parsed(conn_id: str, text: str) -> a.ConnectionResult:
+    return _from_json(conn_id, text) if text.startswith("{") else _from_uri(conn_id, text, "")
+
+
+class _Json(msgspec.Struct):
     conn_type: str = ""
     host: str | None = None
     schema: str | None = None
@@ -103,23 +130,28 @@ class _Json(msgspec.Struct, forbid_unknown_fields=True):
     description: str | None = None
 
 
-_KNOWN = ("conn_type", "host", "schema", "login", "password", "port", "extra")
+_TYPES = {field.name: field.type for field in msgspec.structs.fields(_Json)}
+_KNOWN = "a connection has conn_type, host, schema, login, password, port, extra"
+_OFTEN_MEANT = {
+    "user": "login", "username": "login", "pass": "password", "passwd": "password", "database": "schema",
+    "db": "schema", "dbname": "schema", "hostname": "host", "server": "host", "type": "conn_type",
+    "connection_type": "conn_type", "extras": "extra", "url": "uri",
+}  # fmt: skip
+"""Names that others use. They may be quoted, as no other unknown name may: it can be a part of a broken secret."""
 
 
-def _from_json(conn_id: str, text: str, where: str) -> a.ConnectionResult:
+def _from_json(conn_id: str, text: str) -> a.ConnectionResult:
     try:
-        fields = msgspec.json.decode(text, type=_Json)
-        port = int(fields.port) if fields.port not in (None, "") else None
-    except msgspec.ValidationError as error:
-        # it names the field, and never what is in it
-        raise ConnectionFormatError(f"{where}: {error}; a connection has {', '.join(_KNOWN)}") from None
-    except (msgspec.MsgspecError, ValueError) as error:
-        what = (
-            "its port is not a number" if not isinstance(error, msgspec.MsgspecError) else "it cannot be read as JSON"
-        )
-        raise ConnectionFormatError(f"{where}: {what}; a connection has {', '.join(_KNOWN)}") from None
+        values = msgspec.json.decode(text, type=dict[str, Any])
+    except UNREADABLE:
+        raise _Unreadable("starts with '{' and is not a JSON object") from None
+    fields = _fields(values)
     if fields.uri:
-        return _from_uri(conn_id, fields.uri, where)
+        return _from_uri(conn_id, fields.uri, "`uri`: ")
+    try:
+        port = int(fields.port) if fields.port not in (None, "") else None
+    except ValueError:
+        raise _Unreadable(f"`port` is not a number; {_KNOWN}") from None
     extra = fields.extra
     if extra is not None and not isinstance(extra, str):
         extra = msgspec.json.encode(extra).decode()
@@ -130,29 +162,62 @@ def _from_json(conn_id: str, text: str, where: str) -> a.ConnectionResult:
         schema=fields.schema,
         login=fields.login,
         password=fields.password,
-        port=port,
+        port=_checked(port, ""),
         extra=extra,
     )
 
 
-def _from_uri(conn_id: str, text: str, where: str) -> a.ConnectionResult:
+def _fields(values: dict[str, Any]) -> _Json:
+    for number, (name, value) in enumerate(values.items(), 1):
+        if name not in _TYPES:
+            meant = _OFTEN_MEANT.get(name.lower())
+            shown = (
+                f"field `{name.lower()}` is unknown (did you mean `{meant}`?)"
+                if meant
+                else f"field {number} is unknown"
+            )
+            raise _Unreadable(f"{shown}; {_KNOWN}")
+        try:
+            msgspec.convert(value, _TYPES[name])
+        except msgspec.ValidationError:
+            right = {"conn_type": "a string", "port": "a number, a string or null"}.get(name, "a string or null")
+            raise _Unreadable(f"`{name}` is {_JSON_NAMES[type(value)]}; it must be {right}") from None
+    return _Json(**values)
+
+
+_JSON_NAMES = {dict: "an object", list: "an array", str: "a string", int: "a number", float: "a number",
+               bool: "a boolean", type(None): "null"}  # fmt: skip
+
+
+def _checked(port: int | None, form: str) -> int | None:
+    if port is not None and not 0 <= port <= 65535:
+        raise _Unreadable(f"{form}`port` is not a number from 0 to 65535")
+    return port
+
+
+_URI = "type://login:password@host:port/schema"
+_QUOTE = "in a login or password, write `/`, `?`, `#`, `@`, `:`, `[` and `]` as %2F, %3F, %23, %40, %3A, %5B and %5D"
+
+
+def _from_uri(conn_id: str, text: str, form: str) -> a.ConnectionResult:
     scheme, separator, rest = text.partition("://")
     if not separator or not scheme:
-        raise ConnectionFormatError(
-            f"{where} is neither a connection URI (type://login:password@host:port/schema) nor JSON"
-        )
+        raise _Unreadable(f"{form}neither a connection URI ({_URI}) nor JSON")
+    protocol = ""
+    if "://" in rest.partition("?")[0]:
+        # type://protocol://host: the protocol belongs to the host
+        protocol, _, rest = rest.partition("://")
     try:
         # Airflow's schemes may hold characters that URLs may not; only the rest is a URL
         parts = urlsplit("scheme://" + rest)
+        host = parts.hostname
+    except ValueError:
+        raise _Unreadable(f"{form}not a connection URI ({_URI}): its host cannot be read; {_QUOTE}") from None
+    try:
         port = parts.port
     except ValueError:
-        raise ConnectionFormatError(f"{where} is not a valid connection URI: its host or port cannot be read") from None
-    protocol, host = "", parts.hostname
-    if "://" in rest.partition("?")[0]:
-        # type://protocol://host: the protocol belongs to the host
-        protocol, _, tail = rest.partition("://")
-        parts = urlsplit("scheme://" + tail)
-        host, port = parts.hostname, parts.port
+        problem = f"{form}not a connection URI ({_URI}): its port is not a number from 0 to 65535; {_QUOTE}"
+        raise _Unreadable(problem) from None
     if host is not None and "@" not in parts.netloc and parts.netloc.partition(":")[0].lower() == host:
         host = parts.netloc.partition(":")[0]
     query = dict(parse_qsl(parts.query, keep_blank_values=True))

@@ -86,9 +86,22 @@ def _child(node: yaml.Node, part: int | str) -> tuple[yaml.Node, yaml.Node] | No
 class _Problem(Exception):
     """What is wrong, and where: its line and column, from 0. `syntax`: it may be of another language."""
 
-    def __init__(self, message: str, line: int, column: int, *, syntax: bool = False) -> None:
+    def __init__(self, message: str, line: int, column: int, *, syntax: bool = False, bare: str = "") -> None:
         super().__init__(message)
         self.message, self.line, self.column, self.syntax = message, line, column, syntax
+        self.bare = bare or message
+
+
+class _Unfit(ValueError):
+    """A scalar that cannot be used: the message quotes it, `bare` does not."""
+
+    def __init__(self, message: str, bare: str) -> None:
+        super().__init__(message)
+        self.bare = bare
+
+
+_MAY_HOLD_SECRETS = re.compile(r"secret|stringData", re.IGNORECASE)
+"""In the text of a file: then its errors quote no scalar. A misspelt kind must not matter, nor where the error is."""
 
 
 def _in_file(path: str, error: _Problem) -> str:
@@ -120,17 +133,18 @@ def load_all(raw: bytes, path: str, place: Callable[[str, _Problem], str] = _in_
     except _Problem as error:
         documents = None
         if not (error.syntax and _is_flow_yaml(text)):
-            raise _explained(place(path, error), "JSON", error) from None
+            raise _explained(place(path, error), "JSON", error, text) from None
     if documents is not None:
         return documents
     try:
         return list(_yaml_documents(text, path))
     except _Problem as error:
-        raise _explained(place(path, error), "YAML", error) from None
+        raise _explained(place(path, error), "YAML", error, text) from None
 
 
-def _explained(where: str, language: str, error: _Problem) -> UserError:
-    return UserError(Reason.INVALID_CONFIG, f"{where}: not valid {language}: {error.message}")
+def _explained(where: str, language: str, error: _Problem, text: str) -> UserError:
+    message = error.bare if _MAY_HOLD_SECRETS.search(text) else error.message
+    return UserError(Reason.INVALID_CONFIG, f"{where}: not valid {language}: {message}")
 
 
 def load(raw: str | bytes, where: str) -> Any:
@@ -199,8 +213,8 @@ def _is_flow_yaml(text: str) -> bool:
         return False
 
 
-def _at(node: yaml.Node, message: str) -> _Problem:
-    return _Problem(message, node.start_mark.line, node.start_mark.column)
+def _at(node: yaml.Node, message: str, bare: str = "") -> _Problem:
+    return _Problem(message, node.start_mark.line, node.start_mark.column, bare=bare)
 
 
 def _value(node: yaml.Node, depth: int) -> Any:
@@ -210,7 +224,7 @@ def _value(node: yaml.Node, depth: int) -> Any:
         return _scalar(node)
     expected = "seq" if isinstance(node, yaml.SequenceNode) else "map"
     if node.tag != f"{_CORE}{expected}":
-        raise _at(node, f"{_tag(node)} is nothing that JSON has")
+        raise _at(node, f"{_tag(node)} is nothing that JSON has", _STRANGE_TAG)
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, depth + 1) for item in node.value]
     return _mapping(node, depth)
@@ -244,7 +258,7 @@ def _key(node: yaml.Node) -> str:
     if isinstance(value, int):
         return str(value)
     if not isinstance(value, str):
-        raise _at(node, f"a key must be a text, not {node.value!r}; put it in quotes")
+        raise _at(node, f"a key must be a text, not {node.value!r}; put it in quotes", "a key must be a text")
     return value
 
 
@@ -262,9 +276,9 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         "float": isinstance(value, int | float) and not isinstance(value, bool),
     }
     if kind not in fits:
-        raise _at(node, f"{_tag(node)} is nothing that JSON has")
+        raise _at(node, f"{_tag(node)} is nothing that JSON has", _STRANGE_TAG)
     if not fits[kind]:
-        raise _at(node, f"{text!r} is no {_tag(node)}")
+        raise _at(node, f"{text!r} is no {_tag(node)}", f"the value is no {_tag(node)}")
     return float(value) if kind == "float" else value
 
 
@@ -296,29 +310,41 @@ def _whole(node: yaml.Node, plain: str) -> int:
     else:
         number = sign * int(digits, 8 if len(digits) > 1 and digits[0] == "0" else 10)
     if not SMALLEST <= number <= LARGEST:
-        raise _at(node, _too_long(plain))
+        unfit = _too_long(plain)
+        raise _at(node, str(unfit), unfit.bare)
     return number
 
 
-def _too_long(text: str) -> str:
-    return f"the Kubernetes API would change {text}, which is beyond 64 bits; put it in quotes"
+def _too_long(text: str) -> _Unfit:
+    message = "the Kubernetes API would change {}, which is beyond 64 bits; put it in quotes"
+    return _Unfit(message.format(text), message.format("the number"))
 
 
 def _float(node: yaml.Node, plain: str) -> float:
-    number, problem = _exact(plain.replace("_", ""))
-    if problem:
-        raise _at(node, problem)
+    try:
+        return _exact(plain.replace("_", ""))
+    except _Unfit as error:
+        raise _at(node, str(error), error.bare) from None
+
+
+def _exact(text: str) -> float:
+    """Return a decimal number as a float.
+
+    Raises:
+        _Unfit: that would change it.
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        message = "{} is larger than any number that the Kubernetes API holds"
+        raise _Unfit(message.format(text), message.format("the number"))
+    if Decimal(text) != Decimal(repr(number)):
+        message = "the Kubernetes API would change {} to {}; write that, or put it in quotes"
+        bare = "the Kubernetes API would change the number; put it in quotes"
+        raise _Unfit(message.format(text, repr(number)), bare)
     return number
 
 
-def _exact(text: str) -> tuple[float, str]:
-    """Return a decimal number as a float, and what is wrong if that would change it."""
-    number = float(text)
-    if not math.isfinite(number):
-        return number, f"{text} is larger than any number that the Kubernetes API holds"
-    if Decimal(text) != Decimal(repr(number)):
-        return number, f"the Kubernetes API would change {text} to {number!r}; write that, or put it in quotes"
-    return number, ""
+_STRANGE_TAG = "a value that begins with '!' must be in quotes"
 
 
 def _tag(node: yaml.Node) -> str:
@@ -330,7 +356,7 @@ def _tag(node: yaml.Node) -> str:
 
 def _json_documents(text: str, path: str) -> Iterator[Document]:
     decoder = json.JSONDecoder(
-        object_pairs_hook=_object, parse_int=_json_int, parse_float=_json_float, parse_constant=_json_constant
+        object_pairs_hook=_object, parse_int=_json_int, parse_float=_exact, parse_constant=_json_constant
     )
     position = 0
     while (position := _skip(text, position)) < len(text):
@@ -343,7 +369,8 @@ def _json_documents(text: str, path: str) -> Iterator[Document]:
         except RecursionError:
             raise _Problem(_DEEP, text.count("\n", 0, start), 0) from None
         except ValueError as error:
-            raise _Problem(str(error), text.count("\n", 0, start), 0) from None
+            bare = error.bare if isinstance(error, _Unfit) else ""
+            raise _Problem(str(error), text.count("\n", 0, start), 0, bare=bare) from None
         yield Document(path, value, _node_of_json(text[start:position]), text.count("\n", 0, start))
 
 
@@ -373,14 +400,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _json_int(text: str) -> int:
     number = int(text) if len(text) < 25 else 1 << 100
     if not SMALLEST <= number <= LARGEST:
-        raise ValueError(_too_long(text))
-    return number
-
-
-def _json_float(text: str) -> float:
-    number, problem = _exact(text)
-    if problem:
-        raise ValueError(problem)
+        raise _too_long(text)
     return number
 
 

@@ -19,11 +19,31 @@ ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 
 class InvalidToken(Exception):
-    """The message says why."""
+    """The message says why, and quotes nothing of the token."""
 
 
 class UnknownKey(InvalidToken):
     """The token's key is none of those that we know; it may be a new one."""
+
+
+_PROBLEMS: tuple[tuple[type[Exception], str], ...] = (
+    (jwt.ExpiredSignatureError, "the token has expired"),
+    (jwt.ImmatureSignatureError, "the token is not valid yet"),
+    (jwt.InvalidAudienceError, "the token is for another audience"),
+    (jwt.InvalidIssuerError, "the token has another issuer"),
+    (jwt.MissingRequiredClaimError, "the token lacks a required claim"),
+    (jwt.InvalidAlgorithmError, "the token is signed with an algorithm that is not accepted"),
+    (jwt.InvalidSignatureError, "the token's signature is not valid"),
+)
+
+
+def problem_of(error: Exception) -> str:
+    """Return what is wrong with a token, from the kind of the error: its text may quote the token.
+
+    >>> problem_of(jwt.InvalidAudienceError("s3cr3t"))
+    'the token is for another audience'
+    """
+    return next((text for kind, text in _PROBLEMS if isinstance(error, kind)), "it is not a valid JSON Web Token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +83,7 @@ class ClusterKeys:
             account = bound.get("serviceaccount", {}).get("name", "")
             return PodClaims(bound["namespace"], bound["pod"]["name"], bound["pod"]["uid"], account)
         except (jwt.PyJWTError, ValueError) as error:
-            raise InvalidToken(str(error)) from None
+            raise InvalidToken(problem_of(error)) from None
         except (KeyError, TypeError):
             raise InvalidToken("it is not bound to a pod") from None
 

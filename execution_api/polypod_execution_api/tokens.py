@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass
 
 import jwt
+from polypod_core.pod_tokens import problem_of
 
 AUDIENCE = "polypod-execution-api"
 ALGORITHM = "HS256"
@@ -77,8 +78,9 @@ class TokenSigner:
                 options={"require": ["sub", "exp", "iat"], "verify_iat": False},
             )
             return Claims(uuid.UUID(claims["sub"]), float(claims["iat"]), float(claims["exp"]))
-        except (jwt.InvalidTokenError, ValueError) as error:
-            raise InvalidToken(str(error)) from None
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            # by its kind only: its text may quote the token
+            raise InvalidToken(problem_of(error)) from None
 
 
 def is_own(token: str) -> bool:

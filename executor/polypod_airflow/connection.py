@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import ssl
 import tempfile
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_ONE_LINE = re.compile(r"[!-~]+")
 
 
 class ConnectionProblem(Exception):
@@ -35,8 +37,9 @@ class Connection:
 
     def headers(self) -> dict[str, str]:
         """Return the headers that say who we are."""
-        token = self.token_file.read_text("ascii").strip() if self.token_file is not None else self.token
-        return {"Authorization": f"Bearer {token}"} if token else {}
+        token = self.token_file.read_text("ascii", "replace").strip() if self.token_file is not None else self.token
+        # httpx would quote any other in its error
+        return {"Authorization": f"Bearer {token}"} if token and _ONE_LINE.fullmatch(token) else {}
 
 
 def connection(kubeconfig: str = "") -> Connection:
@@ -62,28 +65,53 @@ def connection(kubeconfig: str = "") -> Connection:
     try:
         document = yaml.safe_load(file.read_text())
         return _of(document, file.parent)
+    except _Incomplete as error:
+        raise ConnectionProblem(f"kubeconfig {file}: {error}") from None
     except OSError as error:
         message = f"no service account of a pod, and kubeconfig {file}: {error.strerror}"
         raise ConnectionProblem(message) from None
-    except (yaml.YAMLError, KeyError, StopIteration, TypeError, ValueError) as error:
-        raise ConnectionProblem(f"kubeconfig {file}: not complete: {type(error).__name__} {error}") from None
+    except yaml.YAMLError as error:
+        # its line is not quoted, as it may be that of a token
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise ConnectionProblem(f"kubeconfig {file}{where}: not valid YAML") from None
+    except (LookupError, AttributeError, TypeError, ValueError) as error:
+        raise ConnectionProblem(f"kubeconfig {file}: not complete: {type(error).__name__}") from None
 
 
-def _of(document: dict[str, Any], folder: Path) -> Connection:
+class _Incomplete(Exception):
+    """What is missing or not supported, in our own words."""
+
+
+def _of(document: Any, folder: Path) -> Connection:
+    if not isinstance(document, dict):
+        raise _Incomplete("it is not a mapping")
+
     def named(kind: str, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = next(item for item in document[f"{kind}s"] if item["name"] == name)[kind]
+        found: dict[str, Any] | None = next(
+            (item.get(kind) for item in document.get(f"{kind}s") or () if item.get("name") == name), None
+        )
+        if not isinstance(found, dict):
+            raise _Incomplete(f"it has no {kind} named {name!r}")
         return found
 
-    context = named("context", document["current-context"])
-    cluster, user = named("cluster", context["cluster"]), named("user", context["user"])
+    def given(place: dict[str, Any], field: str, of: str) -> str:
+        if not isinstance(place.get(field), str):
+            raise _Incomplete(f"{of} has no {field}")
+        return str(place[field])
+
+    context = named("context", given(document, "current-context", "it"))
+    cluster = named("cluster", given(context, "cluster", "its context"))
+    user = named("user", given(context, "user", "its context"))
+    server = given(cluster, "server", "its cluster")
     if "exec" in user or "auth-provider" in user:
-        raise ValueError("users with exec or auth-provider are not supported; use a token or a client certificate")
+        raise _Incomplete("users with exec or auth-provider are not supported; use a token or a client certificate")
     tls = None
-    if cluster["server"].startswith("https:"):
+    if server.startswith("https:"):
         authority = _text(cluster, "certificate-authority", folder)
         tls = ssl.create_default_context(cadata=authority or None)
         if cluster.get("insecure-skip-tls-verify"):
-            raise ValueError("insecure-skip-tls-verify is not supported; give the certificate-authority")
+            raise _Incomplete("insecure-skip-tls-verify is not supported; give the certificate-authority")
         certificate, key = _text(user, "client-certificate", folder), _text(user, "client-key", folder)
         if certificate:
             with tempfile.TemporaryDirectory(prefix="polypod-airflow-") as private:
@@ -91,9 +119,11 @@ def _of(document: dict[str, Any], folder: Path) -> Connection:
                 pair.touch(mode=0o600)
                 pair.write_text(f"{certificate}\n{key}")
                 tls.load_cert_chain(pair)
-    token_file = user.get("tokenFile")
+    token_file, token = user.get("tokenFile"), user.get("token") or ""
+    if not isinstance(token, str) or (token and not _ONE_LINE.fullmatch(token)):
+        raise _Incomplete("its user's token is not one word in ASCII")
     return Connection(
-        cluster["server"].rstrip("/"), tls, user.get("token") or "",
+        server.rstrip("/"), tls, token,
         folder / token_file if token_file else None, context.get("namespace") or "default",
     )  # fmt: skip
 

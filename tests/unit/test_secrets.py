@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from polypod_bridge.comm import messages as m
 from polypod_bridge.secrets import ConnectionFormatError, SecretStore, parse_connection
 from support.paths import AIRFLOWS, airflow_venv
@@ -69,23 +73,117 @@ def test_what_cannot_be_read_is_explained_without_showing_it(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"conn_type": "x", "user": "me"}', "unknown field `user`; a connection has conn_type, host, schema, login"),
-        ('{"conn_type": "x", "port": "s3cret"}', "its port is not a number"),
-        ('{"conn_type": "x", "password": 5}', "got `int` - at `$.password`"),
+        (
+            '{"conn_type": "x", "user": "me"}',
+            "field `user` is unknown (did you mean `login`?); a connection has conn_type,",
+        ),
+        ('{"conn_type": "x", "s3cret": "me"}', "field 2 is unknown; a connection has conn_type, host, schema, login"),
+        ('{"conn_type": "x", "port": "s3cret"}', "`port` is not a number"),
+        ('{"conn_type": "x", "port": 123456789}', "`port` is not a number from 0 to 65535"),
+        ('{"conn_type": "x", "password": 5}', "`password` is a number; it must be a string or null"),
+        ('{"conn_type": "x" "password": "s3cret"}', "starts with '{' and is not a JSON object"),
+        (
+            '{"uri": "http://user:s3cret/x@host"}',
+            "`uri`: not a connection URI (type://login:password@host:port/schema)",
+        ),
+        (
+            "http://https://user:s3cretpw9/x@host",
+            "its port is not a number from 0 to 65535; in a login or password, write",
+        ),
+        ("http://user:s3cret[pw9@host", "its host cannot be read; in a login or password, write `/`,"),
     ],
 )
-def test_a_mistake_in_json_names_the_field(text: str, words: str) -> None:
+def test_a_mistake_names_the_field_and_what_would_be_right(text: str, words: str) -> None:
     with pytest.raises(ConnectionFormatError) as caught:
         parse_connection("c", text, "AIRFLOW_CONN_C")
     assert words in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+SIGNS = "QZX789ß"
+"""Characters that no error has of its own; a part of a secret with one of them is recognised."""
+SECRETS = st.text(SIGNS + "/:@#?[]%{}\"\\&=' \t\n\r\N{FULLWIDTH COLON}\N{ACCOUNT OF}", min_size=6, max_size=20)
+
+
+@st.composite
+def connections(draw: st.DrawFn) -> tuple[str, bytes]:
+    """Return a secret, and a connection in one of its forms that holds it somewhere and is broken somehow."""
+    secret = draw(SECRETS)
+    pieces = st.sampled_from([secret, "user", "host", "5432", "https", ""])
+    uri = draw(st.builds("{}://{}:{}@{}:{}/{}?{}={}".format, pieces, *[pieces] * 7))
+    uri = draw(st.sampled_from([uri, f"http://{uri}", uri.replace("@", ""), uri.replace(":", ""), secret]))
+    names = st.sampled_from(["conn_type", "host", "login", "password", "port", "schema", "extra", "user", secret])
+    values = pieces | st.sampled_from([5, 1.5, True, None, [secret], {secret: secret}, int("789" * 8)])
+    fields: dict[str, Any] = draw(st.dictionaries(names, values, max_size=4))
+    text = draw(
+        st.sampled_from([uri, json.dumps(fields), json.dumps({"uri": uri}), json.dumps({**fields, "uri": uri})])
+    )
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(text)))
+        text = (
+            text[:at]
+            + draw(st.sampled_from(["", "[", "{", '"', "\\", "@", "://"]))
+            + text[at + draw(st.integers(0, 2)) :]
+        )
+    raw = text.encode()
+    at = draw(st.integers(0, len(raw)))
+    return secret, draw(st.sampled_from([raw, raw, raw[:at] + b"\xff" + raw[at:]]))
+
+
+def told(error: BaseException) -> str:
+    """Return all that an error may tell: its traceback, and what is kept in it and in its causes and contexts."""
+    texts = ["".join(traceback.format_exception(error))]
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        found = ahead.pop()
+        if found is not None:
+            texts.append(f"{found} {found.args} {vars(found)}")
+            ahead += [found.__cause__, found.__context__]
+    return "\n".join(texts)
+
+
+@pytest.mark.generated
+@settings(max_examples=400, deadline=None)
+@given(connections(), st.booleans())
+def test_no_part_of_a_broken_connection_is_told(drawn: tuple[str, bytes], mounted: bool) -> None:
+    secret, raw = drawn
+    with tempfile.TemporaryDirectory() as folder:
+        environ = {}
+        if mounted:
+            (Path(folder) / "AIRFLOW_CONN_C").write_bytes(raw)
+        else:
+            environ = {"AIRFLOW_CONN_C": raw.decode("utf-8", "surrogateescape")}
+        try:
+            SecretStore([folder], environ).answer(m.GetConnection(conn_id="c"))
+        except ConnectionFormatError as error:
+            everything = told(error)
+        else:
+            return
+    for at in range(len(secret) - 5):
+        part = secret[at : at + 6]
+        if set(part) & set(SIGNS):
+            assert part not in everything
+            assert ascii(part)[1:-1] not in everything
+
+
+@pytest.mark.parametrize("error", [ValueError("s3cr3t"), RecursionError("s3cr3t"), KeyError("s3cr3t")])
+def test_no_error_that_nobody_has_thought_of_is_quoted(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("polypod_bridge.secrets._from_uri", fail)
+    with pytest.raises(ConnectionFormatError, match="cannot be read") as caught:
+        parse_connection("c", "http://h", "AIRFLOW_CONN_C")
+    assert "s3cr3t" not in told(caught.value)
 
 
 def test_binary_data_is_an_error_only_for_who_asks_for_it(tmp_path: Path) -> None:
     (tmp_path / "AIRFLOW_VAR_BINARY").write_bytes(b"\xff\xfe")
     (tmp_path / "AIRFLOW_VAR_TEXT").write_text("text")
     store = SecretStore([str(tmp_path)], {})
-    with pytest.raises(ConnectionFormatError, match="AIRFLOW_VAR_BINARY is not text in UTF-8"):
-        store.answer(m.GetVariable(key="binary"))
+    for found in (store, SecretStore([], {"AIRFLOW_VAR_BINARY": "\udcff\udcfe"})):
+        with pytest.raises(ConnectionFormatError, match="AIRFLOW_VAR_BINARY is not text in UTF-8"):
+            found.answer(m.GetVariable(key="binary"))
     assert store.answer(m.GetVariable(key="text")) is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +24,9 @@ API_VERSIONS = ("2026-10-30", "2026-06-30")
 """The versions of the Execution API that we speak, newest first. A server migrates what it sends and takes to ours."""
 _REFUSALS = frozenset({400, 404, 406, 415, 422, 426})
 """How a server may answer a version that it does not know."""
+
+_ONE_LINE = re.compile(r"[!-~]+(?: [!-~]+)*")
+"""What a token may consist of."""
 
 TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 
@@ -60,7 +64,11 @@ class ExecutionApiClient:
         Raises:
             UserError: the URL is not one of http or https, or a TLS file cannot be read.
         """
-        parts = urlsplit(config.url)
+        try:
+            parts = urlsplit(config.url)
+        except ValueError:
+            # its host; refused below
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise UserError(
                 Reason.INVALID_CONFIG,
@@ -179,7 +187,8 @@ class ExecutionApiClient:
             "correlation-id": f"{time.time_ns():x}-{random.getrandbits(48):012x}",
             "user-agent": "polypod-bridge",
         }
-        if token:
+        # http.client would quote any other in its error
+        if token and _ONE_LINE.fullmatch(token):
             headers["authorization"] = f"Bearer {token}"
         if has_body:
             headers["content-type"] = "application/json"

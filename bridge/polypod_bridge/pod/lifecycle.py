@@ -21,7 +21,7 @@ from polypod_core.outcome import Outcome, decode, encode
 from polypod_core.reasons import Reason
 
 from polypod_bridge.attempt import refuse_attempt, run_attempt
-from polypod_bridge.config import BridgeConfig, PodConfig, Refusal, parse_workload
+from polypod_bridge.config import BridgeConfig, NotAWorkload, PodConfig, Refusal, parse_workload
 from polypod_bridge.pod.log import PodLog
 from polypod_bridge.process.launcher import LauncherHost, LauncherLost
 
@@ -124,7 +124,7 @@ def _complete(config: BridgeConfig, pod: PodConfig, log: PodLog) -> BridgeConfig
             workload, unknown = parse_workload(_read(pod.workload_file))
         except OSError as error:
             raise UserError(Reason.INVALID_CONFIG, f"the workload Secret cannot be read: {error.strerror}") from None
-        except msgspec.MsgspecError as error:
+        except NotAWorkload as error:
             raise UserError(
                 Reason.INVALID_CONFIG, f"the workload Secret holds no ExecuteTask workload: {error}"
             ) from None

@@ -351,8 +351,8 @@ class Shell:
         except ConnectionFormatError as error:
             return self._state.looked_up(ask, None, str(error))
         except Exception as error:
-            # whatever it is, the runtime waits for an answer
-            return self._state.looked_up(ask, None, f"{type(error).__name__}: {error}")
+            # whatever it is, the runtime waits for an answer; what it says may be of the secret
+            return self._state.looked_up(ask, None, f"the look-up failed: {type(error).__name__}")
 
     def _perform(self, call: Call) -> tuple[ApiReply | None, str]:
         try:
