@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,12 @@ class Cluster:
         self._custom: Any = client.CustomObjectsApi()
         self._core: Any = client.CoreV1Api()
 
+    def of(self, namespace: str) -> Cluster:
+        """Return another namespace of the same cluster."""
+        other = copy.copy(self)
+        other.namespace = namespace
+        return other
+
     def apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Raw:
         """Apply a TaskRun, ConfigMap or Secret, as `kubectl apply --server-side` does; return what is there then.
 
@@ -80,27 +87,30 @@ class Cluster:
             write(name, namespace, dict(document), **options)
             return dict(document)
 
-    def get(self, name: str) -> Raw:
-        """Return a TaskRun.
+    def get(self, name: str, namespace: str = "") -> Raw:
+        """Return a TaskRun, of this namespace unless another one is given.
 
         Raises:
             UserError: there is none of that name; similar ones are named.
         """
+        namespace = namespace or self.namespace
         try:
-            with self._errors(f"TaskRun {self.namespace}/{name}"):
-                found: Raw = self._custom.get_namespaced_custom_object(_GROUP, _VERSION, self.namespace, PLURAL, name)
+            with self._errors(f"TaskRun {namespace}/{name}"):
+                found: Raw = self._custom.get_namespaced_custom_object(_GROUP, _VERSION, namespace, PLURAL, name)
                 return found
         except NotFound as error:
-            names = [item["metadata"]["name"] for item in self.list()]
+            names = [item["metadata"]["name"] for item in self.list(namespace)]
             raise UserError(Reason.INVALID_CONFIG, f"{error.message}{nearest(name, names)}") from None
 
-    def list(self, *, everywhere: bool = False) -> list[Raw]:
-        """Return the TaskRuns, of the namespace or of all."""
+    def list(self, namespace: str = "", *, everywhere: bool = False) -> list[Raw]:
+        """Return the TaskRuns of this namespace, of another one or of all."""
         with self._errors("TaskRuns"):
             if everywhere:
                 found = self._custom.list_cluster_custom_object(_GROUP, _VERSION, PLURAL)
             else:
-                found = self._custom.list_namespaced_custom_object(_GROUP, _VERSION, self.namespace, PLURAL)
+                found = self._custom.list_namespaced_custom_object(
+                    _GROUP, _VERSION, namespace or self.namespace, PLURAL
+                )
         items: list[Raw] = found["items"]
         return items
 

@@ -35,6 +35,7 @@ from polypod_cli.local_backend import Backend, backend_in
 from polypod_cli.log_lines import LogLines
 from polypod_cli.manifests import Manifests
 from polypod_cli.plan import Planned
+from polypod_cli.report import shown_names
 from polypod_cli.run_folder import run_folder
 
 INTERRUPTED = "polypod run was interrupted"
@@ -55,6 +56,7 @@ class _Run:
 
     planned: Planned
     object: TaskRunObject
+    shown_name: str
     lines: LogLines | None
     index: int
     attempts: dict[str, LocalAttempt] = field(default_factory=dict)
@@ -84,7 +86,7 @@ class LocalRun:
     Attributes:
         max_parallel: how many attempts there are at once, at most.
         fail_fast: start nothing more once a TaskRun has failed.
-        xcoms: what each TaskRun has left: its name → key → JSON text.
+        xcoms: what each TaskRun has left: its shown name → key → JSON text.
     """
 
     manifests: Manifests
@@ -130,13 +132,14 @@ class LocalRun:
 
     def _run_all(self, planned: list[Planned], backend: Backend) -> list[TaskRun]:
         now = datetime.now(UTC)
-        width = max(len(item.item.task_run.metadata.name) for item in planned)
-        for index, item in enumerate(planned):
+        names = shown_names([item.item.task_run.metadata for item in planned])
+        width = max(map(len, names))
+        for index, (name, item) in enumerate(zip(names, planned, strict=True)):
             run = _task_run_object(item.item.task_run, now)
             lines = None
             if len(planned) > 1:
-                lines = LogLines.of(run.name, index, width, as_json=self.log.format == "json", colors=self.log.colors)
-            self._runs[run.key] = _Run(item, run, lines, index)
+                lines = LogLines.of(name, index, width, as_json=self.log.format == "json", colors=self.log.colors)
+            self._runs[run.key] = _Run(item, run, name, lines, index)
             self._graph.put(_node(run, index))
         self._places.set_limits(self.routing.queue_limits)
         try:
@@ -272,7 +275,7 @@ class LocalRun:
             attempt.pod_name = attempt.pod_uid = None
         values = backend.xcoms(found.object)
         status.x_coms = list(values)
-        self.xcoms[task_run.metadata.name] = values
+        self.xcoms[found.shown_name] = values
         task_run.status = status
         return task_run
 

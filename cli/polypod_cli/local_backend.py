@@ -60,7 +60,7 @@ class Backend:
         with Session(self.engine) as session, session.begin():
             registry.add_attempt(session, run_of(run.spec, run.namespace), task_of(run.spec), registered)
         secrets_dir = self.folder / f"secrets-{run.uid}"
-        _write_secrets(secrets_dir, run.spec, manifests)
+        _write_secrets(secrets_dir, run.namespace, run.spec, manifests)
         return self._config(run.spec, planned, registered, secrets_dir)
 
     def _config(
@@ -115,17 +115,17 @@ def backend_in(folder: Path) -> Iterator[Backend]:
         engine.dispose()
 
 
-def _write_secrets(folder: Path, spec: TaskRunSpec, manifests: Manifests) -> None:
+def _write_secrets(folder: Path, namespace: str, spec: TaskRunSpec, manifests: Manifests) -> None:
     """Lay out Secrets and ConfigMaps as a pod would mount them."""
     if folder.exists():
         return
     folder.mkdir(mode=0o700)
-    sources = [manifests.secrets[source.secret_ref.name] for source in spec.connections_from]
+    sources = [manifests.secrets[namespace, source.secret_ref.name] for source in spec.connections_from]
     for source in spec.variables_from:
         if source.config_map_ref is not None:
-            sources.append(manifests.config_maps[source.config_map_ref.name])
+            sources.append(manifests.config_maps[namespace, source.config_map_ref.name])
         elif source.secret_ref is not None:
-            sources.append(manifests.secrets[source.secret_ref.name])
+            sources.append(manifests.secrets[namespace, source.secret_ref.name])
     for data in sources:
         for key, text in data.items():
             path = folder / key

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from polypod_core.documents import Document, load_all
 from polypod_core.errors import UserError, nearest
-from polypod_core.kinds import API_VERSION, KIND
+from polypod_core.kinds import API_VERSION, KIND, Key
 from polypod_core.reasons import Reason
-from polypod_crds.taskrun import TaskRun
+from polypod_crds.taskrun import ObjectMeta, TaskRun
 from pydantic import BaseModel, ValidationError
 
 from polypod_cli import order
@@ -30,11 +30,11 @@ class Item:
 
 @dataclass(slots=True)
 class Manifests:
-    """What the files hold, in order."""
+    """What the files hold, in order. An object without a namespace has the namespace ""."""
 
     task_runs: list[Item] = field(default_factory=list)
-    secrets: dict[str, dict[str, str]] = field(default_factory=dict)
-    config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
+    secrets: dict[Key, dict[str, str]] = field(default_factory=dict)
+    config_maps: dict[Key, dict[str, str]] = field(default_factory=dict)
     documents: list[Document] = field(default_factory=list)
 
     @property
@@ -92,13 +92,17 @@ def _add(manifests: Manifests, document: Document) -> list[str]:
             manifests.task_runs.append(Item(TaskRun.model_validate(value), document))
         elif kind == "Secret":
             secret = Secret.model_validate(value)
-            manifests.secrets[secret.metadata.name] = secret.texts()
+            manifests.secrets[_key(secret.metadata)] = secret.texts()
         else:
             config_map = ConfigMap.model_validate(value)
-            manifests.config_maps[config_map.metadata.name] = config_map.texts()
+            manifests.config_maps[_key(config_map.metadata)] = config_map.texts()
     except ValidationError as error:
         return [_explain(document, KINDS[kind], problem) for problem in error.errors()]
     return []
+
+
+def _key(metadata: ObjectMeta) -> Key:
+    return metadata.namespace or "", metadata.name
 
 
 def _explain(document: Document, model: type[BaseModel], problem: Any) -> str:
@@ -144,16 +148,25 @@ def _unresolved(manifests: Manifests) -> Iterator[str]:
     for item in manifests.task_runs:
         spec = item.task_run.spec
         for index, connection in enumerate(spec.connections_from):
-            name = connection.secret_ref.name
-            if name not in manifests.secrets:
-                where = item.document.where(["spec", "connectionsFrom", index])
-                yield f"{where}: Secret {name!r} is not in these files{nearest(name, manifests.secrets)}"
+            if problem := _absent("Secret", connection.secret_ref.name, item, manifests.secrets):
+                yield f"{item.document.where(['spec', 'connectionsFrom', index])}: {problem}"
         for index, source in enumerate(spec.variables_from):
             kind, ref, known = (
                 ("ConfigMap", source.config_map_ref, manifests.config_maps)
                 if source.config_map_ref is not None
                 else ("Secret", source.secret_ref, manifests.secrets)
             )
-            if ref is not None and ref.name not in known:
-                where = item.document.where(["spec", "variablesFrom", index])
-                yield f"{where}: {kind} {ref.name!r} is not in these files{nearest(ref.name, known)}"
+            if ref is not None and (problem := _absent(kind, ref.name, item, known)):
+                yield f"{item.document.where(['spec', 'variablesFrom', index])}: {problem}"
+
+
+def _absent(kind: str, name: str, item: Item, known: Collection[Key]) -> str:
+    """Return what is wrong if a TaskRun's own namespace has no object of that name; empty if it has."""
+    namespace = _key(item.task_run.metadata)[0]
+    if (namespace, name) in known:
+        return ""
+    where = f"; namespace {namespace!r} has none" if namespace else "; the TaskRun has no namespace"
+    others = sorted(other or "none" for other, found in known if found == name)
+    if others:
+        return f"{kind} {name!r} is not in these files{where}, and the one that is there has {', '.join(others)}"
+    return f"{kind} {name!r} is not in these files{nearest(name, [own for other, own in known if other == namespace])}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 from polypod_core.errors import UserError
+from polypod_core.kinds import Key
 from polypod_core.reasons import Reason
 from polypod_core.states import FINISHED_PHASES
 
@@ -79,8 +80,8 @@ def submit(
     made = [cluster.apply(document.value) for document in documents]
     runs = [item for item in made if item["kind"] == "TaskRun"]
     if waits:
-        names = [item.task_run.metadata.name for item in loaded.task_runs]
-        sys.exit(_wait(cluster, names, timeout, output))
+        keys = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in runs]
+        sys.exit(_wait(cluster, keys, timeout, output))
     _print([_said(item, "submitted") for item in runs], runs, output)
 
 
@@ -93,7 +94,8 @@ def wait(
     names: tuple[str, ...], timeout: float | None, output: str, context: str | None, namespace: str | None
 ) -> None:
     """Wait until TaskRuns finish; exit code 1 if any did not succeed."""
-    sys.exit(_wait(connect(context, namespace), names, timeout, output))
+    cluster = connect(context, namespace)
+    sys.exit(_wait(cluster, [(cluster.namespace, name) for name in names], timeout, output))
 
 
 @click.command()
@@ -319,30 +321,32 @@ def _age(since: str, now: datetime) -> str:
     return f"{seconds}s"
 
 
-def _wait(cluster: Cluster, names: Sequence[str], timeout: float | None, output: str) -> int:
-    """Wait, telling each change; return the exit code."""
+def _wait(cluster: Cluster, keys: Sequence[Key], timeout: float | None, output: str) -> int:
+    """Wait, telling each change; return the exit code. Of several namespaces, one is waited for after the other."""
     from polypod_cli.following import follow
 
     give_up = time.monotonic() + timeout if timeout is not None else None
-    told: dict[str, str] = {}
-    ended: dict[str, Raw] = {}
-    for found in follow(cluster, names, until=give_up):
-        for name in names:
-            run = found[cluster.namespace, name]
-            if name in ended:
-                continue
-            said = _said(run, _phase(run))
-            if output == "text" and told.get(name) != said:
-                click.echo(said)
-            told[name] = said
-            if _finished(run):
-                ended[name] = run
-        if len(ended) == len(set(names)):
-            _print([], [ended[name] for name in names], output)
-            return 0 if all(_phase(run) == "Succeeded" for run in ended.values()) else EXIT_FAILED
-    left = ", ".join(name for name in names if name not in ended)
-    click.echo(f"not finished within {timeout:g} s: {left}", err=True)
-    return EXIT_TIMEOUT
+    ended: dict[Key, Raw] = {}
+    for namespace in dict.fromkeys(namespace for namespace, _ in keys):
+        mine = {key for key in keys if key[0] == namespace}
+        told: dict[Key, str] = {}
+        for found in follow(cluster.of(namespace), [name for _, name in mine], until=give_up):
+            for key in sorted(mine - set(ended)):
+                run = found[key]
+                said = _said(run, _phase(run))
+                if output == "text" and told.get(key) != said:
+                    click.echo(said)
+                told[key] = said
+                if _finished(run):
+                    ended[key] = run
+            if mine <= set(ended):
+                break
+    left = ", ".join("/".join(key) for key in keys if key not in ended)
+    if left:
+        click.echo(f"not finished within {timeout:g} s: {left}", err=True)
+        return EXIT_TIMEOUT
+    _print([], [ended[key] for key in keys], output)
+    return 0 if all(_phase(run) == "Succeeded" for run in ended.values()) else EXIT_FAILED
 
 
 def _phase(run: Raw) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from polypod_crds.taskrun import TaskRun
+from polypod_crds.taskrun import ObjectMeta, TaskRun
 
 COLUMNS = ("TASKRUN", "TASK", "STATE", "TRIES", "DURATION", "EXIT", "MEMORY", "XCOMS", "REASON")
 
@@ -16,16 +16,27 @@ def as_list(task_runs: Sequence[TaskRun]) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2, ensure_ascii=False)
 
 
+def shown_names(metadata: Sequence[ObjectMeta]) -> list[str]:
+    """Return what TaskRuns are called: their name, with the namespace if they are of several."""
+    several = len({item.namespace for item in metadata}) > 1
+    return [f"{item.namespace or '-'}/{item.name}" if several else item.name for item in metadata]
+
+
 def as_table(task_runs: Sequence[TaskRun]) -> str:
     """Return the TaskRuns as a table."""
-    rows = [COLUMNS, *(_row(task_run) for task_run in task_runs)]
+    names = shown_names([task_run.metadata for task_run in task_runs])
+    rows = [COLUMNS, *(_row(name, task_run) for name, task_run in zip(names, task_runs, strict=True))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def xcoms(left: Mapping[str, Mapping[str, str]]) -> str:
-    """Return XComs, a line each, long values cut."""
+    """Return XComs, a line each, long values cut.
+
+    Args:
+        left: by the shown name of a TaskRun and by key.
+    """
     width = 140
     lines = []
     for name, values in left.items():
@@ -35,9 +46,8 @@ def xcoms(left: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def _row(task_run: TaskRun) -> tuple[str, ...]:
+def _row(name: str, task_run: TaskRun) -> tuple[str, ...]:
     status = task_run.status
-    name = task_run.metadata.name
     task = f"{task_run.spec.dag_id}.{task_run.spec.task_id}"
     if status is None or not status.attempts:
         state = (status.state if status is not None else None) or "not run"

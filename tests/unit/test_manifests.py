@@ -1,0 +1,80 @@
+"""Manifests, and what becomes of them in `polypod run`: which object is meant by a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from polypod_cli import manifests
+from polypod_cli.local_backend import _write_secrets
+from polypod_cli.report import as_table, shown_names
+from polypod_core.errors import UserError
+
+NAMESPACES = (None, "team-a", "team-b")
+
+
+def document(kind: str, namespace: str | None, **more: Any) -> dict[str, Any]:
+    where = {"namespace": namespace} if namespace else {}
+    api = "polypod.dev/v1alpha1" if kind == "TaskRun" else "v1"
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": "x", **where}, **more}
+
+
+def task_run(namespace: str | None, **spec: Any) -> dict[str, Any]:
+    return document("TaskRun", namespace, spec={"queue": "q", "dagId": "d", "taskId": "t", "runId": "r", **spec})
+
+
+def write(folder: Path, *documents: dict[str, Any]) -> list[Path]:
+    path = folder / "taskruns.yaml"
+    path.write_text(yaml.safe_dump_all(documents))
+    return [path]
+
+
+USES: list[dict[str, Any]] = [
+    {"connectionsFrom": [{"secretRef": {"name": "x"}}]},
+    {"variablesFrom": [{"secretRef": {"name": "x"}}]},
+    {"variablesFrom": [{"configMapRef": {"name": "x"}}]},
+]
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_taskrun_gets_what_its_own_namespace_has(tmp_path: Path, use: dict[str, Any], reverse: bool) -> None:
+    kind, data = ("ConfigMap", "data") if "configMapRef" in str(use) else ("Secret", "stringData")
+    documents = [
+        made
+        for namespace in NAMESPACES
+        for made in (task_run(namespace, **use), document(kind, namespace, **{data: {"AIRFLOW_VAR_X": str(namespace)}}))
+    ]
+    loaded = manifests.load(write(tmp_path, *documents[:: -1 if reverse else 1]), all_tasks=True)
+    for index, item in enumerate(loaded.task_runs):
+        namespace = item.task_run.metadata.namespace
+        folder = tmp_path / str(index)
+        _write_secrets(folder, namespace or "", item.task_run.spec, loaded)
+        assert (folder / "AIRFLOW_VAR_X").read_text() == str(namespace)
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("mine", NAMESPACES)
+def test_what_another_namespace_has_is_not_there(tmp_path: Path, use: dict[str, Any], mine: str | None) -> None:
+    kind = "ConfigMap" if "configMapRef" in str(use) else "Secret"
+    others = [document(kind, other) for other in NAMESPACES if other != mine]
+    with pytest.raises(UserError) as caught:
+        manifests.load(write(tmp_path, task_run(mine, **use), *others), all_tasks=True)
+    assert f"{kind} 'x' is not in these files" in caught.value.message
+    assert (f"namespace '{mine}' has none" if mine else "the TaskRun has no namespace") in caught.value.message
+
+
+def test_a_task_waits_for_one_of_its_own_namespace(tmp_path: Path) -> None:
+    waits = task_run("team-b", taskId="later", dependsOn=[{"taskId": "t"}])
+    with pytest.raises(UserError, match="waits for task 't' of run 'r', which is not in these files"):
+        manifests.load(write(tmp_path, task_run("team-a"), waits), all_tasks=True)
+
+
+def test_taskruns_of_several_namespaces_are_shown_with_them(tmp_path: Path) -> None:
+    loaded = manifests.load(write(tmp_path, *(task_run(namespace) for namespace in NAMESPACES)))
+    runs = [item.task_run for item in loaded.task_runs]
+    assert shown_names([run.metadata for run in runs]) == ["-/x", "team-a/x", "team-b/x"]
+    assert shown_names([runs[1].metadata]) == ["x"]
+    assert [line.split()[0] for line in as_table(runs).splitlines()[1:]] == ["-/x", "team-a/x", "team-b/x"]
