@@ -21,14 +21,14 @@ ARG TARGETARCH=amd64
 COPY launcher/dist/polypod-launcher-${TARGETARCH} /usr/local/bin/polypod-launcher
 COPY build/image/${TARGETARCH}/bridge /opt/polypod
 # a SIGTERM that comes while Python boots is not lost
-ENTRYPOINT ["/usr/local/bin/polypod-launcher", "hold", "python3", "-sP", "-m", "polypod_bridge.main"]
+ENTRYPOINT ["/usr/local/bin/polypod-launcher", "hold", "python3", "-sP", "-W", "ignore", "-m", "polypod_bridge.main"]
 
 FROM base AS operator
 ARG TARGETARCH=amd64
 COPY build/image/${TARGETARCH}/operator /opt/polypod
-ENTRYPOINT ["python3", "-sP", "-m", "polypod_operator.main"]
+ENTRYPOINT ["python3", "-sP", "-W", "ignore", "-m", "polypod_operator.main"]
 
 FROM base AS api
 ARG TARGETARCH=amd64
 COPY build/image/${TARGETARCH}/api /opt/polypod
-ENTRYPOINT ["python3", "-sP", "-m", "polypod_execution_api.main"]
+ENTRYPOINT ["python3", "-sP", "-W", "ignore", "-m", "polypod_execution_api.main"]

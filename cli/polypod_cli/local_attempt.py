@@ -14,11 +14,35 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import polypod_bridge
+import polypod_coordinators
+import polypod_core
+import urllib3
+import yaml
 from polypod_bridge.config import BridgeConfig
 from polypod_core.outcome import Outcome, decode
 from polypod_operator.model.objects import BRIDGE, TASK, Container, PodObject
 
 from polypod_cli.log_lines import LogLines
+
+_BRIDGE = """import sys
+arguments = sys.argv[1:]
+at = arguments.index("--config")
+sys.path += arguments[:at]
+from polypod_bridge.main import main
+sys.exit(main(arguments[at:]))"""
+
+
+def bridge_command(config_file: Path) -> list[str]:
+    """Return the command that starts a bridge.
+
+    It is isolated (-I): the bridge holds passwords, and the current folder and PYTHON* variables are for the user's own
+    programs. Where the bridge's packages are installed is told it, as Python need not look there by itself; those
+    folders are searched last, so that nothing in them takes the place of a module of the standard library.
+    """
+    modules = (polypod_bridge, polypod_coordinators, polypod_core, msgspec, urllib3, yaml)
+    folders = dict.fromkeys(str(Path(str(module.__file__)).parents[1]) for module in modules)
+    return [sys.executable, "-I", "-c", _BRIDGE, *folders, "--config", str(config_file)]
 
 
 @dataclass(slots=True)
@@ -67,10 +91,9 @@ class LocalAttempt:
         config_file = self.folder / "bridge.json"
         config_file.touch(mode=0o600)
         config_file.write_bytes(msgspec.json.encode(msgspec.structs.replace(config, outcome_file=str(self._outcome))))
-        command = [sys.executable, "-m", "polypod_bridge.main", "--config", str(config_file)]
         # a session of its own: Ctrl-C is for us, and we pass it on
         self._process = subprocess.Popen(
-            command,
+            bridge_command(config_file),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE if self.lines is not None else None,
             start_new_session=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TextIO
 
@@ -218,6 +219,8 @@ for _command in (
 
 def main() -> None:
     """Run the command; a mistake of the user is one message and exit code 2, never a traceback."""
+    # PYTHONWARNINGS is for the user's own programs; an error of a library's is no use to anybody here
+    warnings.simplefilter("ignore")
     # closed by whoever started us: what is written there is not wanted, the rest is
     if sys.stdout is None:
         sys.stdout = _nowhere(1)
