@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate
+from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate, no_such_task
 from polypod_core.errors import UserError
 from polypod_core.outcome import Outcome
 from polypod_core.reasons import Reason
-from polypod_core.states import NOT_FAILED
+from polypod_core.states import NOT_FAILED, REMOVED
 
 from polypod_bridge.config import BridgeConfig, airflow_settings
 from polypod_bridge.process.base import Host, Process
@@ -273,8 +273,12 @@ def _supervise(
         raise
     verdict = finish.verdict
     # a terminal message of Airflow's has no room for why the task failed: its log has
-    message = masker.text(verdict.message or ("" if verdict.state in NOT_FAILED else shell.last_error))
-    level = "info" if verdict.state in NOT_FAILED else "error"
+    failed = verdict.state not in NOT_FAILED or verdict.state == REMOVED
+    said = shell.last_error if failed else ""
+    if verdict.state == REMOVED and config.ti.task_id not in command.tasks:
+        said = no_such_task(command.artifact, config.ti.dag_id, config.ti.task_id, command.tasks)
+    message = masker.text(verdict.message or said)
+    level = "error" if failed else "info"
     why = {"message": message} if message else {}
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)
     return _outcome(finish, message, started, shell.connect_time)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from polypod_bridge.attempt import find_command
 from polypod_bridge.process.local import LocalHost
-from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create
+from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, no_such_task
 from polypod_coordinators.java import JavaCoordinator, class_file_java
 from polypod_coordinators.node import NodeCoordinator
 from polypod_core.errors import UserError
@@ -19,6 +19,10 @@ from polypod_cli.manifests import Item, Manifests
 
 NODE_MINIMUM = 22
 """The TypeScript SDK's own requirement."""
+
+
+_PLACES = {Reason.INVALID_ROUTING: ("queue",), Reason.TASK_REMOVED: ("taskId",)}
+"""Reason → the field of the spec that is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,9 @@ def plan(manifests: Manifests, routing: Routing) -> list[Planned]:
     """Look everything up.
 
     Raises:
-        UserError: a queue that is not mapped, a wrong coordinator or root, a Dag that no artifact holds, a runtime
-            that is missing or too old. The message starts with the TaskRun's file and line.
+        UserError: a queue that is not mapped, a wrong coordinator or root, a Dag that no artifact holds, a task that
+            the artifact's manifest does not name, a runtime that is missing or too old. The message starts with the
+            TaskRun's file and line.
     """
     host = LocalHost()
     checked: set[str] = set()
@@ -56,12 +61,14 @@ def plan(manifests: Manifests, routing: Routing) -> list[Planned]:
             coordinator = create(name, coordinator_spec.classpath, coordinator_spec.kwargs)
             bundles = routing.bundle_folders(coordinator_spec)
             command = find_command(coordinator, Wanted(spec.dag_id), host, bundles)
+            if command.tasks and spec.task_id not in command.tasks:
+                message = no_such_task(command.artifact, spec.dag_id, spec.task_id, command.tasks)
+                raise UserError(Reason.TASK_REMOVED, message)
             if name not in checked:
                 _check_runtime(coordinator, command)
                 checked.add(name)
         except UserError as error:
-            location = ["spec", "queue"] if error.reason is Reason.INVALID_ROUTING else ["spec"]
-            where = item.document.where(location)
+            where = item.document.where(["spec", *_PLACES.get(error.reason, ())])
             name = item.task_run.metadata.name
             raise UserError(error.reason, f"{where}: TaskRun {name!r}: {error.message}") from None
         planned.append(Planned(item, name, coordinator_spec, bundles, command))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ class Command:
         schema_version: the supervisor schema version that the artifact speaks.
         artifact: the path of what was chosen, for logs.
         native: the artifact itself is the program. It may have lost its executable bit, as in an object store.
+        tasks: the tasks of the Dag that the artifact's manifest names; none if it names none.
         passed_over: artifacts with a mistake, which were seen and not taken.
         whole_bits: how many bits of a whole number the language's SDK keeps, its sign aside.
         exits_on_second_sigterm: the first SIGTERM is for the task, the second ends the runtime in its own way.
@@ -44,9 +45,16 @@ class Command:
     schema_version: str
     artifact: str
     native: bool = False
+    tasks: tuple[str, ...] = ()
     whole_bits: int = 64
     exits_on_second_sigterm: bool = False
     passed_over: tuple[Rejected, ...] = ()
+
+
+def no_such_task(artifact: str, dag_id: str, task_id: str, tasks: Iterable[str]) -> str:
+    """Return what to tell of a task that its artifact does not hold; `tasks`: those that it holds, if that is known."""
+    known = ", ".join(sorted(tasks))
+    return f"{artifact} has no task {task_id!r} in Dag {dag_id!r}" + (f"; known: {known}" if known else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ class NodeCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         path, metadata, passed_over = choose_bundle(BUNDLES, dag_id, roots, rel_path)
         version = resolve_version(metadata.sdk.supervisor_schema_version, f"TypeScript bundle {path}")
         # the SDK has JavaScript's numbers, which are floats
-        return Command((self.node_executable, path), version, path, whole_bits=53, passed_over=passed_over)
+        argv, tasks = (self.node_executable, path), metadata.tasks(dag_id)
+        return Command(argv, version, path, tasks=tasks, whole_bits=53, passed_over=passed_over)
 
 
 def _read(candidate: Candidate, fd: int) -> Metadata:

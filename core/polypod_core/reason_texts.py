@@ -28,8 +28,10 @@ BRIDGE: dict[Reason, Text] = {
         "None; the scheduler handles downstream tasks.",
     ),
     Reason.TASK_REMOVED: Text(
-        "The artifact does not contain this task, or the task asked to be removed.",
-        "Compare `dagId` and `taskId` with the output of `polypod bundle inspect`.",
+        "The artifact does not contain this task. The TaskRun fails, unless Airflow started it: there the task is "
+        "`removed`, as upstream.",
+        "Correct `taskId`; the message names the tasks that the artifact's manifest lists. "
+        "`polypod validate --routing` finds this before.",
     ),
     Reason.RETRY_REQUESTED: Text(
         "The task failed and asked for a retry.",

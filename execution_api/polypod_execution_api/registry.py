@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from polypod_core.states import ENDED_WELL
+from polypod_core.states import SETTLED
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -125,7 +125,7 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
     if found is not None:
         if found.pod_uid != attempt.pod_uid:
             found.pod_uid = attempt.pod_uid
-            if found.state not in ENDED_WELL:
+            if found.state not in SETTLED:
                 found.state, found.hostname, found.unixname, found.pid = "queued", None, None, None
             session.flush()
         return found
@@ -144,7 +144,7 @@ def add_attempt(session: Session, run: RunSpec, task: TaskSpec, attempt: Attempt
         # a pod that was cut off with its node, and comes back when it has been replaced
         raise Replaced(f"attempt {attempt.number} of task {task.task_id!r} was replaced by a later one")
     for other in others:
-        if other.id in earlier and other.state in ENDED_WELL and other.try_number == try_number:
+        if other.id in earlier and other.state in SETTLED and other.try_number == try_number:
             ended = other.state
         if other.queue == TO_SKIP and other.state == "skipped":
             ended = "skipped"

@@ -177,7 +177,7 @@ def test_the_operator_and_nobody_else_learns_how_tasks_have_ended(
         assert ask(api.url, account="operator") == {
             "good": "success",
             "skipped": "skipped",
-            "both": "skipped",
+            "both": "removed",
             "mapped": "failed",
         }
         for claims in STRANGERS:

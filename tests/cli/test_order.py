@@ -45,7 +45,7 @@ def test_what_comes_after_a_failure_is_not_started_and_the_rest_goes_on(tmp_path
     code, items, stderr = run_json(
         tmp_path,
         task_run("run_context", **after("success", "fail", when="finished")),
-        task_run("logs", **after("fail")),
+        task_run("settings", **after("fail")),
         task_run("success"),
         task_run("fail", retries={"limit": 1, "delay": "100ms"}),
         task_run("skip"),
@@ -54,7 +54,7 @@ def test_what_comes_after_a_failure_is_not_started_and_the_rest_goes_on(tmp_path
     assert code == 1
     assert states(items) == {
         "run-context": ("Succeeded", "success", "TaskSucceeded"),
-        "logs": ("Failed", "upstream_failed", "UpstreamFailed"),
+        "settings": ("Failed", "upstream_failed", "UpstreamFailed"),
         "success": ("Succeeded", "success", "TaskSucceeded"),
         "fail": ("Failed", "failed", "TaskFailed"),
         "skip": ("Succeeded", "skipped", "TaskSkipped"),
@@ -114,7 +114,11 @@ MISTAKES: list[tuple[str, list[dict[str, Any]], str]] = [
     ("itself", [task_run("success", **after("success"))], r"cannot wait for itself"),
     (
         "circle",
-        [task_run("success", **after("fail")), task_run("fail", **after("logs")), task_run("logs", **after("success"))],
+        [
+            task_run("success", **after("fail")),
+            task_run("fail", **after("settings")),
+            task_run("settings", **after("success")),
+        ],
         r"in a cycle: success → fail → logs → success",
     ),
     ("name", [task_run("success"), task_run("success")], r"TaskRun 'success' is defined twice"),
@@ -150,7 +154,7 @@ def test_a_taskrun_may_name_its_coordinator(tmp_path: Path) -> None:
 
 
 def test_a_suspended_taskrun_does_not_keep_the_command_waiting(tmp_path: Path) -> None:
-    code, items, _ = run_json(tmp_path, task_run("success", suspend=True), task_run("logs", **after("success")))
+    code, items, _ = run_json(tmp_path, task_run("success", suspend=True), task_run("settings", **after("success")))
     assert code == 1
     assert [item["status"]["reason"] for item in items] == ["Suspended", "WaitingForUpstream"]
 

@@ -201,7 +201,7 @@ def test_a_type_that_cannot_hold_a_number_is_an_error(runs: Runs) -> None:
 
 @pytest.mark.parametrize("language", ["golang", "jvm"])
 def test_an_xcom_that_is_not_there_is_no_zero(runs: Runs, language: str) -> None:
-    documents = task_run("whole", language, **taken("no_such_task")), task_run("no_such_task")
+    documents = task_run("whole", language, **taken("nothing")), task_run("nothing")
     left, states, log = runs(*documents)
     assert (states["whole"], left["whole"]) == ("failed", {})
     assert re.search(r"argument .?value.? (has no value|is null)", log), log[-2000:]

@@ -134,7 +134,7 @@ def test_when_a_task_fails_those_after_it_do_not_start(namespace: Namespace, sal
         "summarize": ("Failed", "upstream_failed", "UpstreamFailed"),
         "report": ("Failed", "upstream_failed", "UpstreamFailed"),
         # it was started, however the others have ended
-        "clean-up": ("Succeeded", "removed", "TaskRemoved"),
+        "clean-up": ("Failed", "removed", "TaskRemoved"),
     }
     assert found["clean-up"]["attempts"]
     assert found["summarize"]["message"] == "task 'extract' (TaskRun 'extract') ended in state failed"
@@ -164,10 +164,9 @@ BOTH_WAYS: list[tuple[str, Raw]] = [
     ("reschedule", {}),
     ("panic", {"retries": {"limit": 1, "delay": "1s"}}),
     ("wait", {"timeouts": {"execution": "2s"}}),
-    ("logs", {"dependsOn": [{"taskId": "skip"}]}),
+    ("settings", {"dependsOn": [{"taskId": "skip"}]}),
     ("variables", {"dependsOn": [{"taskId": "fail"}, {"taskId": "success"}]}),
     ("run_context", {"dependsOn": [{"taskId": "fail", "when": "finished"}]}),
-    ("no_such_task", {}),
 ]
 OF_A_PLACE = {"podName", "podUid", "nodeName", "image", "peakMemoryBytes", "cpuSeconds", "xcoms", "lastTransitionTime"}
 

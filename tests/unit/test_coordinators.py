@@ -42,7 +42,8 @@ def test_the_bundle_that_holds_the_dag_is_chosen(tmp_path: Path) -> None:
     bundle(tmp_path / "a" / "alpha", "alpha")
     wanted = bundle(tmp_path / "b" / "deep" / "beta", "beta", "gamma")
     command = choose(EXECUTABLE_CLASSPATH, "gamma", executables_root=[str(tmp_path)])
-    assert command == Command((str(wanted),), "2026-10-30", str(wanted), native=True)
+    assert command == Command((str(wanted),), "2026-10-30", str(wanted), native=True, tasks=command.tasks)
+    assert command.tasks
 
 
 def test_a_miss_lists_every_candidate_with_its_reason(tmp_path: Path) -> None:

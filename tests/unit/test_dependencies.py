@@ -37,7 +37,10 @@ def judge(*nodes: Node, name: str = "x", **before: str) -> Verdict | None:
 
 def test_the_rule_is_all_success() -> None:
     x = node("x", "a", "b")
-    assert judge(x, node("a", state="success"), node("b", state="removed")) is None
+    assert judge(x, node("a", state="success"), node("b", state="success")) is None
+    assert judge(x, node("a", state="success"), node("b", state="removed")) == Stops(
+        "upstream_failed", "task 'b' (TaskRun 'b') ended in state removed"
+    )
     assert judge(x, node("a", state="success"), node("b")) == Waits(("b",), ())
     assert judge(x, node("a")) == Waits(("a",), ("b",))
     # at once, and a failure counts for more than a skip
@@ -146,7 +149,7 @@ def _oracle(item: Node, nodes: list[Node]) -> Verdict | None:
         return goal in needs or any(reaches(need, goal, seen | {need}) for need in needs - seen)
 
     for up in item.upstream:
-        bad = [other for other in of(up.task_id) if other.ended in ("failed", "upstream_failed")]
+        bad = [other for other in of(up.task_id) if other.ended in ("failed", "upstream_failed", "removed")]
         if bad and not up.any_end:
             found = min(bad, key=lambda other: (other.map_index, other.key))
             said = f"task {up.task_id!r} (TaskRun {found.key[1]!r}) ended in state {found.ended}"

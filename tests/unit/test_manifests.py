@@ -9,8 +9,12 @@ import pytest
 import yaml
 from polypod_cli import manifests
 from polypod_cli.local_backend import _write_secrets
+from polypod_cli.plan import plan
 from polypod_cli.report import as_table, shown_names
 from polypod_core.errors import UserError
+from polypod_core.routing import parse_routing
+from support.artifacts import bundle
+from support.paths import EXECUTABLE_CLASSPATH
 
 NAMESPACES = (None, "team-a", "team-b")
 
@@ -64,6 +68,16 @@ def test_what_another_namespace_has_is_not_there(tmp_path: Path, use: dict[str, 
         manifests.load(write(tmp_path, task_run(mine, **use), *others), all_tasks=True)
     assert f"{kind} 'x' is not in these files" in caught.value.message
     assert (f"namespace '{mine}' has none" if mine else "the TaskRun has no namespace") in caught.value.message
+
+
+def test_a_task_that_the_artifact_does_not_name_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    roots = {"executables_root": [str(bundle(tmp_path / "bin" / "b", "d").parent)]}
+    coordinators = {"native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": roots}}
+    routing = parse_routing({"coordinators": coordinators, "queue_to_coordinator": {"q": "native"}}, "test")
+    [planned] = plan(manifests.load(write(tmp_path, task_run(None))), routing)
+    assert planned.command.tasks == ("t",)
+    with pytest.raises(UserError, match=r"taskruns\.yaml:\d+: TaskRun 'x': .*/b has no task 'T' in Dag 'd'; known: t$"):
+        plan(manifests.load(write(tmp_path, task_run(None, taskId="T"))), routing)
 
 
 def test_a_task_waits_for_one_of_its_own_namespace(tmp_path: Path) -> None:

@@ -167,6 +167,30 @@ def test_with_airflow_behind_it_the_next_try_is_the_schedulers() -> None:
     assert (world.status.phase, world.status.state) == ("Failed", "up_for_retry")
 
 
+AIRFLOWS = [
+    {"workloadSecretRef": {"name": "w", "key": "workload.json"}},
+    {"executionApi": {"url": "http://airflow/", "tokenSecretRef": {"name": "t", "key": "token"}}},
+]
+
+
+@pytest.mark.parametrize("reported", [True, False])
+@pytest.mark.parametrize("origin", [{}, *AIRFLOWS])
+def test_a_task_that_its_artifact_does_not_hold_has_failed_unless_airflow_decides(
+    origin: dict[str, Any], reported: bool
+) -> None:
+    world = started(retries={"limit": 3}, **origin)
+    told = outcome_of("removed", "TaskRemoved", message="no task 't'; known: u", reported=reported)
+    world.see(phase="Succeeded", bridge_message=told)
+    status = world.status
+    assert (status.phase, status.state, status.reason) == (
+        "Succeeded" if origin else "Failed", "removed", "TaskRemoved",
+    )  # fmt: skip
+    assert status.message == "no task 't'; known: u"
+    conditions = {item.type: item.status for item in status.conditions}
+    assert conditions["Succeeded"] == ("True" if origin else "False")
+    assert world.step() == []
+
+
 def test_a_failure_for_good_is_not_tried_again() -> None:
     world = started(retries={"limit": 5})
     world.see(phase="Failed", bridge_message=outcome_of("failed", "TaskFailed"))

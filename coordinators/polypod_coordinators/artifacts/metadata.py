@@ -33,6 +33,11 @@ class Metadata(msgspec.Struct, kw_only=True):
     dags: dict[str, DagEntry] = {}
     digests: dict[str, str] = {}
 
+    def tasks(self, dag_id: str) -> tuple[str, ...]:
+        """Return the tasks of a Dag; none if it is not named."""
+        entry = self.dags.get(dag_id)
+        return tuple(entry.tasks) if entry is not None else ()
+
 
 class MetadataError(Exception):
     """The manifest is not valid; the message names the key and what was seen."""

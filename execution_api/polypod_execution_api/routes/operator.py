@@ -13,7 +13,7 @@ from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable, Not
 from polypod_execution_api.models import TaskInstance
 
 router = APIRouter(prefix="/operator", tags=["Operator"])
-ENDED = ("success", "removed", "skipped", "failed", "upstream_failed")
+ENDED = ("success", "skipped", "removed", "failed", "upstream_failed")
 """The states that tasks end in; of a mapped task the last of them decides what becomes of those that wait for it."""
 
 

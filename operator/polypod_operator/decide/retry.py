@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 from polypod_core.durations import seconds
 from polypod_core.reasons import Reason
+from polypod_core.states import REMOVED
 from polypod_crds.retries import retry_delay
 from polypod_crds.taskrun import Attempt, TaskRunSpec
 
@@ -27,6 +28,9 @@ def close(draft: Draft, attempt: Attempt, end: Ended, spec: TaskRunSpec) -> None
     put_outcome(attempt, outcome, draft.now)
     if end.passed and outcome.reschedule_time is not None and not spec.started_by_airflow and not draft.cancelled:
         _reschedule(draft, attempt, outcome.reschedule_time)
+    elif outcome.state == REMOVED and not spec.started_by_airflow:
+        # no other try would find the task
+        finish(draft, "Failed", outcome.state, outcome.reason, outcome.message)
     elif end.passed:
         finish(draft, "Succeeded", outcome.state, outcome.reason, outcome.message)
     elif outcome.reason == Reason.CANCELLED or draft.cancelled:

@@ -20,7 +20,7 @@ import (
 func handlers() []airflow.Registerable {
 	var all []airflow.Registerable
 	for name, task := range map[string]any{
-		"success": success, "fail": fail, "fail_for_good": failForGood, "retry_after": retryAfter, "skip": skip,
+		"success": success, "nothing": nothing, "fail": fail, "fail_for_good": failForGood, "retry_after": retryAfter, "skip": skip,
 		"panic": panics, "crash": crash, "exit_zero": exitZero, "segfault": segfault, "connection": connection,
 		"missing_connection": missingConnection, "variables": variables, "xcom": xcom, "bind_by_position": bindByPosition,
 		"bind_by_name": bindByName, "bind_leniently": bindByName, "bind_with_default": bindWithDefault,
@@ -65,6 +65,8 @@ func success(ctx airflow.Context) (any, error) {
 		"list": []any{1, "two", map[string]any{"three": 3}},
 	}, nil
 }
+
+func nothing(_ airflow.Context) error { return nil }
 
 func fail(_ airflow.Context) error { return errors.New("this task fails") }
 
