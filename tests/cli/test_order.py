@@ -119,7 +119,7 @@ MISTAKES: list[tuple[str, list[dict[str, Any]], str]] = [
             task_run("fail", **after("settings")),
             task_run("settings", **after("success")),
         ],
-        r"in a cycle: success → fail → logs → success",
+        r"in a cycle: success → fail → settings → success",
     ),
     ("name", [task_run("success"), task_run("success")], r"TaskRun 'success' is defined twice"),
     (
