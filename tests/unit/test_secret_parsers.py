@@ -49,7 +49,7 @@ TOKENS = [
     f"é{SECRET}",
 ]
 MANIFESTS = [
-    *(SECRET_YAML.format(kind=kind, value=value) for kind in ("Secret", "Secert") for value in (
+    *(SECRET_YAML.format(kind=kind, value=value) for kind in ("Secret", "Sercet0") for value in (
         f"!{SECRET}", f"!!int {SECRET}", f"*{SECRET}", f"%{SECRET}", f"@{SECRET}", f"{{{SECRET}", f"'{SECRET}",
         f'"\\q{SECRET}"', f"&{SECRET} &{SECRET} x", f"{{? [{SECRET}] : x}}", f"a: {SECRET}: b", f"!<{SECRET}> x",
         DIGITS, f"{DIGITS}.{DIGITS}", f"{{1.{DIGITS}: x}}", f"1e{DIGITS}")),
