@@ -42,11 +42,19 @@ def read(config: Path | None, environ: Mapping[str, str]) -> Settings:
     parser = configparser.RawConfigParser(strict=False)
     if config is not None:
         try:
-            parser.read_string(config.read_text(encoding="utf-8"), str(config))
+            parser.read_string(config.read_text(encoding="utf-8-sig"), str(config))
         except OSError as error:
             raise UserError(Reason.INVALID_CONFIG, f"{config} cannot be read: {error.strerror}") from None
-        except (configparser.Error, UnicodeDecodeError) as error:
-            raise UserError(Reason.INVALID_CONFIG, f"{config} is not an airflow.cfg: {error}") from None
+        except UnicodeDecodeError as error:
+            raise UserError(Reason.INVALID_CONFIG, f"{config} is not UTF-8: byte {error.start}") from None
+        except configparser.MissingSectionHeaderError as error:
+            message = f"{config}:{error.lineno}: not an airflow.cfg: no section header such as [core] before this line"
+            raise UserError(Reason.INVALID_CONFIG, message) from None
+        except configparser.ParsingError as error:
+            # the line itself is not shown: it may be that of a password
+            line = error.errors[0][0] if error.errors else 1
+            message = f"{config}:{line}: not an airflow.cfg: not a line such as name = value"
+            raise UserError(Reason.INVALID_CONFIG, message) from None
 
     def option(section: str, name: str, kind: type[Any]) -> Any:
         variable = f"AIRFLOW__{section.upper()}__{name.upper()}"

@@ -13,6 +13,7 @@ from polypod_airflow.connection import ConnectionProblem, connection
 from polypod_bridge.api.client import ExecutionApiClient
 from polypod_bridge.comm.requests import ApiCall
 from polypod_bridge.config import ExecutionApiConfig, NotAWorkload, parse_workload
+from polypod_cli import from_airflow
 from polypod_core.documents import load_all
 from polypod_core.errors import UserError
 from polypod_core.pod_tokens import ClusterKeys
@@ -139,6 +140,17 @@ def test_a_manifest_with_a_secret(text: str) -> None:
     except UserError as error:
         errors.append(told(error))
     assert not any(is_told(SECRET, found) or is_told(DIGITS, found) for found in errors)
+
+
+@pytest.mark.parametrize("text", ["{}\n[core]\n", "[core]\n{}\n", "\ufeff[core]\n{}\n"])
+def test_an_airflow_cfg(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "airflow.cfg"
+    file.write_text(text.format(SECRET))
+    with pytest.raises(UserError, match=r"airflow\.cfg:[12]: not an airflow\.cfg") as caught:
+        from_airflow.read(file, {})
+    assert not is_told(SECRET, told(caught.value))
+    file.write_text("\ufeff[core]\nx = 1\n")
+    from_airflow.read(file, {})
 
 
 def test_a_workload() -> None:
