@@ -1,5 +1,6 @@
 package dev.polypod.sdk;
 
+import dev.polypod.sdk.internal.Registration;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Set;
@@ -14,12 +15,14 @@ public final class Bundle {
    * Adds a task.
    *
    * @param task a class that implements {@link Task} or {@link InputTask}
-   * @throws IllegalArgumentException it implements neither, or the task is there already
+   * @throws IllegalArgumentException it implements neither, it or its input cannot be made or filled, or the task is there
+   *     already
    */
   public Bundle register(String dagId, String taskId, Class<?> task) {
     if (!Task.class.isAssignableFrom(task) && !InputTask.class.isAssignableFrom(task)) {
       throw new IllegalArgumentException(task.getName() + " implements neither Task nor InputTask");
     }
+    Registration.check(task);
     if (dags.computeIfAbsent(dagId, id -> new LinkedHashMap<>()).putIfAbsent(taskId, task) != null) {
       throw new IllegalArgumentException("task " + taskId + " of Dag " + dagId + " is registered twice");
     }

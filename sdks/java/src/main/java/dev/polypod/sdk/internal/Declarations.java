@@ -2,7 +2,6 @@ package dev.polypod.sdk.internal;
 
 import dev.polypod.sdk.Bundle;
 import dev.polypod.sdk.InputTask;
-import java.lang.reflect.Field;
 import java.lang.reflect.GenericArrayType;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.Type;
@@ -48,14 +47,13 @@ final class Declarations {
     List<Object> params = new ArrayList<>();
     made.put("params", params);
     if (InputTask.class.isAssignableFrom(task)) {
-      List<Field> fields = Inputs.fields(Inputs.inputClass(task));
-      boolean positional = Inputs.byPosition(fields);
-      made.put("binding", positional ? "positional" : "named");
-      for (Field field : positional ? Inputs.inOrder(fields) : fields) {
+      List<Slot> slots = Inputs.inOrder(Slot.of(Inputs.inputClass(task)));
+      made.put("binding", Inputs.byPosition(slots) ? "positional" : "named");
+      for (Slot slot : slots) {
         Map<String, Object> param = new HashMap<>();
-        param.put("name", Inputs.name(field));
+        param.put("name", slot.name());
         param.put("exact_name", false);
-        String type = jsonType(field.getGenericType());
+        String type = jsonType(slot.type);
         param.put("value_schema", type == null ? null : Map.of("type", type));
         params.add(param);
       }

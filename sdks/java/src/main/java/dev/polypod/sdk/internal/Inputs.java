@@ -1,15 +1,16 @@
 package dev.polypod.sdk.internal;
 
-import dev.polypod.sdk.ArgName;
-import dev.polypod.sdk.ArgPosition;
 import dev.polypod.sdk.Client;
 import dev.polypod.sdk.InputTask;
+import java.lang.reflect.Constructor;
 import java.lang.reflect.Field;
+import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Modifier;
 import java.lang.reflect.ParameterizedType;
 import java.lang.reflect.Type;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -39,37 +40,23 @@ final class Inputs {
     throw new BindingException(task.getName() + " must name its input class: implements InputTask<YourInput>");
   }
 
-  /** Returns the fields that can be bound. */
-  static List<Field> fields(Class<?> input) {
-    List<Field> fields = new ArrayList<>();
-    for (Field field : input.getFields()) {
-      if (!Modifier.isStatic(field.getModifiers()) && !Modifier.isFinal(field.getModifiers())) {
-        fields.add(field);
-      }
+  static boolean byPosition(List<Slot> slots) {
+    return slots.stream().anyMatch(slot -> slot.position() >= 0);
+  }
+
+  /** Returns slots that are bound by position in that order, others as they are. */
+  static List<Slot> inOrder(List<Slot> slots) throws BindingException {
+    if (!byPosition(slots)) {
+      return slots;
     }
-    return fields;
-  }
-
-  static boolean byPosition(List<Field> fields) {
-    return fields.stream().anyMatch(field -> field.isAnnotationPresent(ArgPosition.class));
-  }
-
-  static String name(Field field) {
-    ArgName pinned = field.getAnnotation(ArgName.class);
-    return pinned == null ? field.getName() : pinned.value();
-  }
-
-  /** Returns fields that are bound by position, in that order. */
-  static List<Field> inOrder(List<Field> fields) throws BindingException {
-    Field[] ordered = new Field[fields.size()];
-    for (Field field : fields) {
-      ArgPosition position = field.getAnnotation(ArgPosition.class);
-      int place = position == null ? -1 : position.value();
+    Slot[] ordered = new Slot[slots.size()];
+    for (Slot slot : slots) {
+      int place = slot.position();
       if (place < 0 || place >= ordered.length || ordered[place] != null) {
         throw new BindingException(
-            "field " + field.getName() + " needs an @ArgPosition of its own, from 0 to " + (ordered.length - 1));
+            "field " + slot.own + " needs an @ArgPosition of its own, from 0 to " + (ordered.length - 1));
       }
-      ordered[place] = field;
+      ordered[place] = slot;
     }
     return Arrays.asList(ordered);
   }
@@ -81,31 +68,70 @@ final class Inputs {
    * @param olderSchema whether the supervisor's schema has no arguments, so that the Dag may have passed some
    */
   static Object bind(Class<?> input, List<?> bindings, boolean olderSchema, Client client) throws Exception {
-    List<Field> fields = fields(input);
+    List<Slot> slots = inOrder(Slot.of(input));
     List<Map<String, Object>> given = new ArrayList<>();
     for (Object binding : bindings == null ? List.of() : bindings) {
       given.add(Wire.map(binding));
     }
-    boolean named = !byPosition(fields);
-    // by name, default values would pass for what the Dag has passed
-    if (bindings == null && !fields.isEmpty() && (olderSchema || !named)) {
+    // default values would pass for what the Dag has passed
+    if (bindings == null && !slots.isEmpty()) {
       throw new BindingException(
-          "the task takes arguments and was given none: the Dag calls it without, or the supervisor speaks "
-              + "schema 2026-06-16, which has no arguments");
+          "the task takes arguments and was given none: "
+              + (olderSchema
+                  ? "the supervisor speaks schema 2026-06-16, which has no arguments"
+                  : "the Dag calls it without, or maps it, and Airflow sends a mapped stub no arguments"));
     }
-    if (named) {
-      return byName(input, fields, given, client);
+    if (!byPosition(slots)) {
+      return byName(input, slots, given, client);
     }
-    List<Map<String, Object>> fitting = given.size() == fields.size() ? given : passed(given);
-    if (fields.size() != fitting.size()) {
-      throw new BindingException("the task takes " + fields.size() + " argument(s) and was given " + given.size());
+    List<Map<String, Object>> fitting = given.size() == slots.size() ? given : passed(given);
+    if (slots.size() != fitting.size()) {
+      throw new BindingException("the task takes " + slots.size() + " argument(s) and was given " + given.size());
     }
-    Object filled = input.getDeclaredConstructor().newInstance();
-    List<Field> ordered = inOrder(fields);
-    for (int place = 0; place < ordered.size(); place++) {
-      set(filled, ordered.get(place), fitting.get(place), client);
+    Map<Slot, Object> values = new LinkedHashMap<>();
+    for (int place = 0; place < slots.size(); place++) {
+      values.put(slots.get(place), value(fitting.get(place), slots.get(place).type, client));
     }
-    return filled;
+    return filled(input, values);
+  }
+
+  /** Returns an input that holds these values; a record is made of them. */
+  private static Object filled(Class<?> input, Map<Slot, Object> values) throws Exception {
+    try {
+      if (Slot.isRecord(input)) {
+        return record(input, values);
+      }
+      Object filled = Registration.make(input);
+      for (Map.Entry<Slot, Object> entry : values.entrySet()) {
+        entry.getKey().set(filled, entry.getValue());
+      }
+      return filled;
+    } catch (InvocationTargetException error) {
+      throw error.getCause() instanceof Exception ? (Exception) error.getCause() : error;
+    }
+  }
+
+  private static Object record(Class<?> input, Map<Slot, Object> values) throws Exception {
+    List<Class<?>> types = new ArrayList<>();
+    List<Object> arguments = new ArrayList<>();
+    for (Field component : input.getDeclaredFields()) {
+      if (Modifier.isStatic(component.getModifiers())) {
+        continue;
+      }
+      types.add(component.getType());
+      Object value = null;
+      for (Map.Entry<Slot, Object> entry : values.entrySet()) {
+        value = entry.getKey().own.equals(component.getName()) ? entry.getValue() : value;
+      }
+      if (value == null && component.getType().isPrimitive()) {
+        throw new BindingException(
+            "argument " + component.getName() + " was not given, and " + component.getType() + " has no null");
+      }
+      arguments.add(value);
+    }
+    Constructor<?> made = input.getDeclaredConstructor(types.toArray(new Class<?>[0]));
+    made.trySetAccessible();
+    return made.newInstance(arguments.toArray());
   }
 
   /** Returns the arguments that the author of the Dag has passed, without those of Python's defaults. */
@@ -115,25 +141,26 @@ final class Inputs {
     return kept;
   }
 
-  private static Object byName(Class<?> input, List<Field> fields, List<Map<String, Object>> given, Client client)
+  private static Object byName(Class<?> input, List<Slot> slots, List<Map<String, Object>> given, Client client)
       throws Exception {
-    Object filled = input.getDeclaredConstructor().newInstance();
+    Map<Slot, Object> values = new LinkedHashMap<>();
     List<Map<String, Object>> left = new ArrayList<>(given);
     List<String> unfilled = new ArrayList<>();
-    for (Field field : fields) {
-      Map<String, Object> binding = match(name(field), given);
+    for (Slot slot : slots) {
+      Map<String, Object> binding = match(slot.name(), given);
       if (binding == null) {
-        unfilled.add(name(field));
+        unfilled.add(slot.name());
         continue;
       }
       left.remove(binding);
-      set(filled, field, binding, client);
+      values.put(slot, value(binding, slot.type, client));
     }
     List<Map<String, Object>> explicit = passed(given);
-    boolean pinned = fields.stream().anyMatch(field -> field.isAnnotationPresent(ArgName.class));
-    if (unfilled.size() == fields.size() && explicit.size() == 1 && !fields.isEmpty() && !pinned) {
+    boolean pinned = slots.stream().anyMatch(Slot::pinned);
+    if (values.isEmpty() && explicit.size() == 1 && !pinned) {
       return value(explicit.get(0), input, client);
     }
+    Object filled = filled(input, values);
     for (String name : unfilled) {
       warn("the task's argument was not given; its field keeps its value", name);
     }
@@ -160,10 +187,6 @@ final class Inputs {
       }
     }
     return null;
-  }
-
-  private static void set(Object filled, Field field, Map<String, Object> binding, Client client) throws Exception {
-    field.set(filled, value(binding, field.getGenericType(), client));
   }
 
   private static Object value(Map<String, Object> binding, Type type, Client client) throws BindingException {

@@ -2,14 +2,19 @@ package dev.polypod.sdk.internal;
 
 import com.fasterxml.jackson.annotation.JsonAutoDetect;
 import com.fasterxml.jackson.annotation.PropertyAccessor;
+import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonMappingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
+import com.fasterxml.jackson.databind.cfg.CoercionAction;
+import com.fasterxml.jackson.databind.cfg.CoercionInputShape;
+import com.fasterxml.jackson.databind.exc.InvalidDefinitionException;
+import com.fasterxml.jackson.databind.type.LogicalType;
 import com.fasterxml.jackson.datatype.jdk8.Jdk8Module;
 import com.fasterxml.jackson.datatype.jsr310.JavaTimeModule;
 import java.math.BigDecimal;
 import java.math.BigInteger;
-import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 
@@ -21,70 +26,56 @@ final class Json {
           .registerModule(new Jdk8Module())
           // after the others: times of java.util and java.sql as exactly as those of java.time
           .registerModule(new OlderTimes())
+          .registerModule(new Scalars())
           .setVisibility(PropertyAccessor.FIELD, JsonAutoDetect.Visibility.PUBLIC_ONLY)
           .configure(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES, false)
+          .configure(DeserializationFeature.FAIL_ON_NUMBERS_FOR_ENUMS, true)
           .configure(DeserializationFeature.ADJUST_DATES_TO_CONTEXT_TIME_ZONE, false)
           .configure(SerializationFeature.WRITE_DATES_AS_TIMESTAMPS, false)
-          .configure(SerializationFeature.WRITE_DURATIONS_AS_TIMESTAMPS, false)
-          .configure(SerializationFeature.FAIL_ON_EMPTY_BEANS, false);
+          .configure(SerializationFeature.WRITE_DURATIONS_AS_TIMESTAMPS, false);
+
+  static {
+    // Jackson would take an empty text for null
+    MAPPER.coercionConfigDefaults().setCoercion(CoercionInputShape.EmptyString, CoercionAction.Fail);
+    for (CoercionInputShape shape :
+        new CoercionInputShape[] {CoercionInputShape.Boolean, CoercionInputShape.Integer, CoercionInputShape.Float}) {
+      MAPPER.coercionConfigFor(LogicalType.Textual).setCoercion(shape, CoercionAction.Fail);
+    }
+  }
 
   private Json() {}
 
   /**
    * Returns a value that came over the wire as an object of a type.
    *
-   * @throws IllegalArgumentException it does not fit, or a number would be another one
+   * @throws IllegalArgumentException it does not fit, or would be another value; the message says where
    */
   static <T> T into(Object value, java.lang.reflect.Type type) {
-    T made = MAPPER.convertValue(value, MAPPER.constructType(type));
-    String problem = changed(value, again(made), "");
-    if (problem != null) {
-      throw new IllegalArgumentException(problem);
-    }
-    return made;
-  }
-
-  private static Object again(Object made) {
     try {
-      return plain(made);
+      return MAPPER.convertValue(value, MAPPER.constructType(type));
     } catch (IllegalArgumentException error) {
-      // what cannot be written was read by a method of its own
-      return null;
+      throw explained(error);
     }
   }
 
-  /** Returns which number is another one by now; what has another form was the type's own wish. */
-  private static String changed(Object before, Object after, String where) {
-    if (before instanceof Number && after instanceof Number) {
-      return decimal((Number) before).compareTo(decimal((Number) after)) == 0
-          ? null
-          : where + before + " would become " + after;
+  /** Returns an error with the path in the value, and without Jackson's place in a source that there is not. */
+  private static IllegalArgumentException explained(IllegalArgumentException error) {
+    if (!(error.getCause() instanceof JsonProcessingException)) {
+      return error;
     }
-    if (before instanceof Map && after instanceof Map) {
-      for (Map.Entry<?, ?> entry : ((Map<?, ?>) before).entrySet()) {
-        String problem = changed(entry.getValue(), ((Map<?, ?>) after).get(entry.getKey()), where + entry.getKey() + ": ");
-        if (problem != null) {
-          return problem;
-        }
-      }
-    } else if (before instanceof List && after instanceof List) {
-      Iterator<?> others = ((List<?>) after).iterator();
-      int index = 0;
-      for (Object item : (List<?>) before) {
-        String problem = others.hasNext() ? changed(item, others.next(), where + "[" + index++ + "]: ") : null;
-        if (problem != null) {
-          return problem;
-        }
+    JsonProcessingException cause = (JsonProcessingException) error.getCause();
+    List<JsonMappingException.Reference> steps =
+        cause instanceof JsonMappingException ? ((JsonMappingException) cause).getPath() : List.of();
+    StringBuilder path = new StringBuilder();
+    for (JsonMappingException.Reference step : steps) {
+      if (step.getFieldName() == null) {
+        path.append('[').append(step.getIndex()).append(']');
+      } else {
+        path.append(path.length() == 0 ? "" : ".").append(step.getFieldName());
       }
     }
-    return null;
-  }
-
-  private static BigDecimal decimal(Number number) {
-    if (number instanceof BigDecimal) {
-      return (BigDecimal) number;
-    }
-    return number instanceof BigInteger ? new BigDecimal((BigInteger) number) : new BigDecimal(number.toString());
+    String where = path.length() == 0 ? "" : path + ": ";
+    return new IllegalArgumentException(where + cause.getOriginalMessage(), error);
   }
 
   /**
@@ -103,13 +94,26 @@ final class Json {
         || value instanceof BigInteger) {
       return value;
     }
-    return MAPPER.convertValue(value, Object.class);
+    try {
+      return MAPPER.convertValue(value, Object.class);
+    } catch (IllegalArgumentException error) {
+      if (error.getCause() instanceof InvalidDefinitionException) {
+        InvalidDefinitionException cause = (InvalidDefinitionException) error.getCause();
+        if (String.valueOf(cause.getOriginalMessage()).startsWith("No serializer found")) {
+          throw new IllegalArgumentException(
+              cause.getType().getRawClass().getName() + " has no public field and no getter, so that nothing of it would "
+                  + "be sent; return a map, or give it some",
+              error);
+        }
+      }
+      throw explained(error);
+    }
   }
 
   static String write(Map<String, Object> fields) {
     try {
       return MAPPER.writeValueAsString(fields);
-    } catch (com.fasterxml.jackson.core.JsonProcessingException error) {
+    } catch (JsonProcessingException error) {
       throw new IllegalArgumentException(error);
     }
   }

@@ -2,6 +2,7 @@ package dev.polypod.sdk.internal;
 
 import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.databind.DeserializationContext;
 import com.fasterxml.jackson.databind.JsonDeserializer;
 import com.fasterxml.jackson.databind.JsonSerializer;
@@ -47,9 +48,13 @@ final class OlderTimes extends SimpleModule {
         new JsonDeserializer<T>() {
           @Override
           public T deserialize(JsonParser json, DeserializationContext context) throws IOException {
-            String text = json.getValueAsString();
+            String text = json.hasToken(JsonToken.VALUE_STRING) ? json.getText() : null;
+            if (text == null) {
+              return context.reportInputMismatch(
+                  type, "%s does not fit %s, which takes a text", json.getText(), type.getSimpleName());
+            }
             try {
-              return read.apply(text == null ? "" : text);
+              return read.apply(text);
             } catch (DateTimeException error) {
               throw context.weirdStringException(text, type, error.getMessage());
             }

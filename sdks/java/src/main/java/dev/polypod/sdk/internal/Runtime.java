@@ -169,7 +169,7 @@ public final class Runtime {
     List<?> bindings = (List<?>) tiContext.get("arg_bindings");
     // it is in every context of schema 2026-10-30, and in none before
     boolean olderSchema = !tiContext.containsKey("multi_team");
-    Object instance = task.getDeclaredConstructor().newInstance();
+    Object instance = Registration.make(task);
     if (instance instanceof InputTask) {
       @SuppressWarnings("unchecked")
       InputTask<TaskInput> typed = (InputTask<TaskInput>) instance;

@@ -126,11 +126,17 @@ final class Wire {
         throw new IOException("the number " + number + " does not fit into 64 bits; return it as text");
       }
     } else if (value instanceof BigDecimal) {
-      out.packDouble(exact((BigDecimal) value));
+      BigDecimal number = (BigDecimal) value;
+      if (number.scale() <= 0 && number.precision() - number.scale() <= 20) {
+        pack(out, number.toBigIntegerExact());
+      } else {
+        out.packDouble(exact(number));
+      }
     } else if (value instanceof Long || value instanceof Integer || value instanceof Short || value instanceof Byte) {
       out.packLong(((Number) value).longValue());
     } else if (value instanceof Double || value instanceof Float) {
-      double number = ((Number) value).doubleValue();
+      // by its shortest form: a float's 0.1 is 0.1
+      double number = Double.parseDouble(value.toString());
       if (Double.isNaN(number) || Double.isInfinite(number)) {
         throw new IOException(number + " is not a number that JSON can represent");
       }
