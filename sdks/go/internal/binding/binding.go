@@ -103,7 +103,7 @@ func (f *Function) bind(caller Caller, given []Argument) ([]reflect.Value, error
 		return []reflect.Value{value}, err
 	}
 	if given == nil {
-		return nil, notGiven(len(f.params))
+		return nil, notGiven(len(f.params), caller.OlderSchema)
 	}
 	fitting := given
 	if len(fitting) != len(f.params) {
@@ -123,9 +123,12 @@ func (f *Function) bind(caller Caller, given []Argument) ([]reflect.Value, error
 	return values, nil
 }
 
-func notGiven(count int) error {
-	return fmt.Errorf("the task takes %d argument(s) and was given none: the Dag calls it without, or the supervisor "+
-		"speaks schema 2026-06-16, which has no arguments", count)
+func notGiven(count int, olderSchema bool) error {
+	why := "the Dag calls it without, or maps it, and Airflow sends a mapped stub no arguments"
+	if olderSchema {
+		why = "the supervisor speaks schema 2026-06-16, which has no arguments"
+	}
+	return fmt.Errorf("the task takes %d argument(s) and was given none: %s", count, why)
 }
 
 // passed returns the arguments that the author of the Dag has passed, without those of Python's defaults.
@@ -142,14 +145,17 @@ func passed(given []Argument) []Argument {
 func bindStruct(caller Caller, kind reflect.Type, given []Argument) (reflect.Value, error) {
 	structure := reflect.New(kind).Elem()
 	all := fields(kind)
-	if given == nil && caller.OlderSchema && len(all) > 0 {
+	if given == nil && len(all) > 0 {
 		// zero values would pass for what the Dag has passed
-		return structure, notGiven(len(all))
+		return structure, notGiven(len(all), caller.OlderSchema)
 	}
 	taken := map[int]bool{}
 	var unfilled []string
 	for _, field := range all {
 		index := match(field.name, given)
+		if index < 0 {
+			index = match(field.own, given)
+		}
 		if index < 0 {
 			unfilled = append(unfilled, field.name)
 			continue
@@ -177,7 +183,9 @@ func bindStruct(caller Caller, kind reflect.Type, given []Argument) (reflect.Val
 }
 
 type field struct {
+	// name is that of its arg tag, else of its json tag, else its own.
 	name  string
+	own   string
 	index []int
 }
 
@@ -189,10 +197,13 @@ func fields(kind reflect.Type) []field {
 			continue
 		}
 		name := one.Name
+		own := name
 		if tag := one.Tag.Get("arg"); tag != "" {
+			name, own = tag, tag
+		} else if tag, _, _ := strings.Cut(one.Tag.Get("json"), ","); tag != "" && tag != "-" {
 			name = tag
 		}
-		found = append(found, field{name, one.Index})
+		found = append(found, field{name, own, one.Index})
 	}
 	return found
 }

@@ -6,24 +6,25 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
-
-// invalidText is what encoding/json writes for bytes that are no UTF-8; a real U+FFFD it leaves as it is.
-var invalidText = regexp.MustCompile(`(?:^|[^\\])(?:\\\\)*\\ufffd`)
 
 // Plain turns any Go value into what msgpack and Airflow's JSON can both hold, by the rules of encoding/json.
 // A number that neither an integer of 64 bits nor a float of 64 bits holds exactly is an error, and so is text that
-// is not UTF-8.
+// is not UTF-8, or a value of which nothing would be sent.
 func Plain(value any) (any, error) {
 	raw, err := json.Marshal(value)
 	if err != nil {
 		return nil, err
 	}
-	if invalidText.Match(raw) {
-		return nil, fmt.Errorf("a text is not valid UTF-8; return it as bytes, or encode it")
+	if err := sendable(reflect.ValueOf(value), ""); err != nil {
+		return nil, err
+	}
+	// what a value writes itself
+	if !utf8.Valid(raw) || unpaired(raw) {
+		return nil, notText("")
 	}
 	plain, err := generic(raw)
 	if err != nil {
@@ -45,17 +46,11 @@ func Exact(value any, pointer any) error {
 }
 
 // Into decodes a value that came over the wire into pointer, by the rules of encoding/json. A number that the target
-// cannot hold exactly is an error; where the target is an interface, such a number is a json.Number in place of a
+// cannot hold exactly is an error, and so is null where the target has none; where the target is an interface, such a number is a json.Number in place of a
 // float64.
 func Into(value any, pointer any) error {
 	if err := Exact(value, pointer); err != nil {
-		return err
-	}
-	floats(reflect.ValueOf(pointer))
-	again, err := json.Marshal(pointer)
-	if err != nil {
-		// what cannot be encoded was decoded by a method of its own
-		return nil
+		return located(value, reflect.TypeOf(pointer).Elem(), err, "")
 	}
 	raw, err := json.Marshal(value)
 	if err != nil {
@@ -64,6 +59,15 @@ func Into(value any, pointer any) error {
 	before, err := generic(raw)
 	if err != nil {
 		return err
+	}
+	if err := fits(before, reflect.ValueOf(pointer).Elem(), ""); err != nil {
+		return err
+	}
+	floats(reflect.ValueOf(pointer))
+	again, err := json.Marshal(pointer)
+	if err != nil {
+		// what cannot be encoded was decoded by a method of its own
+		return nil
 	}
 	after, err := generic(again)
 	if err != nil {
@@ -128,21 +132,26 @@ func floats(value reflect.Value) {
 			value.Set(reflect.ValueOf(float(value.Elem().Interface())))
 		}
 	case reflect.Slice, reflect.Array:
+		if simple(value.Type().Elem()) {
+			return
+		}
 		for index := range value.Len() {
 			floats(value.Index(index))
 		}
 	case reflect.Map:
-		if value.Type().Elem().Kind() != reflect.Interface {
+		if simple(value.Type().Elem()) {
 			return
 		}
 		for _, key := range value.MapKeys() {
-			if item := value.MapIndex(key); !item.IsNil() {
-				value.SetMapIndex(key, reflect.ValueOf(float(item.Interface())))
-			}
+			// what is in a map cannot be set
+			item := reflect.New(value.Type().Elem()).Elem()
+			item.Set(value.MapIndex(key))
+			floats(item)
+			value.SetMapIndex(key, item)
 		}
 	case reflect.Struct:
 		for index := range value.NumField() {
-			if value.Type().Field(index).IsExported() {
+			if field := value.Type().Field(index); field.IsExported() || field.Anonymous && field.Type.Kind() == reflect.Struct {
 				floats(value.Field(index))
 			}
 		}

@@ -1,0 +1,342 @@
+package wire
+
+import (
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+var (
+	numberType      = reflect.TypeFor[json.Number]()
+	marshaler       = reflect.TypeFor[json.Marshaler]()
+	textMarshaler   = reflect.TypeFor[encoding.TextMarshaler]()
+	unmarshaler     = reflect.TypeFor[json.Unmarshaler]()
+	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
+)
+
+// fits returns an error where encoding/json would take a value for another one: null for a zero, a text for a number, a
+// list for one of another length.
+func fits(before any, target reflect.Value, where string) error {
+	kind := target.Type()
+	pointer := reflect.PointerTo(kind)
+	if pointer.Implements(unmarshaler) || pointer.Implements(textUnmarshaler) {
+		if before == nil && !keepsNull(target) {
+			return fmt.Errorf("%snull does not fit %s", where, kind)
+		}
+		return nil
+	}
+	switch kind.Kind() {
+	case reflect.Pointer:
+		if before != nil && !target.IsNil() {
+			return fits(before, target.Elem(), where)
+		}
+		return nil
+	case reflect.Interface:
+		return nil
+	case reflect.Map, reflect.Slice:
+		if before == nil {
+			return nil
+		}
+	}
+	if before == nil {
+		return fmt.Errorf("%snull does not fit %s", where, kind)
+	}
+	switch typed := before.(type) {
+	case string:
+		if kind == numberType {
+			return fmt.Errorf("%sthe text %q does not fit %s", where, typed, kind)
+		}
+	case []any:
+		return itemsFit(typed, target, where)
+	case map[string]any:
+		return entriesFit(typed, target, where)
+	}
+	return nil
+}
+
+// located puts before an error of encoding/json where in a value it is: which item does not fit by itself.
+func located(value any, kind reflect.Type, err error, where string) error {
+	for kind.Kind() == reflect.Pointer {
+		kind = kind.Elem()
+	}
+	try := func(item any, kind reflect.Type, step string) error {
+		if failed := Exact(item, reflect.New(kind).Interface()); failed != nil {
+			return located(item, kind, failed, where+step)
+		}
+		return nil
+	}
+	switch typed := value.(type) {
+	case []any:
+		for index := range typed {
+			if kind.Kind() != reflect.Slice && kind.Kind() != reflect.Array {
+				break
+			}
+			if found := try(typed[index], kind.Elem(), fmt.Sprintf("[%d]: ", index)); found != nil {
+				return found
+			}
+		}
+	case map[string]any:
+		for name, item := range typed {
+			inner, known := kind, kind.Kind() == reflect.Map
+			if known {
+				inner = kind.Elem()
+			} else if kind.Kind() == reflect.Struct {
+				var field reflect.Value
+				if field, known = fieldOf(reflect.New(kind).Elem(), name); known {
+					inner = field.Type()
+				}
+			}
+			if !known {
+				continue
+			}
+			if found := try(item, inner, name+": "); found != nil {
+				return found
+			}
+		}
+	}
+	return fmt.Errorf("%s%w", where, err)
+}
+
+// keepsNull tells whether a value that reads itself has taken null for something: the convention is to ignore it.
+func keepsNull(target reflect.Value) bool {
+	switch target.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Map, reflect.Slice:
+		return true
+	}
+	if !target.IsZero() {
+		return true
+	}
+	kind := target.Type()
+	writes := kind.Implements(marshaler) || kind.Implements(textMarshaler) ||
+		reflect.PointerTo(kind).Implements(marshaler) || reflect.PointerTo(kind).Implements(textMarshaler)
+	raw, err := json.Marshal(target.Interface())
+	return err == nil && string(raw) == "null" || kind.Kind() == reflect.Struct && !writes
+}
+
+func itemsFit(items []any, target reflect.Value, where string) error {
+	if target.Kind() == reflect.Array && target.Len() != len(items) {
+		return fmt.Errorf("%sa list of %d does not fit %s", where, len(items), target.Type())
+	}
+	if target.Kind() != reflect.Slice && target.Kind() != reflect.Array {
+		return nil
+	}
+	for index := range min(len(items), target.Len()) {
+		if err := fits(items[index], target.Index(index), fmt.Sprintf("%s[%d]: ", where, index)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func entriesFit(entries map[string]any, target reflect.Value, where string) error {
+	switch target.Kind() {
+	case reflect.Map:
+		for _, key := range target.MapKeys() {
+			name := keyText(key)
+			if item, given := entries[name]; given {
+				if err := fits(item, target.MapIndex(key), where+name+": "); err != nil {
+					return err
+				}
+			}
+		}
+	case reflect.Struct:
+		for name, item := range entries {
+			field, found := fieldOf(target, name)
+			if !found {
+				continue
+			}
+			if err := fits(item, field, where+name+": "); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keyText returns a map's key as it is written.
+func keyText(key reflect.Value) string {
+	if text, ok := key.Interface().(encoding.TextMarshaler); ok && key.Kind() != reflect.String {
+		raw, _ := text.MarshalText()
+		return string(raw)
+	}
+	switch {
+	case key.Kind() == reflect.String:
+		return key.String()
+	case key.CanInt():
+		return strconv.FormatInt(key.Int(), 10)
+	case key.CanUint():
+		return strconv.FormatUint(key.Uint(), 10)
+	}
+	return fmt.Sprint(key.Interface())
+}
+
+// fieldOf returns the field that encoding/json fills for a key.
+func fieldOf(structure reflect.Value, key string) (reflect.Value, bool) {
+	var found reflect.Value
+	for _, field := range fieldsOf(structure.Type()) {
+		name, skipped := jsonName(field)
+		if skipped || !field.IsExported() || !strings.EqualFold(name, key) {
+			continue
+		}
+		value, err := structure.FieldByIndexErr(field.Index)
+		if err != nil {
+			continue
+		}
+		if name == key {
+			return value, true
+		}
+		if !found.IsValid() {
+			found = value
+		}
+	}
+	return found, found.IsValid()
+}
+
+var fieldCache sync.Map
+
+// fieldsOf returns a struct's fields, those of embedded ones included.
+func fieldsOf(kind reflect.Type) []reflect.StructField {
+	if known, ok := fieldCache.Load(kind); ok {
+		return known.([]reflect.StructField)
+	}
+	found := reflect.VisibleFields(kind)
+	fieldCache.Store(kind, found)
+	return found
+}
+
+// jsonName returns the key of a field, and whether it has none.
+func jsonName(field reflect.StructField) (string, bool) {
+	tag := field.Tag.Get("json")
+	name, _, _ := strings.Cut(tag, ",")
+	if name != "" {
+		return name, tag == "-"
+	}
+	return field.Name, field.Anonymous
+}
+
+// sendable returns an error for what encoding/json would send as something else: a struct of private fields as {}, text
+// that is not UTF-8 with other characters.
+func sendable(value reflect.Value, where string) error {
+	if !value.IsValid() {
+		return nil
+	}
+	kind := value.Type()
+	if kind.Kind() == reflect.Pointer || kind.Kind() == reflect.Interface {
+		if value.IsNil() {
+			return nil
+		}
+		if !kind.Implements(marshaler) && !kind.Implements(textMarshaler) {
+			return sendable(value.Elem(), where)
+		}
+	}
+	if kind.Implements(marshaler) || value.CanAddr() && value.Addr().Type().Implements(marshaler) {
+		return nil
+	}
+	if text, ok := value.Interface().(encoding.TextMarshaler); ok {
+		raw, err := text.MarshalText()
+		if err == nil && !utf8.Valid(raw) {
+			return notText(where)
+		}
+		return nil
+	}
+	switch kind.Kind() {
+	case reflect.String:
+		if !utf8.ValidString(value.String()) {
+			return notText(where)
+		}
+	case reflect.Slice, reflect.Array:
+		if simple(kind.Elem()) {
+			return nil
+		}
+		for index := range value.Len() {
+			if err := sendable(value.Index(index), fmt.Sprintf("%s[%d]: ", where, index)); err != nil {
+				return err
+			}
+		}
+	case reflect.Map:
+		for _, key := range value.MapKeys() {
+			name := keyText(key)
+			if !utf8.ValidString(name) {
+				return notText(where)
+			}
+			if err := sendable(value.MapIndex(key), where+name+": "); err != nil {
+				return err
+			}
+		}
+	case reflect.Struct:
+		return structSendable(value, where)
+	}
+	return nil
+}
+
+func structSendable(value reflect.Value, where string) error {
+	kind := value.Type()
+	sent := 0
+	for _, field := range fieldsOf(kind) {
+		name, skipped := jsonName(field)
+		if skipped || !field.IsExported() {
+			continue
+		}
+		sent++
+		item, err := value.FieldByIndexErr(field.Index)
+		if err != nil || strings.Contains(field.Tag.Get("json"), ",omitempty") && item.IsZero() {
+			continue
+		}
+		if err := sendable(item, where+name+": "); err != nil {
+			return err
+		}
+	}
+	if sent > 0 || kind.NumField() == 0 {
+		return nil
+	}
+	if failure, ok := value.Interface().(error); ok || reflect.PointerTo(kind).Implements(reflect.TypeFor[error]()) {
+		return fmt.Errorf("%san error (%s) has no form in JSON and would be sent as {}; send its text, err.Error()%s",
+			where, kind, quoted(failure))
+	}
+	return fmt.Errorf("%s%s has no exported field and would be sent as {}; export its fields, or give it MarshalJSON",
+		where, kind)
+}
+
+func quoted(failure error) string {
+	if failure == nil {
+		return ""
+	}
+	return fmt.Sprintf(": %q", failure.Error())
+}
+
+func notText(where string) error {
+	return fmt.Errorf("%sa text is not valid UTF-8; return it as bytes, or encode it", where)
+}
+
+// simple tells whether values of a kind can always be sent.
+func simple(kind reflect.Type) bool {
+	return kind.Kind() >= reflect.Bool && kind.Kind() <= reflect.Float64
+}
+
+// unpaired tells whether JSON text has an escaped half of a surrogate pair, which encoding/json reads as U+FFFD.
+func unpaired(raw []byte) bool {
+	high := false
+	for at := 0; at < len(raw); at++ {
+		unit := rune(0)
+		if raw[at] == '\\' && at+1 < len(raw) {
+			at++
+			if raw[at] == 'u' && at+4 < len(raw) {
+				parsed, _ := strconv.ParseUint(string(raw[at+1:at+5]), 16, 16)
+				unit = rune(parsed)
+				at += 4
+			}
+		}
+		low := utf16.IsSurrogate(unit) && unit >= 0xdc00
+		if low != high {
+			return true
+		}
+		high = utf16.IsSurrogate(unit) && !low
+	}
+	return high
+}
