@@ -190,6 +190,7 @@ generated: setup ## write anew what is generated
 	$(BIN)/python docs/generate_reasons.py
 	$(BIN)/python docs/generate_reference.py
 	$(BIN)/python docs/generate_messages.py
+	$(BIN)/python docs/generate_values.py
 	$(BIN)/python -m polypod_crds.crd
 	$(BIN)/python charts/generate.py
 

@@ -126,6 +126,13 @@ def test_what_a_coordinator_may_allow_is_told() -> None:
     assert [name for name in security.ALLOWANCES if f"`{name}`" not in page and name not in volumes] == []
 
 
+def test_the_table_of_values_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from generate_values import rendered
+
+    assert (ROOT / "docs/values.md").read_text() == rendered(), "run `make generated`"
+
+
 def test_the_schema_of_the_messages_is_that_of_the_code() -> None:
     sys.path.insert(0, str(ROOT / "docs"))
     from generate_messages import rendered
