@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError, StatementError
 
 from polypod_execution_api.admission import Admission
 from polypod_execution_api.cluster import ClusterAccess
@@ -67,6 +69,24 @@ def create_app(
         """Say so at once: a 500 would be tried again for half a minute."""
         detail = {"reason": "invalid_request", "message": "what was sent or asked for is nested too deeply"}
         return JSONResponse({"detail": detail}, status_code=422)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        """Say where and what, without what was sent: it may be a secret, or nothing that JSON can represent."""
+        kept = [{name: item[name] for name in ("type", "loc", "msg")} for item in error.errors()]
+        return JSONResponse({"detail": jsonable_encoder(kept)}, status_code=422)
+
+    @app.exception_handler(OverflowError)
+    @app.exception_handler(UnicodeError)
+    @app.exception_handler(StatementError)
+    def not_storable(request: Request, error: Exception) -> JSONResponse:
+        """Say so at once: no other try would change that the database cannot hold it."""
+        cause = error.orig if isinstance(error, StatementError) else error
+        if not isinstance(error, DataError) and not isinstance(cause, ValueError | OverflowError):
+            # the database itself: that is a 500, which is tried again
+            raise error
+        message = "a number is out of range, or a text holds a character that the database cannot keep"
+        return JSONResponse({"detail": {"reason": "invalid_request", "message": message}}, status_code=422)
 
     @app.get("/health", tags=["Health"])
     def health() -> dict[str, str]:

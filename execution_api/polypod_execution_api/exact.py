@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from fastapi import Request
@@ -16,7 +18,10 @@ class _ExactRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_exact"):
             try:
-                self._exact = json.loads(await self.body(), parse_constant=_refuse)
+                body = await self.body()
+                self._exact = json.loads(body, parse_constant=_refuse, parse_float=_exact_float, parse_int=_integer)
+                if b"\\u" in body:
+                    _require_text(self._exact)
             except RecursionError:
                 fail(422, "invalid_request", "the body is nested too deeply")
             except _NoJson as error:
@@ -30,6 +35,27 @@ class _NoJson(Exception):
 
 def _refuse(word: str) -> NoReturn:
     raise _NoJson(f"{word} is not a number that JSON can represent")
+
+
+def _exact_float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number) or Decimal(repr(number)) != Decimal(text):
+        raise _NoJson(f"the number {text[:80]} does not fit into 64 bits without being rounded; send it as text")
+    return number
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise _NoJson(f"a number of {len(text)} digits is too long; send it as text") from None
+
+
+def _require_text(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _NoJson("an unpaired surrogate is not valid text") from None
 
 
 class ExactRoute(APIRoute):
@@ -48,4 +74,8 @@ class ExactRoute(APIRoute):
 
 def dumps(value: Any) -> str:
     """Return the JSON text of a value that came as JSON."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except TypeError:
+        # FastAPI hands over the bytes of a body of another type
+        fail(422, "invalid_request", "the body is not JSON; send it with Content-Type: application/json")

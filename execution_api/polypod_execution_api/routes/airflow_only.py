@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from polypod_execution_api.access import Who, fail
+from polypod_execution_api.exact import ExactRoute
 
-router = APIRouter(tags=["Needs Airflow"])
+router = APIRouter(tags=["Needs Airflow"], route_class=ExactRoute)
 
 ASKING = (
     "asking a person needs Airflow's UI; without Airflow, let the person start the next step: a TaskRun with "

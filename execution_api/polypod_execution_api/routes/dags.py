@@ -9,11 +9,12 @@ from fastapi import APIRouter, Query
 from sqlalchemy import ColumnElement, and_, func, select
 
 from polypod_execution_api.access import Caller, Db, Who, fail
+from polypod_execution_api.exact import ExactRoute
 from polypod_execution_api.models import DagRun
 from polypod_execution_api.schemas import DagOut, DagRunOut, RunState
 
-dag_runs = APIRouter(prefix="/dag-runs", tags=["Dag Runs"])
-dags = APIRouter(prefix="/dags", tags=["Dags"])
+dag_runs = APIRouter(prefix="/dag-runs", tags=["Dag Runs"], route_class=ExactRoute)
+dags = APIRouter(prefix="/dags", tags=["Dags"], route_class=ExactRoute)
 
 
 @dag_runs.get("/count")

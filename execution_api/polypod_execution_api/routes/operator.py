@@ -10,9 +10,10 @@ from sqlalchemy import select
 from polypod_execution_api import forgetting
 from polypod_execution_api.access import Db, bearer, fail
 from polypod_execution_api.cluster import ClusterAccess, ClusterUnavailable, NotATask
+from polypod_execution_api.exact import ExactRoute
 from polypod_execution_api.models import TaskInstance
 
-router = APIRouter(prefix="/operator", tags=["Operator"])
+router = APIRouter(prefix="/operator", tags=["Operator"], route_class=ExactRoute)
 ENDED = ("success", "skipped", "removed", "failed", "upstream_failed")
 """The states that tasks end in; of a mapped task the last of them decides what becomes of those that wait for it."""
 

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Query
 from sqlalchemy import func, select
 
 from polypod_execution_api.access import KEEPS, Db, Who, fail
+from polypod_execution_api.exact import ExactRoute
 from polypod_execution_api.models import Connection, Variable
 from polypod_execution_api.schemas import ConnectionOut, VariableBody, VariableKeysOut, VariableOut
 
-connections = APIRouter(prefix="/connections", tags=["Connections"])
-variables = APIRouter(prefix="/variables", tags=["Variables"])
+connections = APIRouter(prefix="/connections", tags=["Connections"], route_class=ExactRoute)
+variables = APIRouter(prefix="/variables", tags=["Variables"], route_class=ExactRoute)
 
 
 @connections.get("/{conn_id:path}")

@@ -294,7 +294,7 @@ def _duration(instance: TaskInstance) -> float | None:
     return (instance.end_date - instance.start_date).total_seconds()
 
 
-reschedules = APIRouter(prefix="/task-reschedules", tags=["Task Reschedules"])
+reschedules = APIRouter(prefix="/task-reschedules", tags=["Task Reschedules"], route_class=ExactRoute)
 
 
 @reschedules.get("/{task_instance_id}/start_date")
