@@ -30,6 +30,9 @@ PASSWORD = "airflow-of-a-test"
 CONNECTIONS = {"conformance_db": "postgres://user:hunter2-abc@db.example:5432/sales"}
 VARIABLES = {"conformance_in": "a variable"}
 
+_BY_GROUP = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
+"""Have a process keep to the modes of files, of which root with all capabilities is free."""
+
 _ASK = """
 import json, sys, urllib.error, urllib.request
 method, url, token, body = json.loads(sys.argv[1])
@@ -51,9 +54,9 @@ class Component:
         self.log = peer.home / f"{command[0]}-{secrets.token_hex(2)}.log"
         self._file = self.log.open("ab")
         self.process = subprocess.Popen(
-            [*peer.enter, str(peer.venv / "bin/airflow"), *command],
+            [*peer.enter, *_BY_GROUP, str(peer.venv / "bin/airflow"), *command],
             # Python tasks make the folders of a run's logs, and the bridge of a stub, another user, writes into them
-            env=peer.env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True, umask=0,
+            env=peer.env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True, umask=0o002,
         )  # fmt: skip
 
     def signal(self, number: signal.Signals) -> None:
@@ -83,7 +86,6 @@ class Stack:
             "AIRFLOW__POLYPOD__KUBECONFIG": str(folder / "kubeconfig"),
             "AIRFLOW__POLYPOD__NAMESPACE": self.namespace.name,
             "AIRFLOW__POLYPOD__PENDING_TIMEOUT": "100s",
-            "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o777",
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",

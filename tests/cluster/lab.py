@@ -477,13 +477,19 @@ def rogue_env(behaviour: str, **env: str) -> Raw:
     return {"spec": {"containers": [{"name": "task", "env": values}]}}
 
 
+AIRFLOW_USER = 50000
+"""The user of Airflow's official image; its group is 0."""
+
+
 def share_folder(lab: Lab, namespace: Namespace, folder: Path) -> str:
     """Let pods write into Airflow's folder of logs, by the claim `airflow-logs`; return the volume's name."""
     name = f"airflow-{namespace.name}"
     folder.mkdir(exist_ok=True)
-    # pods have users of their own
-    for path in (folder, *folder.parents[:4]):
-        path.chmod(0o777)
+    for path in folder.parents[:4]:
+        path.chmod(path.stat().st_mode | 0o011)
+    # as in Airflow's official image
+    os.chown(folder, AIRFLOW_USER, 0)
+    folder.chmod(0o775)
     volume = {
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
         "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "storageClassName": "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -329,3 +330,19 @@ def test_a_storage_that_does_not_work_fails_no_task_and_is_said(filled: Store, t
     assert bridge.process.wait(120) == 0
     assert "the log could not be stored" in (tmp_path / "stderr.txt").read_text()
     assert "no-such-scheme" in (tmp_path / "stderr.txt").read_text()
+    # the status has it as well, which the pod's own log does not outlive
+    assert message(bridge)["message"].count("its log is not complete at no-such-scheme://") == 1
+
+
+def test_lines_that_a_volume_does_not_take_are_in_the_outcome(filled: Store, tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("no folder")
+    config = filled.config(filled.add("success", queue="golang"), "golang", COORDINATORS)
+    bridge = Bridge(tmp_path, config, launched=True, pod=stored(tmp_path, "file"))
+    bridge.run()
+    ended = message(bridge)
+    assert ended["state"] == "success"
+    expected = (
+        rf"its log is not complete at file://{tmp_path}/logs/.*: \d+ lines could not be written: Not a directory$"
+    )
+    assert re.search(expected, ended["message"])
+    assert ended["message"].count("its log is not complete") == 1

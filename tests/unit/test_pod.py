@@ -444,6 +444,29 @@ def test_where_the_log_is_kept_only_the_bridge_sees(log: LogSettings, base: str)
         assert base.endswith(mounts["polypod-log-volume"])
 
 
+@pytest.mark.parametrize(
+    ("log", "template", "group"),
+    [
+        # the group of Airflow's image, so that each may write into the folders that the other has made
+        (LogSettings(claim="volume"), {}, 0),
+        (LogSettings("file:///var/log/polypod/{namespace}", claim="volume"), {}, 0),
+        (LogSettings(claim="volume"), {"spec": {"securityContext": {"runAsUser": 1000}}}, 0),
+        # a group that the template names stays
+        (LogSettings(claim="volume"), {"spec": {"securityContext": {"runAsGroup": 1000}}}, None),
+        (LogSettings("s3://bucket/logs", "keys"), {}, None),
+        (None, {}, None),
+    ],
+)  # fmt: skip
+def test_on_a_shared_volume_the_bridge_and_nobody_else_writes_with_the_group_of_airflows_image(
+    log: LogSettings | None, template: dict[str, Any], group: int | None
+) -> None:
+    pod = make({}, replace(SETTINGS, log=log), podTemplate=template)
+    assert container(pod, "bridge")["securityContext"].get("runAsGroup") == group
+    assert "runAsGroup" not in container(pod, "task")["securityContext"]
+    assert pod["spec"]["securityContext"]["runAsGroup"] != 0
+    assert pod["spec"]["securityContext"]["fsGroup"] == security.USER
+
+
 def test_no_template_says_where_a_log_is_kept() -> None:
     pod = make(podTemplate={"metadata": {"annotations": {"polypod.dev/log": '{"url": "x", "readerImage": "evil"}'}}})
     assert "polypod.dev/log" not in pod["metadata"]["annotations"]

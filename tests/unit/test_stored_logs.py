@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -224,7 +227,8 @@ def test_a_storage_that_stays_away_holds_up_no_task_and_what_is_lost_is_counted(
     assert "the storage is away" in str(failures[0])
     assert 0 < log.lost < 100
     storage.fails = False
-    assert log.finish(60) == ""
+    assert log.finish(60) == log.loss
+    assert log.loss.startswith(f"{log.lost} lines could not be written: too much of the log is waiting")
     assert storage.events() == [BEGINS, *map(str, range(100 - log.lost))]
 
 
@@ -288,7 +292,85 @@ def test_a_file_that_cannot_be_opened_is_said_and_the_task_goes_on(tmp_path: Pat
     assert isinstance(log.write([event("x")]), OSError)
     assert log.write([event("x")]) is None
     assert log.lost == 2
-    assert log.finish(1) == "2 lines could not be written"
+    assert log.finish(1) == log.loss == "2 lines could not be written: Not a directory"
+
+
+AIRFLOW, BRIDGE, OF_PODS = 50000, 65532, 65532
+"""The users of Airflow's official image, whose group is 0, and of the bridge; and the group of our pods' volumes."""
+
+
+def as_user(user: int, groups: list[int], work: Callable[[], None]) -> None:
+    """Do something as another user of group 0, in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups(groups)
+            os.setgid(0)
+            os.setuid(user)
+            os.umask(0o002)
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, f"user {user} cannot write"
+
+
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """A folder that other users reach."""
+    with tempfile.TemporaryDirectory(prefix="polypod-volume-", dir="/tmp") as name:
+        Path(name).chmod(0o777)
+        (Path(name) / "logs").mkdir()
+        yield Path(name) / "logs"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be other users")
+@pytest.mark.parametrize("first", ["airflow", "bridge"])
+@pytest.mark.parametrize("group", [0, OF_PODS])
+def test_airflows_image_and_the_bridge_write_into_each_others_folders(volume: Path, first: str, group: int) -> None:
+    """`group` of pods: that of a volume which the kubelet gives to fsGroup, with the bit by which folders inherit it."""
+    os.chown(volume, AIRFLOW, group)
+    volume.chmod(0o2775 if group else 0o775)
+
+    def bridge(path: str) -> Callable[[], None]:
+        def write() -> None:
+            with tempfile.TemporaryDirectory(dir=volume.parent) as spool:
+                log = open_stored_log(f"file://{volume}/{path}", spool, "", "pod")
+                log.write([event("of a stub")])
+                assert log.finish(1) == ""
+
+        return write
+
+    def airflow(path: str) -> Callable[[], None]:
+        def write() -> None:
+            # as Airflow's FileTaskHandler does
+            file = volume / path
+            for folder in reversed([parent for parent in file.parents if not parent.exists()]):
+                folder.mkdir(0o775)
+                folder.chmod(0o775)
+            with file.open("a") as log:
+                log.write("of a Python task\n")
+            file.chmod(0o664)
+
+        return write
+
+    ways = {"airflow": (AIRFLOW, [], airflow), "bridge": (BRIDGE, [OF_PODS], bridge)}
+    order = [first, *(ways.keys() - {first})]
+    for number in range(3):
+        for who in order:
+            user, groups, way = ways[who]
+            # in the run's folder, in a Dag's folder that the other has made, and in a task's that both write to
+            for path in (
+                f"dag_id=d/run_id=r/task_id={who}{number}/attempt=1.log",
+                f"dag_id={who}/run_id={number}/x.log",
+            ):
+                as_user(user, list(groups), way(path))
+            both = f"dag_id=d/run_id=r{number}/task_id=t/attempt={1 + order.index(who)}.log"
+            as_user(user, list(groups), way(both))
+        order.reverse()
 
 
 def test_options_are_a_secrets_files(tmp_path: Path) -> None:

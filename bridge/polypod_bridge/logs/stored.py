@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -49,6 +50,10 @@ class StoredLog(Destination, Protocol):
     def report_to(self, report: Report) -> None:
         """Have people told of the storage's state by `report`."""
 
+    @property
+    def loss(self) -> str:
+        """How many lines are lost so far and why, or ""."""
+
     def finish(self, timeout: float) -> str:
         """Bring what is left to the storage, within `timeout` seconds; return what is wrong if that fails, or ""."""
 
@@ -71,12 +76,16 @@ class AppendedLog:
         self._output: Output | None = None
         self._fd = -1
         self._problem: OSError | None = None
+        self._why = ""
         self._dropped = 0
-        # pods of other users, but of the volume's group, write to the same folders
+        # other users of our group write to the same folders: Airflow's components, or pods of other images
         before = os.umask(0o002)
         try:
-            os.makedirs(os.path.dirname(path), mode=0o775, exist_ok=True)
+            _make_folder(os.path.dirname(path))
+            new = not os.path.exists(path)
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
+            if new:
+                _share(path)
             if _is_torn(self._fd):
                 os.write(self._fd, b"\n")
             self._output = Output(self._fd, json_line, path)
@@ -87,6 +96,7 @@ class AppendedLog:
             self._problem = error
         finally:
             os.umask(before)
+        self._because(self._problem)
 
     @property
     def lost(self) -> int:
@@ -102,12 +112,25 @@ class AppendedLog:
         if self._output is None:
             self._dropped += len(events)
             return problem
-        return self._output.write(events) or problem
+        failed = self._output.write(events)
+        self._because(failed)
+        return failed or problem
+
+    def _because(self, error: OSError | None) -> None:
+        if error is not None:
+            self._why = error.strerror or str(error)
+
+    @property
+    def loss(self) -> str:
+        """How many lines are lost so far and why, or ""."""
+        if not self.lost and self._output is not None:
+            return ""
+        return f"{self.lost} lines could not be written: {self._why}"
 
     def finish(self, timeout: float) -> str:
         """Have the volume take all of it; return what is wrong, or ""."""
-        if self.lost or self._output is None:
-            return f"{self.lost} lines could not be written"
+        if self.loss:
+            return self.loss
         try:
             # a file server may say only now that it is full
             os.fsync(self._fd)
@@ -166,7 +189,7 @@ class SpooledLog:
         self._parts, self._next = self._left_over()
         self._fd: int | None = None
         self._opened: tuple[Storage, str] | None = None
-        self._problem = ""
+        self._problem = self._why = ""
         self._told = False
         self._resting = False
         self._give_up: float | None = None
@@ -196,6 +219,7 @@ class SpooledLog:
             except OSError as error:
                 first = self.lost == 0
                 self.lost += len(events)
+                self._why = error.strerror or str(error)
                 return error if first else None
         return None
 
@@ -205,7 +229,12 @@ class SpooledLog:
             self._give_up = time.monotonic() + timeout
             self._changed.notify_all()
         self._thread.join(timeout + 1.0)
-        return self._problem or ("it does not answer" if self._thread.is_alive() else "")
+        return self._problem or ("it does not answer" if self._thread.is_alive() else "") or self.loss
+
+    @property
+    def loss(self) -> str:
+        """How many lines are lost so far and why, or ""."""
+        return f"{self.lost} lines could not be written: {self._why}" if self.lost else ""
 
     # The spool. Under the lock.
 
@@ -321,6 +350,28 @@ class SpooledLog:
         elif self._told and not problem:
             self._report("info", "the log is stored again", storage=self.name)
         self._told = bool(problem)
+
+
+def _make_folder(folder: str) -> None:
+    """Make a folder and those above it, for our group to write to.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    if os.path.isdir(folder):
+        return
+    _make_folder(os.path.dirname(folder))
+    try:
+        os.mkdir(folder, 0o775)
+    except FileExistsError:
+        return
+    _share(folder)
+
+
+def _share(path: str) -> None:
+    """Give what we have made to our group. On a volume with a group of its own it has that: only pods have it too."""
+    with suppress(OSError):
+        os.chown(path, -1, os.getegid())
 
 
 def _is_torn(fd: int) -> bool:

@@ -49,6 +49,7 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
     if outcome is None:
         host = LauncherHost(pod.socket)
         outcome = _attempt(config, pod, host, wake_r, log)
+        log.account_for(outcome)
         _keep(outcome, pod)
         _tell(outcome, pod)
         # the pod begins to end when the launcher does
@@ -59,7 +60,8 @@ def run_in_pod(config: BridgeConfig, pod: PodConfig) -> int:
         _tell(outcome, pod)
         _go_on(log, config, pod, outcome)
         patience = None
-    log.finish()
+    if log.finish(outcome):
+        _tell(outcome, pod)
     if patience is None:
         _let_go(pod, wake_r)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,10 +6,16 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from polypod_core.outcome import Outcome
+
 from polypod_bridge.config import LogStorage
 
 if TYPE_CHECKING:
     from polypod_bridge.logs.stored import StoredLog
+
+_LOSS = "its log is not complete at"
+_LONGEST = 1_500
+"""Characters of a message that are kept beside the word that the log is not complete."""
 
 
 class PodLog:
@@ -51,10 +57,27 @@ class PodLog:
             event = {"level": "error", "event": message, "logger": "supervisor", "timestamp": datetime.now(UTC)}
             log.write([event])
 
-    def finish(self) -> None:
-        """Bring the rest to the storage."""
+    def account_for(self, outcome: Outcome) -> None:
+        """Say in an outcome what of the log is lost already."""
+        if self._log is not None:
+            self._add(outcome, self._log.loss)
+
+    def finish(self, outcome: Outcome) -> bool:
+        """Bring the rest to the storage; tell whether the outcome says more now, as not all of it could be stored."""
         if self._log is None or self._settings is None:
-            return
+            return False
         problem = self._log.finish(self._settings.stored_within)
         if problem:
             print(f"polypod-bridge: the log could not be stored at {self._url()}: {problem}", file=sys.stderr)
+        return self._add(outcome, problem)
+
+    def _add(self, outcome: Outcome, problem: str) -> bool:
+        if not problem or _LOSS in outcome.message:
+            return False
+        message = outcome.message
+        if len(message) > _LONGEST:
+            # an outcome that is too long is cut at its end
+            message = f"{message[:_LONGEST]}…"
+        said = f"{_LOSS} {self._url()}: {problem}"
+        outcome.message = f"{message}; {said}" if message else said
+        return True

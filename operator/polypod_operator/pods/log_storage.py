@@ -10,10 +10,12 @@ from polypod_bridge.config import LogStorage
 from polypod_bridge.logs.storage import joined, log_path
 from polypod_crds.taskrun import StoredLog
 
-from polypod_operator.model.objects import TaskRunObject
+from polypod_operator.model.objects import BRIDGE, TaskRunObject
 
 SPOOL = LogStorage(base="", path="", pod="").spool_dir
 LOG_OPTIONS, LOG_VOLUME = "/var/run/polypod/log", "/var/log/polypod"
+GROUP = 0
+"""The group of Airflow's image, whose user is 50000: it makes folders with mode 775, which the group may write to."""
 _SPOOL_LIMIT = "320Mi"
 """More than the bridge lets wait for the storage: a pod above it is evicted."""
 
@@ -68,6 +70,21 @@ def stored_log(
         image_pull_secrets=[item["name"] for item in spec.get("imagePullSecrets") or ()],
         reader_image=reader_image,
     )
+
+
+def in_log_group(spec: Mapping[str, Any], log: LogSettings | None) -> dict[str, Any]:
+    """Return a pod's spec whose bridge is in the group that Airflow's image writes its logs with.
+
+    The task is not: it does not see the volume. A group that the pod template names stays, for other images than
+    Airflow's official one.
+    """
+    if log is None or not log.claim or (spec.get("securityContext") or {}).get("runAsGroup") is not None:
+        return dict(spec)
+    containers = [
+        {**item, "securityContext": {"runAsGroup": GROUP}} if item.get("name") == BRIDGE else item
+        for item in spec["initContainers"]
+    ]
+    return {**spec, "initContainers": containers}
 
 
 def log_volumes(log: LogSettings | None) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:

@@ -45,7 +45,7 @@ from polypod_operator.model.objects import (
     TaskRunObject,
 )
 from polypod_operator.pods import security
-from polypod_operator.pods.log_storage import LogSettings, log_storage, log_volumes, stored_log
+from polypod_operator.pods.log_storage import LogSettings, in_log_group, log_storage, log_volumes, stored_log
 from polypod_operator.pods.merge import merge
 from polypod_operator.pods.template import check_template, check_whole, container
 
@@ -146,7 +146,7 @@ def build(run: TaskRunObject, number: int, try_number: int, route: Route, settin
             check_template(overlay)
             template = merge(template, overlay)
         check_whole(template["spec"])
-        template["spec"] = security.harden(template["spec"])
+        template["spec"] = security.harden(in_log_group(template["spec"], settings.log))
         annotations = template["metadata"].get("annotations") or {}
         found = security.violations(template["spec"], route.spec.allow, annotations)
     except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
