@@ -6,6 +6,8 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +43,23 @@ def queues_of(raw: bytes, where: str) -> frozenset[str]:
     return frozenset(str(name) for name in found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the last look at the routing has found. `queues` is None if it never could be read."""
+
+    queues: frozenset[str] | None = None
+    when: float = float("-inf")
+    problem: str = ""
+
+
+_UNWRITTEN: dict[Path, _Kept] = {}
+"""What could not be kept in a file, for this process."""
+
+
 def remembered(file: Path, read: Callable[[], frozenset[str]], now: float | None = None) -> frozenset[str]:
-    """Return the queues, read at most every half a minute; what was read last serves while it cannot be read.
+    """Return the queues, asked for at most every half a minute; what was read last serves while they cannot be read.
+
+    A failure counts as asked: with the API server away, each stub of each Dag file would wait for it otherwise.
 
     Args:
         file: where they are kept for the next process.
@@ -52,32 +69,36 @@ def remembered(file: Path, read: Callable[[], frozenset[str]], now: float | None
         RoutingProblem: they cannot be read, and never were.
     """
     now = time.time() if now is None else now
-    kept, when = _kept(file)
-    if kept is not None and 0 <= now - when < FRESH:
-        return kept
-    try:
-        found = read()
-    except RoutingProblem:
-        if kept is None:
-            raise
-        return kept
-    _keep(file, found, now)
-    return found
+    kept = _kept(file)
+    if not 0 <= now - kept.when < FRESH:
+        try:
+            kept = _Kept(read(), now)
+        except RoutingProblem as error:
+            kept = _Kept(kept.queues, now, str(error))
+        _keep(file, kept)
+    if kept.queues is None:
+        raise RoutingProblem(kept.problem)
+    return kept.queues
 
 
-def _kept(file: Path) -> tuple[frozenset[str] | None, float]:
+def _kept(file: Path) -> _Kept:
     try:
         document = json.loads(file.read_text())
-        return frozenset(document["queues"]), float(document["when"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None, 0.0
+        queues = document["queues"]
+        found = None if queues is None else frozenset(queues)
+        return _Kept(found, float(document["when"]), str(document.get("problem", "")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _UNWRITTEN.get(file, _Kept())
 
 
-def _keep(file: Path, queues: frozenset[str], now: float) -> None:
+def _keep(file: Path, kept: _Kept) -> None:
     part = file.with_name(f"{file.name}.{os.getpid()}")
+    queues = None if kept.queues is None else sorted(kept.queues)
     try:
-        part.write_text(json.dumps({"queues": sorted(queues), "when": now}))
+        part.write_text(json.dumps({"queues": queues, "when": kept.when, "problem": kept.problem}))
         part.replace(file)
     except OSError:
         # a home that cannot be written to costs a call for each Dag file
-        part.unlink(missing_ok=True)
+        _UNWRITTEN[file] = kept
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

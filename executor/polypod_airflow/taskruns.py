@@ -56,12 +56,15 @@ class Settings:
         airflow: which Airflow it is: the value of the label.
         pending: how long a pod may take to start, less than Airflow's task_queued_timeout.
         ttl: seconds after which a TaskRun that has ended is deleted.
+        execution_api: the URL of this Airflow's Execution API; empty if no pod can reach it by that, so that the
+            operator's default is used. Tokens must not go to another Airflow.
     """
 
     namespace: str
     airflow: str
     pending: str = "8m"
     ttl: int = 600
+    execution_api: str = ""
 
 
 def batches(works: Sequence[Work]) -> Iterator[list[Work]]:
@@ -112,6 +115,8 @@ def task_run(work: Work, secret_name: str, settings: Settings) -> dict[str, Any]
         "timeouts": {"pending": settings.pending},
         "ttlSecondsAfterFinished": settings.ttl,
     }
+    if settings.execution_api:
+        spec["executionApi"] = {"url": settings.execution_api}
     if work.pod_template:
         spec["podTemplate"] = work.pod_template
     return {

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from polypod_airflow import routing, taskruns, template, verdicts
+from polypod_airflow.execution_api import url_for_pods
 from polypod_airflow.routing import RoutingProblem
 from polypod_airflow.taskruns import Settings, Work
 from polypod_airflow.verdicts import Event
@@ -134,13 +135,21 @@ def test_what_was_read_last_serves_while_it_cannot_be_read(tmp_path: Path) -> No
 
         return found
 
-    with pytest.raises(RoutingProblem):
-        routing.remembered(file, read(), 0.0)
+    for _ in range(3):
+        with pytest.raises(RoutingProblem, match="no answer"):
+            routing.remembered(file, read(), -routing.FRESH)
+    assert len(asked) == 1
     assert routing.remembered(file, read("a"), 1.0) == {"a"}
     assert routing.remembered(file, read("b"), 1.0 + routing.FRESH - 1) == {"a"}
     assert len(asked) == 2
     assert routing.remembered(file, read(), 1.0 + routing.FRESH) == {"a"}
-    assert routing.remembered(file, read("b"), 1.0 + routing.FRESH) == {"b"}
+    assert routing.remembered(file, read("b"), 1.0 + 2 * routing.FRESH) == {"b"}
+    # a failure counts as asked, for the next process as well
+    late = 1.0 + 4 * routing.FRESH
+    assert routing.remembered(file, read(), late) == {"b"}
+    before = len(asked)
+    assert routing.remembered(file, read("c"), late + routing.FRESH - 1) == {"b"}
+    assert len(asked) == before
     # a clock that was set back, and a file that is none
     assert routing.remembered(file, read("c"), 0.0) == {"c"}
     file.write_text("{")
@@ -153,6 +162,45 @@ def test_of_a_workload_that_died_in_the_queue_nothing_is_told_as_airflow_queues_
     found = verdicts.verdict(expired)
     assert found is not None
     assert found.event is Event.NONE
+
+
+@pytest.mark.parametrize(
+    ("configured", "namespace", "expected"),
+    [
+        # a Service's name alone means one of Airflow's namespace; so the official chart names it
+        (
+            "http://airflow-api-server:8080/execution/",
+            "airflow",
+            "http://airflow-api-server.airflow.svc:8080/execution/",
+        ),
+        ("http://airflow-api-server/execution", "airflow", "http://airflow-api-server.airflow.svc/execution"),
+        ("http://api.airflow:8080/execution/", "airflow", "http://api.airflow:8080/execution/"),
+        ("https://airflow.example/two/execution/", "airflow", "https://airflow.example/two/execution/"),
+        ("http://10.0.0.1:8080/execution/", "airflow", "http://10.0.0.1:8080/execution/"),
+        ("http://[fd00::1]:8080/execution/", "airflow", "http://[fd00::1]:8080/execution/"),
+        # outside a cluster there is no namespace to add
+        ("http://host:8080/execution/", "", "http://host:8080/execution/"),
+        # everybody may read a TaskRun
+        ("http://user:hunter2@airflow.example:80/execution/", "airflow", "http://airflow.example:80/execution/"),
+        # no pod can reach these
+        ("http://localhost:8080/execution/", "airflow", ""),
+        ("http://127.0.0.1:8080/execution/", "airflow", ""),
+        ("http://[::1]:8080/execution/", "airflow", ""),
+        ("http://0.0.0.0:8080/execution/", "airflow", ""),
+        ("in-process://execution", "airflow", ""),
+        ("http://[broken/execution/", "airflow", ""),
+        ("http://host:many/execution/", "airflow", ""),
+        ("", "airflow", ""),
+    ],
+)
+def test_pods_call_the_execution_api_of_the_airflow_that_has_queued_them(
+    configured: str, namespace: str, expected: str
+) -> None:
+    url = url_for_pods(configured, namespace)
+    assert url == expected
+    settings = Settings("tasks", "second", execution_api=url)
+    spec = TaskRun.model_validate(taskruns.task_run(work(), "secret", settings)).spec
+    assert (spec.execution_api.url if spec.execution_api is not None else "") == expected
 
 
 CONTAINER = st.fixed_dictionaries({"name": st.sampled_from(["base", "task", "other"])}, optional={"image": st.text()})

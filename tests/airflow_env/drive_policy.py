@@ -1,0 +1,52 @@
+"""Applies the task policy to tasks as a Dag processor does, in a real Airflow's environment; answers with JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from airflow.exceptions import AirflowClusterPolicyViolation
+from airflow.sdk import DAG, task
+from polypod_airflow.policy import task_policy
+
+
+def stub(**options: Any) -> Any:
+    @task.stub(**options)
+    def handled(): ...
+
+    return handled
+
+
+def mapped(**options: Any) -> Any:
+    @task.stub(**options)
+    def handled(number): ...
+
+    return handled
+
+
+def python(**options: Any) -> Any:
+    @task(**options)
+    def handled(): ...
+
+    return handled
+
+
+def main() -> None:
+    answers = []
+    with DAG("dag", schedule=None):
+        for number, (kind, options) in enumerate(json.loads(sys.argv[1])):
+            made = {"stub": stub, "mapped": mapped, "python": python}[kind](task_id=f"t{number}", **options)
+            made = made.expand(number=[1, 2]) if kind == "mapped" else made()
+            operator, began = made.operator, time.monotonic()
+            try:
+                task_policy(operator)
+                answer = {"executor": operator.executor}
+            except AirflowClusterPolicyViolation as error:
+                answer = {"refused": str(error)}
+            answers.append({**answer, "took": time.monotonic() - began})
+    print(f"\n{json.dumps(answers)}")
+
+
+main()
