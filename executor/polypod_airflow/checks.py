@@ -10,7 +10,7 @@ import msgspec
 
 from polypod_airflow.cluster import Cluster, ClusterError
 from polypod_airflow.routing import RoutingProblem, queues_of
-from polypod_airflow.taskruns import LABEL, PLURAL, Settings, collection
+from polypod_airflow.taskruns import LABEL, PLURAL, Settings, collection, secrets
 
 _GROUP = "polypod.dev"
 RIGHTS = (
@@ -49,10 +49,25 @@ def checks(cluster: Cluster, settings: Settings, routing: str) -> Iterator[Check
         yield Check("Kubernetes API", f"{error}")
         return
     yield Check("Kubernetes API")
+    yield _namespace(cluster, settings)
     yield _crd(cluster, settings)
     for group, resource, verb in RIGHTS:
         yield _right(cluster, settings.namespace, group, resource, verb)
     yield _routing(cluster, routing)
+
+
+def _namespace(cluster: Cluster, settings: Settings) -> Check:
+    """Try to create something there: a namespace itself can be read with rights of the cluster only."""
+    name = f"namespace {settings.namespace}"
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"generateName": "polypod-check-"}}
+    try:
+        cluster.call("POST", secrets(settings.namespace), body, params={"dryRun": "All"}, attempts=1)
+    except ClusterError as error:
+        if error.status == 404:
+            return Check(name, f"it does not exist: kubectl create namespace {settings.namespace}")
+        # of rights, another check says more
+        return Check(name, "" if error.status == 403 else str(error))
+    return Check(name)
 
 
 def _crd(cluster: Cluster, settings: Settings) -> Check:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from polypod_airflow.connection import Connection
+from polypod_airflow.connection import Connection, ConnectionProblem
 
 _TIMEOUT = httpx.Timeout(40.0, connect=10.0)
 _ATTEMPTS = 6
@@ -67,6 +67,11 @@ class Cluster:
         """The namespace of the service account, or the one of the kubeconfig."""
         return self._connection.namespace
 
+    @property
+    def own_namespace(self) -> str:
+        """The namespace of the pod that this is; empty outside a cluster."""
+        return self._connection.namespace if self._connection.of_pod else ""
+
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
@@ -116,11 +121,11 @@ class Cluster:
         content_type: str,
         accept: str,
     ) -> bytes:
-        headers = {**self._connection.headers(), "Content-Type": content_type, "Accept": accept}
         try:
+            headers = {**self._connection.headers(), "Content-Type": content_type, "Accept": accept}
             answer = self._client.request(method, path, content=data, params=params, headers=headers)
-        except (httpx.HTTPError, OSError) as error:
-            raise ClusterError(0, "Unreachable", f"{type(error).__name__}: {error}") from None
+        except (httpx.HTTPError, OSError, ConnectionProblem) as error:
+            raise _unreachable(error) from None
         if answer.status_code >= 400:
             raise _refused(answer)
         return answer.content
@@ -137,15 +142,15 @@ class Cluster:
         """
         timeout = httpx.Timeout(silence, connect=10.0)
         asked = {"watch": "1", "allowWatchBookmarks": "true", **params}
-        headers = {**self._connection.headers(), "Accept": "application/json"}
         try:
+            headers = {**self._connection.headers(), "Accept": "application/json"}
             with self._client.stream("GET", path, params=asked, headers=headers, timeout=timeout) as answer:
                 if answer.status_code >= 400:
                     answer.read()
                     raise _refused(answer)
                 yield _lines(answer)
-        except (httpx.HTTPError, OSError) as error:
-            raise ClusterError(0, "Unreachable", f"{type(error).__name__}: {error}") from None
+        except (httpx.HTTPError, OSError, ConnectionProblem) as error:
+            raise _unreachable(error) from None
 
 
 def _lines(answer: httpx.Response) -> Iterator[bytes]:
@@ -154,6 +159,11 @@ def _lines(answer: httpx.Response) -> Iterator[bytes]:
     for part in answer.iter_bytes():
         *whole, rest = (rest + part).split(b"\n")
         yield from filter(None, whole)
+
+
+def _unreachable(error: Exception) -> ClusterError:
+    why = str(error) if isinstance(error, ConnectionProblem) else f"{type(error).__name__}: {error}"
+    return ClusterError(0, "Unreachable", why)
 
 
 def _refused(answer: httpx.Response) -> ClusterError:

@@ -27,6 +27,8 @@ class Connection:
 
     Attributes:
         token_file: a file with the token, which somebody else renews.
+        of_pod: this process is in a pod of that cluster.
+        missing: why there is no way to an API server; each call fails with it.
     """
 
     server: str
@@ -34,9 +36,18 @@ class Connection:
     token: str = field(repr=False, default="")
     token_file: Path | None = None
     namespace: str = "default"
+    of_pod: bool = False
+    missing: str = ""
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that say who we are."""
+        """Return the headers that say who we are.
+
+        Raises:
+            ConnectionProblem: there is no way to an API server.
+            OSError: the token cannot be read.
+        """
+        if self.missing:
+            raise ConnectionProblem(self.missing)
         token = self.token_file.read_text("ascii", "replace").strip() if self.token_file is not None else self.token
         # httpx would quote any other in its error
         return {"Authorization": f"Bearer {token}"} if token and _ONE_LINE.fullmatch(token) else {}
@@ -55,12 +66,16 @@ def connection(kubeconfig: str = "") -> Connection:
     if not kubeconfig and host and (ACCOUNT / "token").exists():
         port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         name = f"[{host}]" if ":" in host else host
-        return Connection(
-            f"https://{name}:{port}",
-            ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt")),
-            token_file=ACCOUNT / "token",
-            namespace=(ACCOUNT / "namespace").read_text().strip(),
-        )
+        try:
+            return Connection(
+                f"https://{name}:{port}",
+                ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt")),
+                token_file=ACCOUNT / "token",
+                namespace=(ACCOUNT / "namespace").read_text().strip(),
+                of_pod=True,
+            )
+        except OSError as error:
+            raise ConnectionProblem(f"the pod's service account in {ACCOUNT}: {error}") from None
     file = Path(kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
     try:
         document = yaml.safe_load(file.read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _INVALID = frozenset({400, 413, 422})
 """Answers that stay the same however often a TaskRun is sent."""
+_NO_CRD = "the API server has no TaskRuns: the CRD is not installed; install Polypod's chart"
 _PAUSE = 10.0
 """Seconds before a TaskRun that was refused is sent again: a quota, or a role that is missing."""
 
@@ -124,19 +126,30 @@ class Creator:
                 log.exception("a call for a TaskRun failed")
 
     def _begin(self, works: list[Work]) -> None:
-        wanted = secret(works, self._settings)
-        batch = _Batch(wanted["metadata"]["name"], len(works))
         try:
+            wanted = secret(works, self._settings)
             self._cluster.call("POST", secrets(self._settings.namespace), wanted)
         except ClusterError as error:
             if error.reason != "AlreadyExists":
-                for work in works:
-                    self._refused(work.name, error)
-                if error.status not in _INVALID:
-                    self._later(lambda: self._begin(works))
+                self._not_begun(works, error)
                 return
+        except Exception as error:
+            self._not_begun(works, error)
+            return
+        batch = _Batch(wanted["metadata"]["name"], len(works))
         for work in works:
             self._jobs.put(lambda work=work: self._create(work, batch))  # type: ignore[misc]
+
+    def _not_begun(self, works: list[Work], error: Exception) -> None:
+        if _for_good(error) and len(works) > 1:
+            # it is the fault of one of them, and says nothing about the others
+            for work in works:
+                self._jobs.put(lambda work=work: self._begin([work]))  # type: ignore[misc]
+            return
+        for work in works:
+            self._refused(work.name, error)
+        if not _for_good(error):
+            self._later(lambda: self._begin(works))
 
     def _create(self, work: Work, batch: _Batch) -> None:
         if work.name in self._unwanted:
@@ -145,12 +158,15 @@ class Creator:
             return
         try:
             made = self._post(work, batch)
-        except ClusterError as error:
+        except Exception as error:
             self._refused(work.name, error)
-            if error.status in _INVALID:
-                self._settle(batch, None)
-            else:
+            if not _for_good(error):
                 self._later(lambda: self._create(work, batch))
+                return
+            self._settle(batch, None)
+            if not isinstance(error, ClusterError):
+                # it failed on our side of the call, so the TaskRun may be there
+                self._delete(work.name)
             return
         self.results.put(Made(work.name))
         self._settle(batch, made)
@@ -209,8 +225,13 @@ class Creator:
             else:
                 self._later(lambda: self._look_for(name))
 
-    def _refused(self, name: str, error: ClusterError) -> None:
-        self.results.put(Refused(name, f"TaskRunRefused: {error.message}", error.status in _INVALID))
+    def _refused(self, name: str, error: Exception) -> None:
+        if isinstance(error, ClusterError):
+            why = _NO_CRD if _lacks_crd(error) else error.message
+        else:
+            log.error("TaskRun %s cannot be created: %s", name, without_text(error))
+            why = unsendable(error)
+        self.results.put(Refused(name, f"TaskRunRefused: {why}", _for_good(error)))
 
     def _later(self, job: Callable[[], None]) -> None:
         if self._closing.is_set():
@@ -218,3 +239,23 @@ class Creator:
         timer = threading.Timer(_PAUSE, lambda: self._jobs.put(job))
         timer.daemon = True
         timer.start()
+
+
+def _for_good(error: Exception) -> bool:
+    """Tell whether the same call will always fail: it is refused as invalid, or cannot even be sent."""
+    return not isinstance(error, ClusterError) or error.status in _INVALID
+
+
+def _lacks_crd(error: ClusterError) -> bool:
+    """Tell whether the API server does not know the kind: the path is unknown, not the object or its namespace."""
+    return error.status == 404 and ("page not found" in error.message or "requested resource" in error.message)
+
+
+def unsendable(error: Exception) -> str:
+    """Return what a task's log says about an unexpected error."""
+    return f"it cannot be sent ({type(error).__name__}); the scheduler's log has the details"
+
+
+def without_text(error: Exception) -> str:
+    """Return where an error was raised, without its text: that may quote the workload, and so a token."""
+    return f"{type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}"

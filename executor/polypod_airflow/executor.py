@@ -19,8 +19,8 @@ from airflow.executors.workloads import ExecuteCallback, ExecuteTask
 
 from polypod_airflow.attempt_log import note
 from polypod_airflow.cluster import Cluster, ClusterError
-from polypod_airflow.connection import ConnectionProblem, connection
-from polypod_airflow.creator import Absent, Creator, Made, Refused
+from polypod_airflow.connection import Connection, ConnectionProblem, connection
+from polypod_airflow.creator import Absent, Creator, Made, Refused, unsendable, without_text
 from polypod_airflow.informer import Gone, Informer, Listed, Seen
 from polypod_airflow.leftovers import sweep
 from polypod_airflow.obsolete import Watchman
@@ -28,7 +28,7 @@ from polypod_airflow.settings import settings
 from polypod_airflow.task_log import running_log
 from polypod_airflow.taskruns import PREFIX, Work
 from polypod_airflow.template import TemplateProblem, pod_template
-from polypod_airflow.verdicts import Event, TaskRun, Verdict, lost, problem, verdict
+from polypod_airflow.verdicts import Event, TaskRun, Verdict, lost, problem, storable, verdict
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
@@ -81,7 +81,7 @@ class PolypodExecutor(BaseExecutor):
     def start(self) -> None:
         """Connect to the API server, and begin to watch."""
         cluster = self._connected()
-        self._settings = settings(cluster.namespace)
+        self._settings = settings(cluster)
         self._held: dict[str, _Held] = {}
         self._names: dict[Any, str] = {}
         self._again: list[TaskRun] = []
@@ -99,7 +99,13 @@ class PolypodExecutor(BaseExecutor):
 
     def _connected(self) -> Cluster:
         if self._cluster is None:
-            self._cluster = Cluster(connection(conf.get("polypod", "kubeconfig", fallback="")))
+            try:
+                found = connection(conf.get("polypod", "kubeconfig", fallback=""))
+            except ConnectionProblem as error:
+                # the scheduler has other executors' tasks to run; ours wait, and say why
+                log.error("PolypodExecutor cannot create TaskRuns: %s", error)
+                found = Connection("", missing=str(error))
+            self._cluster = Cluster(found)
         return self._cluster
 
     # What Airflow asks for.
@@ -125,13 +131,22 @@ class PolypodExecutor(BaseExecutor):
             self._forget(key)
             try:
                 work = work_of(workload)
-            except TemplateProblem as why:
-                self.fail(key, f"InvalidPodTemplate: {why}")
-                self._note(workload.log_path, str(workload.ti.external_executor_id), f"InvalidPodTemplate: {why}")
+            except TemplateProblem as wrong:
+                self._unsent(workload, f"InvalidPodTemplate: {wrong}")
+                continue
+            except Exception as error:
+                # whatever a Dag or a plugin has put into it: the others go on
+                log.error("the workload of %s cannot be sent: %s", key, without_text(error))
+                self._unsent(workload, f"InvalidWorkload: {unsendable(error)}")
                 continue
             self._hold(work.name, _Held(key, work.log_path))
             works.append(work)
         self._creator.create(works)
+
+    def _unsent(self, workload: Any, why: str) -> None:
+        """Fail a task whose TaskRun cannot even be asked for."""
+        self.fail(self._key(workload.ti), storable(why))
+        self._note(workload.log_path or "", f"{PREFIX}{workload.ti.external_executor_id}", why)
 
     def sync(self) -> None:
         """Tell the scheduler what it cannot know; never waits for the API server."""
@@ -194,8 +209,8 @@ class PolypodExecutor(BaseExecutor):
         name = f"{PREFIX}{ti.external_executor_id}"
         try:
             cluster = self._connected()
-            return running_log(cluster, settings(cluster.namespace).namespace, name)
-        except (ClusterError, ConnectionProblem) as error:
+            return running_log(cluster, settings(cluster).namespace, name)
+        except ClusterError as error:
             return [f"TaskRun {name} cannot be read: {error}"], []
 
     def end(self) -> None:
@@ -228,7 +243,7 @@ class PolypodExecutor(BaseExecutor):
         held = self._held.get(name)
         if held is not None and held.told != trouble:
             held.told = trouble
-            self.log_task_event(event="polypod", extra=trouble, ti_key=held.key)
+            self.log_task_event(event="polypod", extra=storable(trouble), ti_key=held.key)
             self._audited.append(self._task_event_logs[-1])
 
     def _give_up_obsolete(self) -> None:
@@ -256,16 +271,16 @@ class PolypodExecutor(BaseExecutor):
             return
         self._forget(held.key)
         if found.event is Event.FAILED:
-            self.fail(held.key, found.info)
+            self.fail(held.key, storable(found.info))
         elif found.event is Event.SUCCESS:
-            self.success(held.key, found.info)
+            self.success(held.key, storable(found.info))
         if found.unlogged:
             self._note(held.log_path, name, found.info)
 
     def _note(self, log_path: str, name: str, info: str) -> None:
         """Write why an attempt failed into its log, which nobody else does."""
         if log_path:
-            self._creator.carry_out(lambda: note(log_path, name, info))
+            self._creator.carry_out(lambda: note(log_path, name, storable(info)))
 
     # Who is held.
 

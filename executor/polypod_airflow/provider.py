@@ -15,6 +15,10 @@ _OPTIONS: dict[str, tuple[str, str, str | None, str]] = {
         "string", "How long a pod may take to start; 80 % of [scheduler] task_queued_timeout if empty.", None, "8m",
     ),
     "ttl_seconds": ("integer", "Seconds until a finished TaskRun is deleted.", "600", "3600"),
+    "execution_api_url": (
+        "string", "URL by which pods call this Airflow's Execution API; that of Airflow's workers if empty.", None,
+        "http://airflow-api-server.airflow.svc:8080/execution/",
+    ),
     "kubeconfig": ("string", "Path of a kubeconfig, outside a cluster.", None, "/home/airflow/.kube/config"),
 }  # fmt: skip
 

@@ -18,6 +18,8 @@ _ENDED_BY_SERVER = "ServerTerminated"
 _EXPIRED = "WorkloadExpired"
 """The bridge's reason when the workload's token had died in the queue. In Airflow the task instance is still queued,
 and is queued again as one that was stuck; a failure would cost it a try."""
+_LONGEST = 10_000
+"""Characters of a text in Airflow's audit log."""
 _PASSED = frozenset({"success", "skipped"})
 
 
@@ -119,6 +121,15 @@ def problem(run: TaskRun) -> str:
     """Return what keeps a TaskRun from starting and needs somebody's attention, empty if nothing does."""
     waits = run.status.phase == "Pending" and run.status.reason not in _QUIET
     return _said(run.status) if waits else ""
+
+
+def storable(text: str) -> str:
+    """Return a text as Airflow's database takes it: one that it refuses would end the scheduler's loop.
+
+    PostgreSQL refuses NUL, all of them unpaired surrogates, and MySQL more than 64 KiB.
+    """
+    text = text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _said(status: Status) -> str:

@@ -20,11 +20,33 @@ OUT = os.fdopen(os.dup(1), "w")
 # Airflow may print what it likes; the answers have a channel of their own
 os.dup2(2, 1)
 
+import pendulum  # noqa: E402
 from airflow.executors.workloads import ExecuteCallback, ExecuteTask  # noqa: E402
 from airflow.executors.workloads.base import BundleInfo  # noqa: E402
 from airflow.executors.workloads.callback import CallbackDTO, CallbackFetchMethod  # noqa: E402
 
 TIS: dict[str, Any] = {}
+
+
+def odd_config(name: str) -> dict[str, Any]:
+    """Return an executor_config that JSON cannot carry here: what Airflow's unpickling may bring."""
+    itself: dict[str, Any] = {}
+    itself["again"] = itself
+    deep: list[Any] = []
+    for _ in range(2_000):
+        deep = [deep]
+    if name == "raises":
+        return {"pod_template": Raises(spec=1)}
+    odd = {
+        "moment": pendulum.datetime(2026, 11, 28), "set": {1}, "bytes": b"text", "itself": itself, "deep": deep,
+        "nan": float("nan"), "surrogate": "\ud83d", "object": object(),
+    }  # fmt: skip
+    return {"pod_override": {"metadata": {"annotations": {"odd": odd[name]}}}}
+
+
+class Raises(dict[str, Any]):
+    def items(self) -> Any:
+        raise ZeroDivisionError("of the Dag's author")
 
 
 def workload(name: str, queue: str, **more: Any) -> ExecuteTask:
@@ -33,10 +55,14 @@ def workload(name: str, queue: str, **more: Any) -> ExecuteTask:
         "dag_version_id": str(uuid.uuid4()), "map_index": -1, "queue": queue, "pool_slots": 1, "priority_weight": 3,
         "external_executor_id": more.pop("external_id", str(uuid.uuid4())), **more,
     }  # fmt: skip
+    odd = fields.pop("odd_config", "")
     made = ExecuteTask(
         token="a token", dag_rel_path="dag.py", bundle_info=BundleInfo(name="dags-folder", version=None),
         log_path="dag_id=dag/run_id=run/task_id=t/attempt=1.log", ti=fields,
     )  # fmt: skip
+    if odd:
+        # as Airflow hands it over: it is not read again
+        made.ti.executor_config = odd_config(odd)
     TIS[name] = made.ti
     return made
 

@@ -33,8 +33,8 @@ REPORTED: Raw = {"number": 1, "state": "success", "reason": "TaskSucceeded", "re
 class Scheduler:
     """The executor as a scheduler drives it, in a process of its own."""
 
-    def __init__(self, api: Api, version: str, folder: Path, kubeconfig: Path) -> None:
-        self.api = api
+    def __init__(self, api: Api, version: str, folder: Path, kubeconfig: Path, more: dict[str, str]) -> None:
+        self.api, self._folder = api, folder
         environ = {
             **os.environ,
             "PYTHONPATH": str(ROOT / "executor"),
@@ -42,6 +42,7 @@ class Scheduler:
             "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of a test, long enough to be one",
             "AIRFLOW__POLYPOD__KUBECONFIG": str(kubeconfig),
             "AIRFLOW__POLYPOD__NAMESPACE": "default",
+            **more,
         }
         command = [str(airflow_venv(version) / "bin/python"), str(ROOT / "tests/airflow_env/drive_executor.py")]
         self._log = (folder / "scheduler.log").open("ab")
@@ -81,6 +82,11 @@ class Scheduler:
             raise AssertionError(found, events, told, Path(str(self._log.name)).read_text()[-3000:]) from None
         return {**found, "events": events, "told": told}
 
+    def notes(self, text: str) -> list[Path]:
+        """Return the files below Airflow's folder of logs that hold a text."""
+        files = (self._folder / "airflow/logs").rglob("*.log")
+        return [file for file in files if text in json.loads(file.read_text().splitlines()[0]).get("event", "")]
+
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
@@ -92,8 +98,8 @@ class Scheduler:
 def start(request: pytest.FixtureRequest, api: Api, tmp_path: Path) -> Iterator[Callable[..., Scheduler]]:
     made: list[Scheduler] = []
 
-    def start(kubeconfig: Path = api.plane.kubeconfig) -> Scheduler:
-        made.append(Scheduler(api, request.param, tmp_path, kubeconfig))
+    def start(kubeconfig: Path = api.plane.kubeconfig, **more: str) -> Scheduler:
+        made.append(Scheduler(api, request.param, tmp_path, kubeconfig, more))
         return made[-1]
 
     yield start
@@ -301,6 +307,49 @@ def test_a_task_that_cannot_be_sent_fails_at_once_and_says_why(api: Api, start: 
     assert found["events"]["long"][1].startswith("TaskRunRefused: ")
     assert found["running"] == ["good"]
     api.wait(lambda: set(task_runs(api)) == {"good"})
+
+
+@pytest.mark.either
+def test_whatever_an_executor_config_holds_it_fails_its_own_task_only(
+    api: Api, start: Callable[..., Scheduler]
+) -> None:
+    scheduler = start()
+    tasks = [{"name": f"good-{number}", "queue": "golang"} for number in range(20)]
+    bad = ["moment", "set", "bytes", "itself", "deep", "nan", "surrogate", "object", "raises"]
+    tasks[10:10] = [{"name": name, "queue": "golang", "odd_config": name} for name in bad]
+    scheduler.ask("queue", tasks=tasks)
+    found = scheduler.until(lambda state: len(state["events"]) == len(bad))
+    assert set(found["events"]) == set(bad)
+    for name, (state, info) in found["events"].items():
+        assert state == "failed", name
+        assert info.startswith(("InvalidPodTemplate: executor_config: pod_", "InvalidWorkload: ")), (name, info)
+    api.wait(lambda: len(task_runs(api)) == 20)
+    api.wait(lambda: len(api.items("secrets")[0]["metadata"].get("ownerReferences", [])) == 20)
+    # each attempt's log says why
+    logs = [scheduler.notes(found["events"][name][1]) for name in bad]
+    assert all(logs), dict(zip(bad, logs, strict=True))
+
+
+@pytest.mark.either
+def test_without_a_way_to_the_api_server_the_scheduler_goes_on_and_the_audit_log_says_why(
+    api: Api, start: Callable[..., Scheduler], tmp_path: Path
+) -> None:
+    scheduler = start(tmp_path / "no kubeconfig")
+    scheduler.ask("queue", tasks=[{"name": "waits", "queue": "golang"}])
+    found = scheduler.until(lambda state: state["told"])
+    assert "no kubeconfig: No such file" in found["told"][0]
+    assert (found["events"], found["running"]) == ({}, ["waits"])
+
+
+@pytest.mark.either
+def test_the_pods_of_a_second_airflow_call_the_second(api: Api, start: Callable[..., Scheduler]) -> None:
+    urls = {}
+    for name, url in (("one", "http://one.example:8080/execution/"), ("two", "https://two.example/execution/")):
+        scheduler = start(AIRFLOW__CORE__EXECUTION_API_SERVER_URL=url, AIRFLOW__POLYPOD__AIRFLOW_ID=name)
+        scheduler.ask("queue", tasks=[{"name": name, "queue": "golang"}])
+        scheduler.until(lambda state, name=name: name in task_runs(api))  # type: ignore[misc]
+        urls[name] = task_runs(api)[name]["spec"]["executionApi"]["url"]
+    assert urls == {"one": "http://one.example:8080/execution/", "two": "https://two.example/execution/"}
 
 
 @pytest.mark.either
