@@ -177,6 +177,19 @@ def test_an_xcom_may_have_any_key(store: Store) -> None:
         assert msgspec.json.decode(found.body) == {"key": key, "value": key}, key
 
 
+def test_a_token_that_somebody_else_renews_is_read_for_each_call(store: Store, tmp_path: Path) -> None:
+    """As the kubelet does with a pod's token, each hour."""
+    file = tmp_path / "projected"
+    ti_id = store.add("task", queue="q")
+    ask = rows(str(ti_id))[m.GetVariable].call(m.GetVariable(key="none"))
+    client = ExecutionApiClient(ExecutionApiConfig(url=store.url), "", token_file=str(file))
+    statuses = []
+    for token in (store.signer.issue(ti_id), "one that has ended", store.signer.issue(ti_id)):
+        file.write_text(f"{token}\n")
+        statuses.append(client.call(ask).status)
+    assert statuses == [404, 403, 404]
+
+
 def test_a_try_that_is_started_again_says_since_when(store: Store) -> None:
     ti_id = store.add("sensor", queue="q", retries=1)
     starts = []
