@@ -82,7 +82,7 @@ def test_what_runs_is_shown_and_cancelled(cli: Cli, namespace: Namespace) -> Non
     rows = cli("top").splitlines()
     assert rows[0].split()[:4] == ["NAMESPACE", "NAME", "PHASE", "TASK"]
     assert rows[1].split()[:4] == [namespace.name, "long", "Running", "conformance.wait"]
-    assert "not finished within 1 s: long" in cli("wait", "long", "--timeout=1", code=3)
+    assert f"not finished within 1 s: {namespace.name}/long" in cli("wait", "long", "--timeout=1", code=3)
     cli("cancel", "long")
     assert "Failed (Cancelled" in cli("wait", "long", code=1)
     # it ends with the task
