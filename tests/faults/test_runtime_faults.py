@@ -82,6 +82,16 @@ def test_an_end_that_cannot_be_understood_retries_and_its_bytes_are_logged_maske
     assert "s3cr3t" not in bridge.log_file.read_text()
 
 
+@pytest.mark.parametrize(("kind", "state"), [("RetryTask", "up_for_retry"), ("TaskState", "failed")])
+def test_what_a_status_shows_of_an_error_is_masked(rogue: Rogue, kind: str, state: str) -> None:
+    bridge = rogue("tells_a_secret", retries=1, ROGUE_END=kind)
+    result = bridge.run()
+    assert result.outcome["state"] == state
+    assert "***" in result.outcome["message"], result.outcome
+    shown = str(result.outcome) + result.stderr + bridge.log_file.read_text()
+    assert "s3cr3t" not in shown
+
+
 def test_only_one_connection_a_listener(rogue: Rogue) -> None:
     assert "the third connection was refused" in rogue("connects_thrice").run().events("task")
 

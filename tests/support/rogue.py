@@ -116,6 +116,17 @@ def unreadable_end(peer: Peer) -> None:
     peer.end("TaskEnded", text=secret)
 
 
+def tells_a_secret(peer: Peer) -> None:
+    """Name a password where the status shows it: in the last error, or in the end itself."""
+    peer.start()
+    secret = peer.request(type="GetConnection", conn_id="conformance_db")[1]["password"]
+    if os.environ.get("ROGUE_END") == "RetryTask":
+        peer.end("RetryTask", retry_reason=f"no login with {secret}")
+        return
+    peer.log(json.dumps({"level": "error", "event": f"no login with {secret}", "error": secret}) + "\n")
+    peer.end("TaskState", state="failed")
+
+
 def closes_comm_early(peer: Peer) -> None:
     peer.start()
     peer.close("comm")
