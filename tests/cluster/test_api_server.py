@@ -66,7 +66,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("a connection without a Secret", broken(connectionsFrom=[{}]), "secretRef: Required value"),
     ("an interval that ends before it begins",
      broken(dataInterval={"start": "2026-11-21T00:00:00Z", "end": "2026-11-20T00:00:00Z"}), "must not be before"),
-    ("a date without a time zone", broken(logicalDate="2026-11-21T00:00:00"), "spec.logicalDate in body must be of type date-time"),
+    ("a date without a time zone", broken(logicalDate="2026-11-21T00:00:00"), "spec.logicalDate: Invalid value: \"2026-11-21T00:00:00\": write a time with its time zone"),
     ("a URL that is none", broken(executionApi={"url": "airflow:8080"}), "the URL must be http://HOST[:PORT]/PATH"),
     ("two tokens",
      broken(workloadSecretRef={"name": "w", "key": "k"},

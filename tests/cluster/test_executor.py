@@ -322,7 +322,7 @@ def test_whatever_an_executor_config_holds_it_fails_its_own_task_only(
     assert set(found["events"]) == set(bad)
     for name, (state, info) in found["events"].items():
         assert state == "failed", name
-        assert info.startswith(("InvalidPodTemplate: executor_config: pod_", "InvalidWorkload: ")), (name, info)
+        assert info.startswith(("InvalidPodTemplate: executor_config: ", "InvalidWorkload: ")), (name, info)
     api.wait(lambda: len(task_runs(api)) == 20)
     api.wait(lambda: len(api.items("secrets")[0]["metadata"].get("ownerReferences", [])) == 20)
     # each attempt's log says why

@@ -81,6 +81,8 @@ def test_installed_used_upgraded_rolled_back_and_removed(fresh: Lab) -> None:
     kept = secrets_of_ours(fresh)
     said = fresh.helm("uninstall", "polypod", "--wait")
     assert len(namespace.taskruns()) == 3 + len(names)
+    # helm waits for Deployments, and not for their pods
+    namespace.wait(lambda: not fresh.get("-n", polypod.NAMESPACE, "pods", OWNED)["items"])
     left = fresh.kubectl("get", KINDS, "--all-namespaces", OWNED, "-o", "name").stdout.split()
     left += fresh.kubectl("get", "clusterroles,clusterrolebindings", OWNED, "-o", "name").stdout.split()
     left += fresh.kubectl("-n", polypod.NAMESPACE, "get", "leases,secrets,configmaps", "-o", "name").stdout.split()
