@@ -251,7 +251,7 @@ def test_a_name_that_is_not_there_and_a_time_that_is_over(fake: ApiServer) -> No
     assert "did you mean 'there'" in str(done.exception or done.output) + done.output
     done = polypod("wait", "there", "--timeout=0.1")
     assert done.exit_code == 3
-    assert "not finished within 0.1 s: there" in done.stderr
+    assert "not finished within 0.1 s: team/there" in done.stderr
 
 
 def test_a_live_table_is_kept_up_to_date_by_one_list_and_a_watch(fake: ApiServer) -> None:

@@ -41,8 +41,10 @@ def test_the_bridge_of_a_local_run(tmp_path: Path) -> None:
 def test_the_entry_points_of_the_images(tmp_path: Path, program: str) -> None:
     [line] = [found for found in (ROOT / "Dockerfile").read_text().splitlines() if f"polypod_{program}.main" in found]
     given = json.loads(line.removeprefix("ENTRYPOINT "))
+    # the bridge's has the launcher before it, which is not built for this machine
+    python = given[given.index("python3") + 1 :]
     done = subprocess.run(
-        [sys.executable, *given[1:], "--help"], capture_output=True, text=True, cwd=shadowed(tmp_path), timeout=60,
+        [sys.executable, *python, "--help"], capture_output=True, text=True, cwd=shadowed(tmp_path), timeout=60,
         env={**os.environ, **STRANGE}, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
