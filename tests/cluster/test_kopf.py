@@ -173,7 +173,7 @@ def test_an_operator_that_stands_by_reads_no_taskruns_and_ends_when_told(api: Ap
         made[0].start()
         api.wait(lambda: made[0].proxy.opened)
         made[1].start()
-        api.wait(lambda: "another operator leads" in made[1].log.read_text())
+        api.wait(lambda: "the operator is standby" in made[1].log.read_text())
         assert made[1].proxy.opened == 0
     finally:
         for other in reversed(made):
