@@ -55,7 +55,7 @@ def test_every_misbehaviour_has_the_outcome_that_it_has_locally(lab: Lab, namesp
         documents.append(
             task_run(name, "rogue", "rogue", podTemplate=rogue_env(behaviour, **env), timeouts=timeouts, **SOURCES)
         )
-        # the operator, which knows that there are no retries, has the last word
+        # the operator knows that there are no retries, and decides
         expected[name] = ("failed" if state == "up_for_retry" else state, reason, message)
     namespace.apply(*documents)
     found = namespace.finish_all(expected)
