@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from datetime import datetime
 from itertools import pairwise
@@ -65,9 +66,15 @@ def test_every_misbehaviour_has_the_outcome_that_it_has_locally(lab: Lab, namesp
         assert message in status["message"]
         assert status["phase"] == ("Succeeded" if state in ("success", "skipped") else "Failed")
         assert status["tries"] == 1
-        # one failure, one Event
-        told = [item for item in namespace.events() if item["involvedObject"]["name"] == name]
-        assert len(told) == (0 if status["phase"] == "Succeeded" else 1), told
+        # one failure, one Event, which comes after the status
+        failures = 0 if status["phase"] == "Succeeded" else 1
+        if failures:
+            namespace.wait(functools.partial(events_about, namespace, name))
+        assert len(events_about(namespace, name)) == failures
+
+
+def events_about(namespace: Namespace, name: str) -> list[dict[str, Any]]:
+    return [item for item in namespace.events() if item["involvedObject"]["name"] == name]
 
 
 CASES = [
