@@ -429,3 +429,26 @@ def test_an_operator_without_a_cluster_says_so(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "neither a service account nor a kubeconfig" in done.stderr
+
+
+def test_what_is_deleted_is_the_very_object_that_was_meant(api: Api) -> None:
+    """Of a namesake that was made meanwhile, only the uid tells."""
+    made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "namesake"}}
+    assert api.create(made).returncode == 0
+    uid = api.client.get("configmap", "namesake")["metadata"]["uid"]
+
+    async def delete() -> None:
+        kubernetes = KubernetesApi(api.connection())
+        await kubernetes.open()
+        path = "/api/v1/namespaces/default/configmaps/namesake"
+        try:
+            await kubernetes.delete(path, "00000000-0000-0000-0000-000000000000")
+            assert api.client.has("configmap", "namesake")
+            await kubernetes.delete(path, uid)
+            assert not api.client.has("configmap", "namesake")
+            # one that is gone is no error
+            await kubernetes.delete(path, uid)
+        finally:
+            await kubernetes.close()
+
+    asyncio.run(delete())
