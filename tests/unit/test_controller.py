@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL, Key
 from polypod_operator.control.controller import Controller
-from polypod_operator.kube.api import KubernetesApi
+from polypod_operator.kube.api import ApiError, KubernetesApi
 from polypod_operator.kube.pace import Pace
+from polypod_operator.kube.watch import Watch
 from polypod_operator.model import objects
 from polypod_operator.pods.pod import Settings
 from polypod_operator.serve.metrics import Metrics
@@ -42,6 +43,37 @@ def test_what_is_under_way_is_waited_for_and_nothing_new_is_begun() -> None:
     assert (len(done), left) == (2, 3)
 
 
+def pod_of(phase: str) -> dict[str, Any]:
+    labels = {UID_LABEL: "old", ATTEMPT_LABEL: "1"}
+    metadata = {
+        "namespace": "n", "name": "run-1", "uid": "pod", "labels": labels, "resourceVersion": "2",
+        "annotations": {"polypod.dev/queue": "q"}, "creationTimestamp": "2026-11-21T00:00:00Z",
+        "ownerReferences": [{"apiVersion": "polypod.dev/v1alpha1", "kind": "TaskRun", "name": "run", "uid": "old",
+                             "controller": True}],
+    }  # fmt: skip
+    return {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
+
+
+def test_a_restarted_operator_lets_the_pod_of_a_deleted_taskrun_hold_its_place() -> None:
+    """It was deleted while no operator ran; its pod ends by itself, and counts for the queue's limit until then."""
+
+    async def no_routing(*call: str) -> None:
+        raise ApiError(404, "NotFound", "no routing yet")
+
+    api = cast(KubernetesApi, SimpleNamespace(pace=Pace(), call=no_routing))
+    controller = Controller(api, Settings("bridge:1", "http://api/"), [], Metrics())
+
+    async def listed() -> None:
+        controller.cache.saw_pod(pod_of("Running"), False)
+
+    controller.pods = [cast(Watch, SimpleNamespace(list=listed))]
+    controller.runs = []
+    asyncio.run(controller.start(("n", "routing")))
+    assert controller.cache.places.depths() == {"q": (1, 0)}
+    controller.cache.saw_pod(pod_of("Succeeded"), False)
+    assert controller.cache.places.depths().get("q", (0, 0))[0] == 0
+
+
 def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
     """Nothing was seen of the deletion: the watch was broken."""
 
@@ -51,16 +83,6 @@ def test_the_pod_of_a_taskrun_that_was_made_anew_keeps_its_place() -> None:
             "creationTimestamp": "2026-11-21T00:00:00Z",
         }  # fmt: skip
         return {"metadata": metadata, "spec": {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r"}}
-
-    def pod_of(phase: str) -> dict[str, Any]:
-        labels = {UID_LABEL: "old", ATTEMPT_LABEL: "1"}
-        metadata = {
-            "namespace": "n", "name": "run-1", "uid": "pod", "labels": labels, "resourceVersion": "2",
-            "annotations": {"polypod.dev/queue": "q"}, "creationTimestamp": "2026-11-21T00:00:00Z",
-            "ownerReferences": [{"apiVersion": "polypod.dev/v1alpha1", "kind": "TaskRun", "name": "run", "uid": "old",
-                                 "controller": True}],
-        }  # fmt: skip
-        return {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
 
     controller = Controller(API, Settings("bridge:1", "http://api/"), [], Metrics())
     controller.cache.saw_pod(pod_of("Running"), False)
