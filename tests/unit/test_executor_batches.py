@@ -22,6 +22,7 @@ from polypod_airflow.creator import Creator, Made, Refused
 from polypod_airflow.taskruns import Settings, Work
 from polypod_airflow.template import TemplateProblem
 from polypod_airflow.verdicts import storable
+from support.waiting import wait_until
 
 SETTINGS = Settings("tasks", "airflow")
 COUNT = 25
@@ -124,6 +125,7 @@ class Server(Cluster):
         self.refuse = refuse
         self.made: dict[str, Any] = {}
         self.owned: dict[str, set[str]] = {}
+        self.deleted: set[str] = set()
 
     def call(self, method: str, path: str, body: Any = None, **_: Any) -> bytes:
         name = body["metadata"].get("name", "") if method == "POST" else path.rpartition("/")[2]
@@ -138,6 +140,7 @@ class Server(Cluster):
             self.owned[name] = {owner["name"] for owner in body["metadata"]["ownerReferences"]}
         if method == "DELETE":
             self.made.pop(name, None)
+            self.deleted.add(name)
         return msgspec.json.encode(self.made.get(name, {}))
 
 
@@ -194,6 +197,23 @@ def test_a_taskrun_that_cannot_be_made_settles_its_task_and_the_others_go_on(
     # the Secret goes with the others
     [names] = server.owned.values()
     assert names == {item.name for item in works} - {works[BAD].name}
+
+
+@pytest.mark.parametrize("revoked", [1, COUNT])
+def test_tasks_that_are_revoked_before_they_are_made_leave_no_secret_behind(revoked: int) -> None:
+    server, works = Server(lambda method, text: None), [work(number) for number in range(COUNT)]
+    creator = Creator(server, SETTINGS)
+    creator._unwanted |= {each.name for each in works[:revoked]}
+    creator.create(works)
+    creator.start()
+    try:
+        left = {each.name for each in works[revoked:]}
+        if left:
+            wait_until(lambda: list(server.owned.values()) == [left], "that the Secret has its owners")
+        else:
+            wait_until(lambda: server.deleted and not server.made, "that the Secret is deleted")
+    finally:
+        creator.close(20)
 
 
 def test_a_template_that_no_encoder_takes_settles_its_task_and_the_others_go_on() -> None:
