@@ -102,7 +102,7 @@ def refuse_attempt(config: BridgeConfig, reason: str, message: str) -> Outcome:
 
 
 def _unforeseen(error: Exception, masked: Callable[[str], str] = str) -> UserError:
-    """Return what to tell of an error that nobody has thought of; where it comes from goes to standard error.
+    """Return an unexpected error as one for users; print its traceback to standard error.
 
     Args:
         masked: hides the secrets that the task has been given; an exception's text may quote them.

@@ -37,8 +37,8 @@ def bridge_command(config_file: Path) -> list[str]:
     """Return the command that starts a bridge.
 
     It is isolated (-I): the bridge holds passwords, and the current folder and PYTHON* variables are for the user's own
-    programs. Where the bridge's packages are installed is told it, as Python need not look there by itself; those
-    folders are searched last, so that nothing in them takes the place of a module of the standard library.
+    programs. It gets the folders of the bridge's packages explicitly, as -I may hide them; they come last on its path,
+    so that nothing in them shadows the standard library.
     """
     modules = (polypod_bridge, polypod_coordinators, polypod_core, msgspec, urllib3, yaml)
     folders = dict.fromkeys(str(Path(str(module.__file__)).parents[1]) for module in modules)

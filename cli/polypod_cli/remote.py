@@ -322,21 +322,21 @@ def _age(since: str, now: datetime) -> str:
 
 
 def _wait(cluster: Cluster, keys: Sequence[Key], timeout: float | None, output: str) -> int:
-    """Wait, telling each change; return the exit code. Of several namespaces, one is waited for after the other."""
+    """Wait and print each change; return the exit code. Several namespaces are followed one after the other."""
     from polypod_cli.following import follow
 
     give_up = time.monotonic() + timeout if timeout is not None else None
     ended: dict[Key, Raw] = {}
     for namespace in dict.fromkeys(namespace for namespace, _ in keys):
         mine = {key for key in keys if key[0] == namespace}
-        told: dict[Key, str] = {}
+        printed: dict[Key, str] = {}
         for found in follow(cluster.of(namespace), [name for _, name in mine], until=give_up):
             for key in sorted(mine - set(ended)):
                 run = found[key]
-                said = _said(run, _phase(run))
-                if output == "text" and told.get(key) != said:
-                    click.echo(said)
-                told[key] = said
+                line = _said(run, _phase(run))
+                if output == "text" and printed.get(key) != line:
+                    click.echo(line)
+                printed[key] = line
                 if _finished(run):
                     ended[key] = run
             if mine <= set(ended):

@@ -19,7 +19,7 @@ from polypod_bridge.logs.storage import of_pod, read
 from support.api import Store
 from support.bridge import COORDINATORS, Bridge
 from support.paths import LAUNCHER
-from support.processes import alive, children
+from support.processes import alive, children, may_be_others
 from support.rogue_runtime import rogue_coordinator
 from support.waiting import wait_until
 
@@ -172,7 +172,7 @@ def test_told_to_end_before_the_language_container_came_there_is_an_outcome(fill
     assert (message(bridge)["reason"], filled.ti(ti_id).state) == ("Terminated", "queued")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="takes another user")
+@pytest.mark.skipif(not may_be_others(), reason="only root can start processes of other users")
 @pytest.mark.parametrize("user", [0, 4242])
 def test_the_language_container_may_have_another_user(filled: Store, tmp_path: Path, user: int) -> None:
     config = filled.config(filled.add("success", queue="golang"), "golang", COORDINATORS)

@@ -9,25 +9,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_bridge.comm import answers as a
 from polypod_bridge.comm import ends, frames
 from polypod_bridge.comm import messages as m
 from polypod_bridge.comm.requests import ApiReply
-from polypod_bridge.config import Timeouts
 from polypod_bridge.process.base import Exit
 from polypod_bridge.supervisor import actions as act
-from polypod_bridge.supervisor.assignment import Assignment, Identity
 from polypod_bridge.supervisor.outcome import Verdict
-from polypod_bridge.supervisor.state import Supervision
 from polypod_core.reasons import Reason
+from support.supervised import NOW, running
 
-NOW = datetime(2026, 11, 21, tzinfo=UTC)
-TI = a.TaskInstance(id="ti", task_id="t", dag_id="d", run_id="r", try_number=1, dag_version_id="v")
-CONTEXT = {
-    "dag_run": {"dag_id": "d", "run_id": "r", "run_after": "2026-11-21T00:00:00Z", "run_type": "manual"},
-    "max_tries": 2,
-    "should_retry": True,
-}
 WHEN = "2026-11-21T10:00:00Z"
 INDEX = {"rendered_map_index": "one"}
 ENDS: list[dict[str, Any]] = [
@@ -96,16 +86,6 @@ def mutations(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in draw(st.lists(st.sampled_from(["extra", "", "é", "end date"]), unique=True)):
         bad[name] = draw(st.one_of(DAMAGED_TEXTS, WRONG))
     return end, bad
-
-
-def running(version: str = "2026-10-30") -> Supervision:
-    state = Supervision(Assignment(TI, a.BundleInfo(name="b"), Identity("host", "user"), version), Timeouts(), 10.0)
-    [call] = state.spawned(0, 42, NOW)
-    assert isinstance(call, act.Call)
-    state.connected(0, "comm")
-    state.connected(0, "logs")
-    state.replied(0, call, ApiReply(200, msgspec.json.encode(CONTEXT)))
-    return state
 
 
 def ended(

@@ -14,25 +14,13 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from polypod_bridge.comm import answers as a
 from polypod_bridge.comm import frames
 from polypod_bridge.comm import messages as m
 from polypod_bridge.comm.exact import DEEPEST
 from polypod_bridge.comm.requests import NO_BODY, ApiReply
-from polypod_bridge.config import Timeouts
 from polypod_bridge.supervisor import actions as act
-from polypod_bridge.supervisor.assignment import Assignment, Identity
-from polypod_bridge.supervisor.state import Supervision
 from support.sizes import SIZES
-
-NOW = datetime(2026, 11, 21, tzinfo=UTC)
-TI = a.TaskInstance(id="ti", task_id="t", dag_id="d", run_id="r", try_number=1, dag_version_id="v")
-CONTEXT = {
-    "dag_run": {"dag_id": "d", "run_id": "r", "run_after": "2026-11-21T00:00:00Z", "run_type": "manual"},
-    "max_tries": 1,
-    "should_retry": True,
-    "multi_team": False,
-}
+from support.supervised import running
 
 
 def nested(depth: int) -> Any:
@@ -63,19 +51,6 @@ BODIES = [
     b'{"key": 1, "value": {"a": []}}', b"[" * 2000,
 ]  # fmt: skip
 STATUSES = (200, 201, 204, 400, 403, 404, 409, 410, 422, 500)
-
-
-def running() -> Supervision:
-    """Return an attempt whose task runs."""
-    state = Supervision(
-        Assignment(TI, a.BundleInfo(name="b"), Identity("host", "user"), "2026-10-30"), Timeouts(), 10.0
-    )
-    [call] = state.spawned(0, 42, NOW)
-    assert isinstance(call, act.Call)
-    state.connected(0, "comm")
-    state.connected(0, "logs")
-    state.replied(0, call, ApiReply(200, msgspec.json.encode(CONTEXT)))
-    return state
 
 
 FRAMES = 20

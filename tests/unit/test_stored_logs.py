@@ -36,6 +36,7 @@ from polypod_bridge.logs.storage import (
 from polypod_bridge.logs.stored import SpooledLog, open_stored_log
 from polypod_cli import stored_log
 from polypod_core.errors import UserError
+from support.processes import may_be_others
 from support.waiting import wait_until
 
 
@@ -327,7 +328,7 @@ def volume() -> Iterator[Path]:
         yield Path(name) / "logs"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be other users")
+@pytest.mark.skipif(not may_be_others(), reason="only root can start processes of other users")
 @pytest.mark.parametrize("first", ["airflow", "bridge"])
 @pytest.mark.parametrize("group", [0, OF_PODS])
 def test_airflows_image_and_the_bridge_write_into_each_others_folders(volume: Path, first: str, group: int) -> None:

@@ -113,7 +113,7 @@ class LauncherHost:
             pass
         self._path = path
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        # the language container may have another user; nobody else sees the volume
+        # the language container may run as another user; templates cannot mount its volume elsewhere
         before = os.umask(0)
         try:
             self._listener.bind(path)

@@ -154,7 +154,7 @@ class Shell:
         # the lines of a runtime that is gone already must not be lost, and whose they are cannot be told any more
         gone = self._process.poll() is not None
         if not gone and not self._owned((canonical(peer[0]), peer[1]), (canonical(local[0]), local[1])):
-            # whose connection it was cannot be told if the runtime has ended meanwhile
+            # if the runtime has exited by now, the owner of the connection can no longer be found
             gone = self._process.poll() is not None
             owned = False
         else:
