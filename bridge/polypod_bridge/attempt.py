@@ -151,7 +151,7 @@ def _environment(config: BridgeConfig) -> Mapping[str, str]:
 
 def _open_log(config: BridgeConfig, stored: StoredLog | None) -> tuple[TaskLog, Masker]:
     from polypod_bridge.logs.masking import Masker
-    from polypod_bridge.logs.pipeline import LEVELS, STANDARD_ERROR, Levels, Output, TaskLog
+    from polypod_bridge.logs.pipeline import STANDARD_ERROR, Levels, Output, TaskLog
     from polypod_bridge.logs.render import console, json_line
 
     outputs: list[Destination] = []
@@ -163,11 +163,11 @@ def _open_log(config: BridgeConfig, stored: StoredLog | None) -> tuple[TaskLog, 
             outputs.append(Output(fd, json_line, config.log_file))
         except OSError as error:
             problem = error
+    levels = Levels(config.logging_level, config.namespace_levels)
     if config.log_format != "none":
         if config.log_format == "console":
             # for people: what is below the wanted level is noise, even if the runtime sends it
-            minimum = LEVELS.get(config.logging_level.lower(), 0)
-            outputs.append(Output(sys.stderr.fileno(), console(config.colors), STANDARD_ERROR, minimum))
+            outputs.append(Output(sys.stderr.fileno(), console(config.colors), STANDARD_ERROR, levels))
         else:
             outputs.append(Output(sys.stderr.fileno(), json_line, STANDARD_ERROR))
     if stored is not None:
@@ -176,7 +176,7 @@ def _open_log(config: BridgeConfig, stored: StoredLog | None) -> tuple[TaskLog, 
     masker.add(config.token)
     if config.token_file is not None:
         masker.add(_read_token(config.token_file))
-    log = TaskLog(masker, outputs, Levels(config.logging_level, config.namespace_levels))
+    log = TaskLog(masker, outputs, levels)
     if stored is not None:
         stored.report_to(log.event)
     if problem is not None:

@@ -198,7 +198,11 @@ class Cluster:
         query = [("watch", "true"), ("resourceVersion", version), ("timeoutSeconds", str(max(1, math.ceil(seconds))))]
         query += _selected(name)
         for line in self._lines(self._path(everywhere), query, "TaskRuns"):
-            yield json.loads(line)
+            try:
+                event = json.loads(line)
+            except ValueError:
+                raise Unreachable(Reason.INVALID_CONFIG, "TaskRuns: the watch ended within an event") from None
+            yield event
 
     def snapshot(self, *, everywhere: bool = False, name: str = "") -> tuple[Sequence[Raw], str]:
         """Return the TaskRuns, or the only one that is wanted, and the version from which they can be watched.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from polypod_core.errors import UserError
 from polypod_core.states import FINISHED_PHASES
 
 from polypod_cli.pod_log import PAUSE, patiently
@@ -71,6 +71,43 @@ def follow(
         items, version = patiently(lambda: cluster.snapshot(everywhere=everywhere, name=only))
 
 
+def follow_all(cluster: Cluster, keys: Sequence[Key], *, until: float | None = None) -> Iterator[dict[Key, Raw]]:
+    """Yield TaskRuns of one namespace or several, each time one of them has changed. All are followed at once.
+
+    Raises:
+        UserError: as `follow`.
+    """
+    news: queue.SimpleQueue[dict[Key, Raw] | BaseException | None] = queue.SimpleQueue()
+    names: dict[str, list[str]] = {}
+    for namespace, name in keys:
+        names.setdefault(namespace, []).append(name)
+    if len(names) == 1:
+        [(namespace, wanted)] = names.items()
+        yield from follow(cluster.of(namespace), wanted, until=until)
+        return
+
+    def listen(namespace: str) -> None:
+        try:
+            for found in follow(cluster.of(namespace), names[namespace], until=until):
+                news.put(dict(found))
+            news.put(None)
+        except BaseException as error:
+            # for the one who waits
+            news.put(error)
+
+    for namespace in names:
+        threading.Thread(target=listen, args=[namespace], name=f"watch {namespace}", daemon=True).start()
+    left = len(names)
+    while left:
+        found = news.get()
+        if isinstance(found, BaseException):
+            raise found
+        if found is None:
+            left -= 1
+        else:
+            yield found
+
+
 def _missing(cluster: Cluster, key: Key, last: Raw | None) -> Raw:
     """Return a TaskRun that is not in the list: as it was, if it had finished and was deleted since.
 
@@ -92,7 +129,7 @@ class Followed:
             UserError: the cluster refuses, or does not answer.
         """
         self._source = follow(cluster, everywhere=everywhere)
-        self._problem: UserError | None = None
+        self._problem: BaseException | None = None
         self._runs = next(self._source)
         threading.Thread(target=self._follow, name="watch", daemon=True).start()
 
@@ -111,7 +148,8 @@ class Followed:
         try:
             for runs in self._source:
                 self._runs = runs
-        except UserError as error:
+        except BaseException as error:
+            # whatever it is: a table that is not kept up to date must not look as if it were
             self._problem = error
 
 

@@ -322,25 +322,24 @@ def _age(since: str, now: datetime) -> str:
 
 
 def _wait(cluster: Cluster, keys: Sequence[Key], timeout: float | None, output: str) -> int:
-    """Wait and print each change; return the exit code. Several namespaces are followed one after the other."""
-    from polypod_cli.following import follow
+    """Wait and print each change; return the exit code."""
+    from polypod_cli.following import follow_all
 
     give_up = time.monotonic() + timeout if timeout is not None else None
+    printed: dict[Key, str] = {}
     ended: dict[Key, Raw] = {}
-    for namespace in dict.fromkeys(namespace for namespace, _ in keys):
-        mine = {key for key in keys if key[0] == namespace}
-        printed: dict[Key, str] = {}
-        for found in follow(cluster.of(namespace), [name for _, name in mine], until=give_up):
-            for key in sorted(mine - set(ended)):
-                run = found[key]
-                line = _said(run, _phase(run))
-                if output == "text" and printed.get(key) != line:
-                    click.echo(line)
-                printed[key] = line
-                if _finished(run):
-                    ended[key] = run
-            if mine <= set(ended):
-                break
+    for found in follow_all(cluster, keys, until=give_up):
+        for key, run in found.items():
+            if key in ended:
+                continue
+            line = _said(run, _phase(run))
+            if output == "text" and printed.get(key) != line:
+                click.echo(line)
+            printed[key] = line
+            if _finished(run):
+                ended[key] = run
+        if len(ended) == len(set(keys)):
+            break
     left = ", ".join("/".join(key) for key in keys if key not in ended)
     if left:
         click.echo(f"not finished within {timeout:g} s: {left}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 from fastapi import Request
@@ -19,9 +19,13 @@ class _ExactRequest(Request):
         if not hasattr(self, "_exact"):
             try:
                 body = await self.body()
-                self._exact = json.loads(body, parse_constant=_refuse, parse_float=_exact_float, parse_int=_integer)
+                # strictly: json.loads takes surrogates in bytes for text
+                text = body.decode("utf-8-sig")
+                self._exact = json.loads(text, parse_constant=_refuse, parse_float=_exact_float, parse_int=_integer)
                 if b"\\u" in body:
                     _require_text(self._exact)
+            except UnicodeDecodeError:
+                fail(422, "invalid_request", "the body is not UTF-8")
             except RecursionError:
                 fail(422, "invalid_request", "the body is nested too deeply")
             except _NoJson as error:
@@ -39,7 +43,12 @@ def _refuse(word: str) -> NoReturn:
 
 def _exact_float(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number) or Decimal(repr(number)) != Decimal(text):
+    try:
+        is_exact = math.isfinite(number) and Decimal(repr(number)) == Decimal(text)
+    except InvalidOperation:
+        # its exponent is beyond any that a Decimal has
+        is_exact = False
+    if not is_exact:
         raise _NoJson(f"the number {text[:80]} does not fit into 64 bits without being rounded; send it as text")
     return number
 

@@ -150,6 +150,10 @@ def call(store: Store, ti_id: uuid.UUID, what: str, body: dict[str, Any]) -> url
         (b"NaN", "NaN is not a number that JSON can represent"),
         (b'{"a": [-Infinity]}', "-Infinity is not a number that JSON can represent"),
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+        (b'"\xed\xa0\x80"', "not UTF-8"),
+        (b'{"gr\xfc": 1}', "not UTF-8"),
+        (b"1e-99999999999999999999999", "does not fit into 64 bits"),
+        (b"0e99999999999999999999999999", "does not fit into 64 bits"),
     ],
 )
 def test_what_is_no_json_is_refused_at_once(store: Store, body: bytes, words: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes import config
 from polypod_cli import pod_log
-from polypod_cli.cluster import Cluster
-from polypod_cli.following import Followed
+from polypod_cli.cluster import Cluster, Unreachable
+from polypod_cli.following import Followed, follow_all
 from polypod_cli.main import cli
 from support.waiting import wait_until
 
@@ -243,6 +243,47 @@ def test_waiting_goes_on_when_a_watch_breaks_and_what_has_finished_may_go(fake: 
     fake.changes = Changes([modified(task_run("a", "Failed")), [gone], [too_old], modified(task_run("b"))])
     done = polypod("wait", "a", "b")
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (1, "team/b Succeeded"), done.output
+
+
+class Namespaces:
+    """Two namespaces: in `quick`, a TaskRun ends and is deleted, by its TTL, while that in `slow` still runs."""
+
+    def __init__(self, namespace: str = "", gone: threading.Event | None = None) -> None:
+        self.namespace, self.gone = namespace, gone or threading.Event()
+
+    def of(self, namespace: str) -> Namespaces:
+        return Namespaces(namespace, self.gone)
+
+    def snapshot(self, **_: Any) -> tuple[list[Raw], str]:
+        return [self.run("Running")], "5"
+
+    def run(self, phase: str) -> Raw:
+        return {"metadata": {"name": "x", "namespace": self.namespace}, "status": {"phase": phase}}
+
+    def watch(self, version: str, seconds: float, **_: Any) -> Iterator[Raw]:
+        if self.namespace == "quick":
+            yield {"type": "MODIFIED", "object": self.run("Succeeded")}
+            yield {"type": "DELETED", "object": self.run("Succeeded")}
+            self.gone.set()
+            threading.Event().wait()
+        assert self.gone.wait(60)
+        yield {"type": "MODIFIED", "object": self.run("Failed")}
+        threading.Event().wait()
+
+
+def test_several_namespaces_are_followed_at_once_and_no_end_is_missed() -> None:
+    phases: dict[tuple[str, str], str] = {}
+    for found in follow_all(cast(Cluster, Namespaces()), [("slow", "x"), ("quick", "x")]):
+        phases |= {key: run["status"]["phase"] for key, run in found.items()}
+        if set(phases.values()) == {"Succeeded", "Failed"}:
+            break
+    assert phases == {("slow", "x"): "Failed", ("quick", "x"): "Succeeded"}
+
+
+def test_an_event_that_is_cut_off_is_a_watch_that_broke(fake: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cluster, "_lines", lambda *_: iter([b'{"type": "MODIF']))
+    with pytest.raises(Unreachable):
+        list(Cluster().watch("5", 1))
 
 
 def test_a_name_that_is_not_there_and_a_time_that_is_over(fake: ApiServer) -> None:

@@ -13,7 +13,9 @@ from typing import Any, cast
 import pytest
 from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL
 from polypod_core.reasons import Reason
+from polypod_crds.taskrun import Attempt, TaskRunStatus
 from polypod_operator.control.controller import Controller
+from polypod_operator.control.statuses import Statuses
 from polypod_operator.kube.api import ApiError, KubernetesApi
 from polypod_operator.kube.writes import Flight
 from polypod_operator.pods.changed import by_whom, changes
@@ -72,6 +74,52 @@ def both(*changes: Callable[[Raw], None]) -> Callable[[Raw], None]:
             one(pod)
 
     return change
+
+
+def add_token(pod: Raw, name: str, **token: Any) -> None:
+    source = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607, **token}}
+    sources = [source, {"configMap": {"name": "kube-root-ca.crt"}}]
+    pod["spec"]["volumes"].append({"name": name, "projected": {"sources": sources}})
+    task(pod)["volumeMounts"].append({"name": name, "mountPath": f"/var/run/secrets/{name}", "readOnly": True})
+
+
+def test_the_token_of_a_service_account_that_was_asked_for_is_no_change() -> None:
+    """The admission of service accounts adds it, with a mount in each container."""
+    asked = manifest()
+    made = copy.deepcopy(asked)
+    add_token(made, "kube-api-access-abcde")
+    assert changes(asked, made) == ["spec.volumes[kube-api-access-abcde].projected.serviceAccountToken is true"]
+    assert changes(asked, made, allow=["serviceAccountToken"]) == []
+    for pod in (asked, made):
+        pod["spec"]["automountServiceAccountToken"] = True
+    assert changes(asked, made) == []
+
+
+def test_a_token_for_a_cloud_is_no_change() -> None:
+    made = copy.deepcopy(manifest())
+    add_token(made, "aws-iam-token", audience="sts.amazonaws.com")
+    assert changes(manifest(), made) == []
+    made["spec"]["volumes"][-1]["projected"]["sources"].append({"serviceAccountToken": {"path": "second"}})
+    assert changes(manifest(), made) != []
+
+
+def test_what_the_coordinator_allows_may_be_added() -> None:
+    made = copy.deepcopy(manifest())
+    made["spec"]["volumes"].append({"name": "agent", "hostPath": {"path": "/run/agent"}})
+    task(made)["volumeMounts"].append({"name": "agent", "mountPath": "/run/agent"})
+    assert changes(manifest(), made) != []
+    assert changes(manifest(), made, allow=["hostPath"]) == []
+
+
+@pytest.mark.parametrize("name", ["coordinator", "queue", "log", "image"])
+def test_a_pod_of_an_earlier_routing_is_the_attempt_that_it_was(name: str) -> None:
+    """It is there already: its task may run, and its annotations are of the routing of its time."""
+    made = copy.deepcopy(manifest())
+    made["metadata"]["annotations"][f"polypod.dev/{name}"] = "of another time"
+    task(made)["command"] = ["/of/another/version"]
+    assert changes(manifest(), made, whole=False) == []
+    made["metadata"]["labels"][ATTEMPT_LABEL] = "7"
+    assert changes(manifest(), made, whole=False) != []
 
 
 TASK, BRIDGE = ("spec", "containers", 0), ("spec", "initContainers", 0)
@@ -335,3 +383,25 @@ def test_a_spec_that_leaves_no_room_has_an_event_and_is_left_alone() -> None:
     assert any("spec is 14" in event["message"] for event in api.events_posted)
     assert len(api.events_posted) <= 4
     assert api.calls < 10
+
+
+def test_a_short_status_keeps_what_the_next_decision_needs() -> None:
+    """Or a failed try would not be counted, and the task be tried again for ever."""
+
+    class Little:
+        async def patch_status(self, path: str, version: str, status: Mapping[str, Any]) -> Raw:
+            if len(json.dumps(status)) > 1300:
+                raise ApiError(500, "", "etcdserver: request is too large")
+            return dict(status)
+
+    status = TaskRunStatus(
+        phase="Pending", state="up_for_retry", reason="Retrying", message="m" * 500, failed_tries=2, tries=3,
+        infrastructure_failures=1, next_attempt_time=NOW, start_time=NOW,
+        attempts=[Attempt(number=number, state="up_for_retry", pod_name=f"p{number}", message="m" * 500) for number in (1, 2, 3)],
+    )  # fmt: skip
+    statuses = Statuses(cast(KubernetesApi, Little()), *[cast(Any, None)] * 3)
+    written = asyncio.run(statuses._patch(task_run(), status))
+    assert (written["failedTries"], written["tries"], written["infrastructureFailures"]) == (2, 3, 1)
+    assert written["nextAttemptTime"]
+    assert [item["podName"] for item in written["attempts"]] == ["p3"]
+    assert len(written["message"]) == 100

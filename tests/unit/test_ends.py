@@ -126,6 +126,28 @@ def test_an_end_with_bad_side_fields_is_the_end_that_was_meant(pair: tuple[Any, 
         assert len((call.body or {}).get("rendered_map_index") or "") <= ends.LONGEST_MAP_INDEX
 
 
+@pytest.mark.parametrize("levels", [1, 30, 60])
+def test_a_map_as_the_key_of_a_map_is_left_out(levels: int) -> None:
+    """As text, such keys would double at each level: 28 of them took 130 MB."""
+    key = b"\x81" * levels + b"\xa1a" + b"\x01" * levels
+    fields = {"type": "TaskState", "state": "skipped", "end_date": WHEN}
+    pairs = [msgspec.msgpack.encode(item) for pair in fields.items() for item in pair]
+    body = b"\x84" + b"".join(pairs) + key + b"\x01"
+    end = ends.read(body, NOW)
+    assert end.message is not None
+    assert end.message.state == "skipped"
+    assert end.notes == ["map entries were left out: their keys are no text"]
+
+
+@pytest.mark.parametrize("end", [end for end in ENDS if "retry_reason" in end], ids=lambda end: end["type"])
+def test_a_reason_is_cut_for_airflow_and_whole_for_the_status_where_it_is_masked_first(end: dict[str, Any]) -> None:
+    reason = "x" * 450 + "secret" * 20
+    verdict, actions = ended(packed({**end, "retry_reason": reason}))
+    assert verdict.message == reason
+    sent = [(action.call.body or {}).get("retry_reason") for action in actions if isinstance(action, act.Call)]
+    assert set(sent) <= {reason[: ends.LONGEST_REASON], None}
+
+
 @given(st.sampled_from([end for end in ENDS if end["type"] in MEANING]), st.data())
 def test_an_end_whose_meaning_is_lost_counts_a_try_and_retries(end: dict[str, Any], data: st.DataObject) -> None:
     bad = dict(end)

@@ -64,10 +64,10 @@ class Api:
     """A session of one operator."""
 
     def __init__(self, server: Server) -> None:
-        self.server, self.paused = server, False
+        self.server, self.paused, self.hangs = server, False, False
 
     async def once(self, method: str, path: str, body: Any = None) -> Raw:
-        await asyncio.sleep(0)
+        await asyncio.sleep(60 if self.hangs else 0)
         return self.server.answer(method, body)
 
     def pause(self) -> None:
@@ -194,6 +194,29 @@ def test_a_leader_that_is_refused_pauses_and_goes_on_afterwards(caplog: pytest.L
 
     play(scenario)
     assert len(caplog.records) == 2, [record.getMessage() for record in caplog.records]
+
+
+def test_a_leader_is_paused_before_another_leads_also_if_calls_fail_at_first_and_then_hang() -> None:
+    async def scenario(server: Server) -> None:
+        first = Part(server, "first")
+        await until(lambda: first.acts)
+        second = Part(server, "second")
+        await watched([first, second], 0.2)
+        # answered at once, so that the next try begins just before the time is over
+        own = first.api.once
+
+        async def refused(method: str, path: str, body: Any = None) -> Raw:
+            if first.api.hangs:
+                return await own(method, path, body)
+            raise ApiError(0, "", "connection refused")
+
+        first.api.once = refused  # type: ignore[method-assign]
+        asyncio.get_running_loop().call_later(module.GIVE_UP - module.RENEW / 2, setattr, first.api, "hangs", True)
+        seen = await watched([first, second], 3 * module.DURATION)
+        assert (True, True) not in seen
+        assert seen[-1] == (False, True)
+
+    play(scenario)
 
 
 def test_an_operator_that_cannot_read_the_lease_is_not_ready_and_says_why_once(

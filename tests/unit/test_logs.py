@@ -181,6 +181,63 @@ def test_a_runtime_that_does_not_filter_its_records_is_filtered(
     assert output.written == len(found)
 
 
+def pumped(
+    tmp_path: Path, lines: bytes, masker: Masker, levels: Levels, shown: Levels | None = None
+) -> tuple[str, str]:
+    """Return what is in the log after a runtime has sent these lines, and its last error."""
+    path = tmp_path / "log"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    pump = LogPump(TaskLog(masker, [Output(fd, json_line, "x", shown)], levels), masker, lambda name: None)
+    read, write = os.pipe()
+    os.write(write, lines)
+    os.close(write)
+    pump.add("logs", read)
+    assert pump.stop(60)
+    os.close(fd)
+    return path.read_text(), pump.last_error
+
+
+@pytest.mark.parametrize("level", ["WARNING", "ERROR", "CRITICAL"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"panic: not json",
+        b'{"event":"it burns","level":"50"}',
+        b'{"event":"it burns","level":"catastrophe"}',
+        b'["list"]',
+    ],
+)
+def test_a_line_whose_level_nobody_knows_is_never_left_out(tmp_path: Path, level: str, line: bytes) -> None:
+    kept, _ = pumped(tmp_path, line + b"\n", Masker(), Levels(level))
+    assert any(word in kept for word in ("panic", "burns", "list"))
+
+
+def test_levels_of_other_languages_are_understood(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"event": name, "level": name.upper()}) for name in ("severe", "err", "panic", "fine", "notice")
+    ]
+    kept, last = pumped(tmp_path, "\n".join(lines).encode(), Masker(), Levels("error"))
+    assert [json.loads(line)["event"] for line in kept.splitlines()] == ["severe", "err", "panic"]
+    assert last == "panic"
+
+
+def test_the_console_shows_what_a_namespaces_level_asks_for(tmp_path: Path) -> None:
+    levels = Levels("warning", "mylog=debug")
+    lines = b"".join(b'{"event":"x","level":"debug","logger":"%s"}\n' % name for name in (b"mylog.a", b"other"))
+    kept, _ = pumped(tmp_path, lines, Masker(), levels, levels)
+    assert [json.loads(line)["logger"] for line in kept.splitlines()] == ["mylog.a"]
+
+
+@pytest.mark.parametrize("before", [0, 360, 450, 499, 500])
+def test_the_last_error_is_masked_before_it_is_cut(tmp_path: Path, before: int) -> None:
+    secret, masker = "s3cr3t-" * 20, Masker()
+    masker.add(secret)
+    line = json.dumps({"event": "failed", "level": "error", "error": "x" * before + secret})
+    _, last = pumped(tmp_path, line.encode(), masker, Levels("info"))
+    assert "s3cr3t" not in last
+    assert len(last) <= 500
+
+
 def test_the_console_form_has_colour_only_if_asked() -> None:
     event = {
         "timestamp": datetime(2026, 1, 1, 12, 30, tzinfo=UTC),

@@ -201,6 +201,25 @@ def test_a_fault_of_a_routing_that_is_found_late_brings_the_last_valid_one_back(
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("between", [config_map(coordinators="no"), None], ids=["a mistake", "deleted"])
+def test_a_routing_in_use_that_was_never_tried_is_tried_when_it_comes_back(between: dict[str, Any] | None) -> None:
+    async def scenario() -> None:
+        api, routing, metrics = reloading()
+        await routing.saw(config_map(**GOOD), "ns/r")
+        good = routing.state.current
+        api.answer["ns"] = NOBODY[0]
+        await routing.saw(config_map(**OTHER), "ns/r")
+        await routing.saw(between, "ns/r")
+        assert routing.state.problem
+        assert "polypod_routing_tried 0" in generate_latest(metrics.registry).decode()
+        api.answer["ns"] = FAULTS[0]
+        await routing.saw(config_map(**OTHER), "ns/r")
+        assert routing.state.current is good
+        assert FAULTS[0].message in routing.state.problem
+
+    asyncio.run(scenario())
+
+
 def test_a_trial_is_made_in_another_namespace_if_the_first_cannot_tell() -> None:
     async def scenario() -> None:
         api, routing, _ = reloading(["team-a", "team-b"])

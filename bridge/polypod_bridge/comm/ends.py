@@ -79,6 +79,8 @@ def read(body: bytes, now: datetime) -> End:
         return end
     if reader.repaired:
         end.notes.append("text that is not UTF-8 was replaced")
+    if reader.dropped:
+        end.notes.append("map entries were left out: their keys are no text")
     known: dict[str, Any] = {}
     for one in msgspec.structs.fields(kind):
         if one.name in fields:
@@ -97,9 +99,13 @@ def read(body: bytes, now: datetime) -> End:
             known[one.name] = now
             end.notes.append("end_date is the time at which the message came")
     made: Any = kind(**known)
-    end.message, notes = within_limits(made)
-    end.notes += notes
+    end.message = made
     return end
+
+
+def reason_in_full(end: m.Terminal) -> str:
+    """Return why a task ended so, in its own words, before `within_limits` cuts them: a cut may halve a secret."""
+    return end.retry_reason or "" if isinstance(end, m.RetryTask | m.TaskState) else ""
 
 
 def within_limits(end: m.Terminal) -> tuple[m.Terminal, list[str]]:
@@ -152,7 +158,7 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
-        self.repaired = False
+        self.repaired = self.dropped = False
 
     def value(self) -> Any:
         start = self._at
@@ -204,5 +210,11 @@ class _Reader:
         found: dict[Any, Any] = {}
         for _ in range(size):
             key, value = self.value(), self.value()
-            found[_text(key) or key if isinstance(key, str | bytes | int | float | None) else str(key)] = value
+            if isinstance(key, bytes):
+                key = _text(key)
+            if isinstance(key, str | int | float | None):
+                found[key] = value
+            else:
+                # no field has such a name; as text, maps in keys of maps would double at each level
+                self.dropped = True
         return found

@@ -26,7 +26,11 @@ STANDARD_ERROR = "standard error"
 """The name of that destination."""
 
 LEVELS = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10, "notset": 0}
-_LEVEL_ALIASES = {"warn": "warning", "exception": "error", "fatal": "critical", "trace": "debug"}
+_LEVEL_ALIASES = {
+    "warn": "warning", "exception": "error", "err": "error", "severe": "error", "fatal": "critical",
+    "panic": "critical", "alert": "critical", "emergency": "critical",
+    "notice": "info", "trace": "debug", "fine": "debug",
+}  # fmt: skip
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _ESCAPE = re.compile(rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
@@ -51,11 +55,11 @@ class Destination(Protocol):
 class Output:
     """Where rendered lines go: a descriptor that is never left half-written."""
 
-    def __init__(self, fd: int, render: Renderer, name: str, minimum: int = 0) -> None:
-        """Write to `fd` what is at `minimum` or above, by the numbers of LEVELS."""
+    def __init__(self, fd: int, render: Renderer, name: str, levels: Levels | None = None) -> None:
+        """Write to `fd`: everything, or what `levels` wants."""
         self._fd = fd
         self._render = render
-        self._minimum = minimum
+        self._levels = levels
         self._failed: OSError | None = None
         self.name = name
         self.lost = 0
@@ -67,8 +71,8 @@ class Output:
 
         A full disk must not end the task: what cannot be written is counted, and the next write tries again.
         """
-        if self._minimum:
-            events = [event for event in events if LEVELS[event["level"]] >= self._minimum]
+        if self._levels is not None:
+            events = [event for event in events if self._levels.wants(event)]
         rendered = b"".join([safely(self._render, event) for event in events])
         data = memoryview(rendered)
         try:
@@ -183,18 +187,26 @@ def _decode_leniently(line: bytes) -> dict[str, Any]:
 
 def runtime_record(line: bytes) -> dict[str, Any]:
     """Parse one line of the logs socket; a malformed one becomes a report that keeps it."""
+    return read_record(line)[0]
+
+
+def read_record(line: bytes) -> tuple[dict[str, Any], bool]:
+    """Do the same, and tell whether the level is the runtime's own: a malformed line and an unknown level have ours."""
     try:
         record = _decode_leniently(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return {
+        report = {
             "level": "warning",
             "event": "malformed log line from the runtime",
             "logger": "supervisor",
             "line": line.decode("utf-8", "replace"),
             "error": str(error),
         }
+        return report, False
     level = str(record.get("level", "info")).lower()
-    record["level"] = level if level in LEVELS else _LEVEL_ALIASES.get(level, "info")
+    level = _LEVEL_ALIASES.get(level, level)
+    has_level = level in LEVELS
+    record["level"] = level if has_level else "info"
     event = record.get("event")
     record["event"] = event if isinstance(event, str) else "" if event is None else str(event)
     logger = record.setdefault("logger", "task")
@@ -212,7 +224,7 @@ def runtime_record(line: bytes) -> dict[str, Any]:
             record["timestamp"] = msgspec.convert(stamp, datetime)
         except msgspec.ValidationError:
             pass
-    return record
+    return record, has_level
 
 
 def _output_record(level: str, logger: str) -> Callable[[bytes], dict[str, Any]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from polypod_bridge.logs.masking import Masker
-from polypod_bridge.logs.pipeline import PARSERS, LineSplitter, TaskLog
+from polypod_bridge.logs.pipeline import PARSERS, LineSplitter, TaskLog, read_record
 
 _READ_SIZE = 256 << 10
 _LONGEST_ERROR = 500
@@ -37,11 +37,16 @@ class LogPump:
         self._posted: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._stopping = False
         self.last_read = time.monotonic()
-        self.last_error = ""
-        """The first line of the last error that the runtime has logged: what failed, if it says no more."""
+        self._last_error = ""
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         self._thread.start()
         log.route(self.post)
+
+    @property
+    def last_error(self) -> str:
+        """The first line of the last error that the runtime has logged: what failed, if it says no more. Masked."""
+        # first masked and then cut, or half a secret would be left
+        return self._masker.text(self._last_error)[:_LONGEST_ERROR]
 
     def post(self, event: dict[str, Any]) -> None:
         """Write an event of the supervisor, in its turn; never blocks."""
@@ -125,13 +130,11 @@ class LogPump:
         self._on_end(name)
 
     def _emit(self, name: str, lines: list[bytes]) -> None:
-        parse = PARSERS[name]
-        keep_empty = name != "logs"
         try:
-            events: list[dict[str, Any]] = [parse(line) for line in lines if keep_empty or line.strip()]
             if name == "logs":
-                self._note_errors(events)
-                events = [event for event in events if self._log.levels.wants(event)]
+                events = self._wanted([read_record(line) for line in lines if line.strip()])
+            else:
+                events = [PARSERS[name](line) for line in lines]
             if events:
                 self._log.write(events)
         except Exception as error:
@@ -139,8 +142,13 @@ class LogPump:
             problem = f"{type(error).__name__}: {error}"
             self._log.event("error", "lines of the log could not be written", lines=len(lines), error=problem)
 
+    def _wanted(self, records: list[tuple[dict[str, Any], bool]]) -> list[dict[str, Any]]:
+        """Return what goes to the log: what has no level that we know is never left out for it."""
+        self._note_errors([record for record, _ in records])
+        return [record for record, has_level in records if not has_level or self._log.levels.wants(record)]
+
     def _note_errors(self, events: list[dict[str, Any]]) -> None:
         for event in events:
             if event["level"] in ("error", "critical"):
                 text = str(event.get("error") or event["event"]).strip()
-                self.last_error = text.splitlines()[0][:_LONGEST_ERROR] if text else self.last_error
+                self._last_error = text.splitlines()[0] if text else self._last_error

@@ -53,6 +53,7 @@ class Ending:
         ended_by: who ended the process, and in which words.
         detail: the sentence that explains `ended_by`.
         known_state: the state that the server has the task in, if it ended in an earlier attempt.
+        why: the task's own reason in `said`, not cut.
     """
 
     exit: Exit
@@ -62,6 +63,7 @@ class Ending:
     ended_by: EndedBy | None = None
     detail: str = ""
     known_state: str = "failed"
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def _as_said(ending: Ending, said: Terminal) -> Verdict:
         reason = _ended_reason(ending)
         return Verdict(said.state, reason, ending.detail, retry_delay_seconds=delay, reschedule_time=when)
     if isinstance(said, RetryTask | TaskState) and said.retry_reason:
-        message = said.retry_reason
+        message = ending.why or said.retry_reason
     elif not ending.exit.ok and isinstance(said, SucceedTask | RescheduleTask):
         message = f"{_exit_text(ending.exit)} after the task had reported {said.state}, which stands"
     return Verdict(said.state, _SAID_REASON[said.state], message, retry_delay_seconds=delay, reschedule_time=when)

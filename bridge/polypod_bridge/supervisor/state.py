@@ -74,7 +74,7 @@ class Supervision:
         self._context: a.TIRunContext | None = None
         self._to_clear = self._in_flight = 0
         self._said: m.Terminal | None = None
-        self._garbled = ""
+        self._garbled = self._why = ""
         self._delivering = self._delivered = False
         self._task_timeout = 0.0
         self._last_beat, self._beat_problem = 0.0, ""
@@ -431,6 +431,7 @@ class Supervision:
         reply: list[Action] = [] if frame.is_answer else [answer(frame.id, None)]
         if self._said is not None and (self._delivered or self._delivering):
             return [Log("warning", "ignoring a second terminal message", {"state": message.state}), *reply]
+        self._why = ends.reason_in_full(message)
         message, notes = ends.within_limits(message)
         said: list[Action] = [Log("warning", "part of the task's end was changed", {"changes": notes})] if notes else []
         self._said, self._garbled = message, ""
@@ -533,6 +534,7 @@ class Supervision:
         ending = Ending(
             exit=self._exit,
             said=self._said,
+            why=self._why,
             delivered=self._delivered,
             should_retry=self._context is not None and bool(self._context.should_retry),
             ended_by=self._ended_by,

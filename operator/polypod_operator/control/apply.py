@@ -107,8 +107,8 @@ class Apply:
 
     async def _do(self, run: TaskRunObject, action: Action, changed: bool) -> None:
         match action:
-            case CreatePod(manifest):
-                if await self._creation.create(run, manifest):
+            case CreatePod():
+                if await self._creation.create(run, action):
                     # the watch tells the rest; should it have nothing to tell, we do
                     self._cache.queue.add_after(run.key, POLICY.look_after.total_seconds())
                 else:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from polypod_core.kinds import Key
 from polypod_core.reasons import Reason
@@ -19,7 +18,7 @@ from polypod_operator.control.create_limit import FEW, LATE, CreateLimit
 from polypod_operator.control.refresh import Refresh
 from polypod_operator.control.statuses import Statuses
 from polypod_operator.control.telemetry import Telemetry
-from polypod_operator.decide.decision import Refusal
+from polypod_operator.decide.decision import CreatePod, Refusal
 from polypod_operator.decide.draft import copied
 from polypod_operator.kube.api import MANAGER, ApiError, KubernetesApi
 from polypod_operator.kube.raw import Raw
@@ -64,15 +63,15 @@ class PodCreation:
         """True if very many pods were created just now: that one of them is still starting is not worth a write."""
         return len(self._created) == _BURST and time.monotonic() - self._created[0] < _BURST_SECONDS
 
-    async def create(self, run: TaskRunObject, manifest: dict[str, Any]) -> bool:
+    async def create(self, run: TaskRunObject, wanted: CreatePod) -> bool:
         """Create a pod; return False if it was there already, was refused, or is late."""
         if not self._limit.may_begin(run.namespace):
             message = f"at most {FEW} pods are created at once in namespace {run.namespace!r}: {LATE_MESSAGE}"
             refusal = Refusal(message, False, self._clock(), Reason.CREATING_POD)
-            self._cache.store.put_refusal(run, manifest["metadata"]["name"], refusal)
+            self._cache.store.put_refusal(run, wanted.manifest["metadata"]["name"], refusal)
             return False
         flight = Flight()
-        posting = asyncio.ensure_future(self._post(run, manifest, flight))
+        posting = asyncio.ensure_future(self._post(run, wanted, flight))
         while not await self._hangs(posting, flight, run):
             if posting.done():
                 return posting.result()
@@ -111,8 +110,9 @@ class PodCreation:
         if await self._statuses.write(run, status) is not None:
             await self._statuses.warn(run, Reason.CREATING_POD, LATE_MESSAGE)
 
-    async def _post(self, run: TaskRunObject, manifest: dict[str, Any], flight: Flight) -> bool:
+    async def _post(self, run: TaskRunObject, wanted: CreatePod, flight: Flight) -> bool:
         """Have the API server create a pod; return False if it was there already, or was refused."""
+        manifest = wanted.manifest
         name = manifest["metadata"]["name"]
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -120,14 +120,14 @@ class PodCreation:
         self._cache.store.put_asked(run, name)
         try:
             raw = await self._api.create_pod(manifest, flight=flight)
-            if await self._is_changed(run, manifest, raw):
+            if await self._is_changed(run, wanted, raw):
                 return False
             self._refresh.wrote_pod(run.namespace, raw)
             self._cache.store.put_pod(objects.pod(raw))
         except ApiError as error:
             if error.reason == "AlreadyExists" and not error.by_admission:
                 # ours, and its answer was lost
-                await self.verify(run, run.namespace, name, manifest)
+                await self.verify(run, run.namespace, name, wanted)
             elif error.by_admission or error.too_large or error.status in (400, 403, 404, 422):
                 refusal = Refusal(error.message, error.invalid, self._clock())
                 self._cache.store.put_refusal(run, name, refusal)
@@ -140,13 +140,13 @@ class PodCreation:
         self._telemetry.pod_created(run, name, self._clock())
         return True
 
-    async def _is_changed(self, run: TaskRunObject, asked: dict[str, Any], made: Raw, *, whole: bool = True) -> bool:
+    async def _is_changed(self, run: TaskRunObject, asked: CreatePod, made: Raw, *, whole: bool = True) -> bool:
         """Delete a pod that was made otherwise than was asked, and say so.
 
         Args:
-            whole: compare all that matters, or only whose it is and whether it is less secure.
+            whole: compare all that matters, or only which attempt it is and whether it is less secure.
         """
-        found = changes(asked, made, whole=whole)
+        found = changes(asked.manifest, made, allow=asked.allow, whole=whole)
         if not found:
             return False
         store, metadata = self._cache.store, made["metadata"]
@@ -161,7 +161,7 @@ class PodCreation:
         await self._api.delete_pod(run.namespace, metadata["name"], metadata["uid"])
         return True
 
-    async def verify(self, run: TaskRunObject, namespace: str, name: str, asked: dict[str, Any] | None = None) -> None:
+    async def verify(self, run: TaskRunObject, namespace: str, name: str, asked: CreatePod | None = None) -> None:
         """Find out whether a pod of that name is there, and whose it is.
 
         Args:

@@ -122,7 +122,7 @@ class RoutingReload:
             candidate, _ = parse(raw, where)
         except UserError:
             return "", ""
-        if candidate == self.state.current and not self.state.untried:
+        if candidate == self.state.current == self.state.tried:
             return "", ""
         namespaces = self._namespaces or [where.partition("/")[0]]
         problems, untried = [], ""

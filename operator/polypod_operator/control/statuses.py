@@ -66,14 +66,10 @@ class Statuses:
         except ApiError as error:
             if not error.too_large:
                 raise
-        brief = TaskRunStatus(
-            phase=status.phase,
-            state=status.state,
-            reason=status.reason,
-            message=status.message[:_BRIEF],
-            finish_time=status.finish_time,
-            observed_generation=status.observed_generation,
-        )
+        # what the next decision needs is kept, or a failed try would not be counted
+        last = [item.model_copy(update={"message": item.message[:_BRIEF]}) for item in status.attempts[-1:]]
+        short = {"message": status.message[:_BRIEF], "attempts": last, "conditions": [], "x_coms": []}
+        brief = status.model_copy(update=short)
         return await self._api.patch_status(run.path, run.resource_version, dump(brief))
 
     async def warn(self, run: TaskRunObject, reason: str, message: str) -> None:

@@ -43,7 +43,7 @@ def create(draft: Draft, number: int, attempt: Attempt | None, spec: TaskRunSpec
         draft.routed(route.name)
         without_pod(draft, attempt, spec)
         return
-    draft.act(CreatePod(manifest))
+    draft.act(CreatePod(manifest, tuple(route.spec.allow)))
     unseen = draft.run.status.model_copy(update={"observed_generation": draft.run.generation})
     if draft.status == unseen:
         # what there is to say is said when the pod is there

@@ -17,7 +17,10 @@ from polypod_operator.model.objects import PodEvent, PodObject
 
 @dataclass(frozen=True, slots=True)
 class CreatePod:
+    """Create a pod; `allow` is what its coordinator's `allow` holds."""
+
     manifest: dict[str, Any]
+    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

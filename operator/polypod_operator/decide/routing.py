@@ -23,14 +23,15 @@ class RoutingState:
         current: the last good one, None before there was any.
         problem: what is wrong with the ConfigMap as it is now, so that it is not in use; empty if nothing is.
         flaw: what is wrong with coordinators that no queue leads to, which does not keep the rest from being used.
-        untried: why the API server could not be asked what it thinks of the pods; empty if it was.
+        untried: why the API server could not be asked what it thinks of the pods of `current`; empty if it was.
+        tried: the last one whose pods it takes.
     """
 
     current: Routing | None = None
     problem: str = ""
     flaw: str = ""
     untried: str = ""
-    _tried: Routing | None = None
+    tried: Routing | None = None
 
     def load(self, config_map: Mapping[str, Any] | None, where: str, refused: str = "", untried: str = "") -> bool:
         """Take a ConfigMap over if it is valid; return whether anything has changed.
@@ -42,7 +43,6 @@ class RoutingState:
             untried: why it could not say anything; the routing is used until it does.
         """
         before = (self.current, self.problem, self.flaw, bool(self.untried))
-        self.untried = untried
         if config_map is None:
             self.problem = f"ConfigMap {where} does not exist"
         else:
@@ -51,13 +51,17 @@ class RoutingState:
                 if refused:
                     if found[0] == self.current:
                         # in use, untried
-                        self.current = self._tried
+                        self.current = self.tried
                     raise UserError(Reason.INVALID_ROUTING, f"ConfigMap {where}: {refused}")
                 (self.current, self.flaw), self.problem = found, ""
                 if not untried:
-                    self._tried = self.current
+                    self.tried = self.current
             except UserError as error:
                 self.problem, self.flaw = error.message, ""
+        if not self.problem:
+            self.untried = untried
+        elif self.current is self.tried:
+            self.untried = ""
         return (self.current, self.problem, self.flaw, bool(self.untried)) != before
 
 

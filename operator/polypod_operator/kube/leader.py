@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -207,9 +208,12 @@ class Leader:
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         while True:
-            await asyncio.sleep(RENEW)
-            began = loop.time()
-            result = await self._renewed_within(GIVE_UP - (began - renewed))
+            left = math.inf if self._api.paused else renewed + GIVE_UP - loop.time()
+            await asyncio.sleep(min(RENEW, max(left, 0.0)))
+            began, left = loop.time(), renewed + GIVE_UP - loop.time()
+            # first pause: a call could outlast the lease
+            is_late = left <= 0 and not self._api.paused
+            result = "failed" if is_late else await self._renewed_within(left)
             if result == "lost":
                 break
             if result == "renewed":
@@ -227,7 +231,7 @@ class Leader:
         self._lost()
 
     async def _renewed_within(self, seconds: float) -> Literal["renewed", "failed", "lost"]:
-        """Try to renew; when we have paused already, or have to, there is no hurry."""
+        """Try to renew; when we have paused already, there is no hurry."""
         try:
             async with asyncio.timeout(seconds if seconds > 0 else None):
                 return await self._renew()

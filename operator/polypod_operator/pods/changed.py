@@ -8,15 +8,17 @@ them, is found here, so that the attempt does not run otherwise than was asked.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from polypod_core.kinds import GROUP
+from polypod_core.kinds import ATTEMPT_LABEL, GROUP, TRY_LABEL, UID_LABEL
 
 from polypod_operator.pods import security
 from polypod_operator.pods.merge import KEYS
 
 _OWN = f"{GROUP}/"
+_WHICH = frozenset({UID_LABEL, ATTEMPT_LABEL, TRY_LABEL})
+"""Labels that say which attempt a pod is."""
 _POD_FIELDS = ("automountServiceAccountToken", "enableServiceLinks", "hostUsers", "restartPolicy", "runtimeClassName",
                "serviceAccountName", "volumes")  # fmt: skip
 """Of a pod's spec, what has to be as asked; where it runs, and when, may be changed."""
@@ -33,14 +35,19 @@ _HARMLESS = frozenset({"unknownFields", "resourceClaims"})
 """Findings that say nothing of a change: fields of a newer Kubernetes, and devices."""
 
 
-def changes(asked: Mapping[str, Any], made: Mapping[str, Any], *, whole: bool = True) -> list[str]:
+def changes(
+    asked: Mapping[str, Any], made: Mapping[str, Any], *, allow: Collection[str] = (), whole: bool = True
+) -> list[str]:
     """Return what was taken away from a pod, or weakened in it, a phrase each; nothing if it is as asked.
 
     Args:
-        whole: compare what its containers run as well, and not only whose it is and what it may do.
+        allow: what the coordinator's `allow` holds: somebody else may add it, too.
+        whole: compare everything, and not only which attempt it is and what it may do: a pod that was made a while ago
+            may be of another routing, or of another version of the operator.
     """
     spec = _spec(asked["spec"], made["spec"]) if whole else ()
-    return list(dict.fromkeys([*_identity(asked["metadata"], made["metadata"]), *spec, *_weakened(asked, made)]))
+    identity = _identity(asked["metadata"], made["metadata"], whole)
+    return list(dict.fromkeys([*identity, *spec, *_weakened(asked, made, allow)]))
 
 
 def by_whom(made: Mapping[str, Any], ours: str) -> str:
@@ -50,11 +57,12 @@ def by_whom(made: Mapping[str, Any], ours: str) -> str:
     return ", ".join(sorted({str(item.get("manager")) for item in fields if not item.get("subresource")} - {ours}))
 
 
-def _identity(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str]:
-    for field in ("labels", "annotations"):
+def _identity(asked: Mapping[str, Any], made: Mapping[str, Any], whole: bool) -> Iterator[str]:
+    for field in ("labels", "annotations") if whole else ("labels",):
         found = made.get(field) or {}
         for name, value in (asked.get(field) or {}).items():
-            if name.startswith(_OWN) and found.get(name) != value:
+            wanted = name.startswith(_OWN) if whole else name in _WHICH
+            if wanted and found.get(name) != value:
                 yield f"metadata.{field}[{name}] was {'changed' if name in found else 'taken away'}"
     owners = made.get("ownerReferences") or ()
     for owner in asked.get("ownerReferences") or ():
@@ -135,8 +143,13 @@ def _same(asked: Any, made: Any, name: str) -> bool:
     return not asked and not made and name not in _TRUE_BY_DEFAULT
 
 
-def _weakened(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str]:
+def _weakened(asked: Mapping[str, Any], made: Mapping[str, Any], allow: Collection[str]) -> Iterator[str]:
     """Yield what is weaker in the pod, or in a container that was asked for, than it was."""
+    harmless = {*_HARMLESS, *allow}
+    if asked["spec"].get("automountServiceAccountToken"):
+        # the admission of service accounts adds its volume
+        harmless.add("serviceAccountToken")
+    others = _for_others(made["spec"])
     before = {_mark(finding) for finding in security.findings(asked["spec"], asked["metadata"].get("annotations"))}
     names = {item["name"] for kind in ("initContainers", "containers") for item in asked["spec"].get(kind) or ()}
     spec = _without_others(made["spec"], names)
@@ -145,13 +158,26 @@ def _weakened(asked: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[str
         if allowance == "hostPort" and asked["spec"].get("hostNetwork"):
             # every port is then the node's
             continue
-        if allowance not in _HARMLESS and _mark(finding) not in before:
+        if where in others:
+            continue
+        if allowance not in harmless and _mark(finding) not in before:
             yield f"{where} is {security.shown(value)}" if allowance else f"{where}: {value}"
     for kind in ("initContainers", "containers"):
         for item in made["spec"].get(kind) or ():
             if item.get("name") not in names:
                 # a sidecar of somebody else's, which must not see what only the bridge may
                 yield from (f"{where}: {value}" for where, value, _ in security.mounts(f"spec.{kind}", item))
+
+
+def _for_others(spec: Mapping[str, Any]) -> set[str]:
+    """Return where tokens are that name their audience, which is not the API server: a cloud's webhook adds such."""
+    found = set()
+    for volume in spec.get("volumes") or ():
+        sources = (volume.get("projected") or {}).get("sources") or ()
+        tokens = [source["serviceAccountToken"] for source in sources if "serviceAccountToken" in source]
+        if tokens and all(token.get("audience") for token in tokens):
+            found.add(f"spec.volumes[{volume.get('name')}].projected.serviceAccountToken")
+    return found
 
 
 def _mark(finding: tuple[str, Any, str]) -> tuple[str, str, str]:
