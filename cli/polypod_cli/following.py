@@ -92,7 +92,7 @@ def follow_all(cluster: Cluster, keys: Sequence[Key], *, until: float | None = N
                 news.put(dict(found))
             news.put(None)
         except BaseException as error:
-            # for the one who waits
+            # the caller raises it
             news.put(error)
 
     for namespace in names:
