@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -132,7 +133,7 @@ func TestTheWaitForTheBridgeIsWhatThePodSays(t *testing.T) {
 
 func TestABridgeThatDoesNotComeIsTheContainersTerminationMessage(t *testing.T) {
 	terminationLog = filepath.Join(t.TempDir(), "termination-log")
-	t.Setenv("POLYPOD_SOCKET", filepath.Join(t.TempDir(), "bridge.sock"))
+	t.Setenv("POLYPOD_SOCKET", filepath.Join(socketFolder(t), "bridge.sock"))
 	t.Setenv("POLYPOD_BRIDGE_WAIT", "0.05")
 	if code := run(); code != exitBridge {
 		t.Errorf("the exit code is %d", code)
@@ -151,7 +152,7 @@ func TestABridgeThatDoesNotComeIsTheContainersTerminationMessage(t *testing.T) {
 }
 
 func TestASocketThatIsNotForThisUserIsNotWaitedFor(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "closed")
+	folder := filepath.Join(socketFolder(t), "closed")
 	must(t, os.Mkdir(folder, 0))
 	if os.Getuid() == 0 {
 		// root may use every socket: be nobody to the file system, in this thread
@@ -161,12 +162,31 @@ func TestASocketThatIsNotForThisUserIsNotWaitedFor(t *testing.T) {
 		defer syscall.Setfsuid(0)
 	}
 	begin := time.Now()
-	if _, err := connect(filepath.Join(folder, "bridge.sock"), time.Minute, nil); !isRefused(err) {
+	if _, err := connect(filepath.Join(folder, "bridge.sock"), time.Minute, nil); !errors.Is(err, syscall.EACCES) {
 		t.Errorf("the error is %v", err)
 	}
 	if time.Since(begin) > 30*time.Second {
 		t.Error("it has waited")
 	}
+}
+
+func TestAPathThatIsTooLongForASocketIsNotWaitedFor(t *testing.T) {
+	begin := time.Now()
+	if _, err := connect("/"+strings.Repeat("x", 108), time.Minute, nil); !isRefused(err) {
+		t.Errorf("the error is %v", err)
+	}
+	if time.Since(begin) > 30*time.Second {
+		t.Error("it has waited")
+	}
+}
+
+// socketFolder makes a folder for a socket: the path of t.TempDir has the test's name in it and may be too long for one.
+func socketFolder(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "s")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(folder)) })
+	return folder
 }
 
 func must(t *testing.T, err error) {

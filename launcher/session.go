@@ -125,9 +125,10 @@ func (s *session) holdThePod(signals <-chan os.Signal, place string, told *os.Fi
 
 var errTerminated = errors.New("terminated before the bridge was there")
 
-// isRefused tells whether waiting does not help: this user may not use the bridge's socket.
+// isRefused tells whether waiting does not help: this user may not use the bridge's socket, or its path cannot be one
+// (unix(7): at most 107 bytes).
 func isRefused(err error) bool {
-	return errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
+	return errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL)
 }
 
 // bridgeWait reads how many seconds the bridge may take: as long as the pod may take to start, by its TaskRun.
