@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 from support.artifacts import make_forms
-from support.bridge import QUICK_JVM
+from support.bridge import PATIENT, QUICK_JVM
 from support.paths import GO_ROOT, JAVA_ROOT, NODE, ROOT, TYPESCRIPT_ROOT
 from support.rogue_runtime import MANIFEST
 from support.waiting import wait_until
@@ -152,8 +152,7 @@ class Lab:
         for name, (classpath, kwargs) in COORDINATORS.items():
             entries[name] = {
                 "classpath": f"airflow.sdk.coordinators.{classpath}",
-                # on a busy machine a runtime may take its time
-                "kwargs": {**kwargs, "task_startup_timeout": 60},
+                "kwargs": {**kwargs, **PATIENT},
                 "image": self.images[name],
                 "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
             }

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.artifacts import FORMS, language
+from support.bridge import PATIENT
 
 from cluster.lab import Lab, Namespace
 
@@ -120,7 +121,7 @@ def test_every_form_of_artifact_from_the_dag_bundle_that_airflow_names(
         own = lab.routing["coordinators"][language(form)]
         routing["coordinators"][form] = {
             "classpath": own["classpath"],
-            "kwargs": {"task_handler_bundle_name": form},
+            "kwargs": {"task_handler_bundle_name": form, **PATIENT},
             "image": images[language(form)],
         }
         routing["queue_to_coordinator"][form] = form

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from support.artifacts import minified
-from support.bridge import QUICK_JVM
+from support.bridge import PATIENT, QUICK_JVM
 from support.paths import (
     AIRFLOWS,
     CACHE,
@@ -91,10 +91,13 @@ class Airflow:
         queues = {"golang": "native", "jvm": "java"}
         if self.version == "3.3":
             coordinators: dict[str, Any] = {
-                "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"executables_root": [str(GO_ROOT_33)]}},
+                "native": {
+                    "classpath": EXECUTABLE_CLASSPATH,
+                    "kwargs": {"executables_root": [str(GO_ROOT_33)], **PATIENT},
+                },
                 "java": {
                     "classpath": JAVA_CLASSPATH,
-                    "kwargs": {"jars_root": [str(JAVA_ROOT_33)], "jvm_args": QUICK_JVM},
+                    "kwargs": {"jars_root": [str(JAVA_ROOT_33)], "jvm_args": QUICK_JVM, **PATIENT},
                 },
             }
             bundles = {"dags-folder": dags}
@@ -107,14 +110,14 @@ class Airflow:
             (rogue / "rogue.min.mjs").write_bytes(minified(ROGUE_SCRIPT))
             bundles = {"dags-folder": dags, "go": GO_ROOT, "jars": JAVA_ROOT, "scripts": scripts, "rogue": rogue}
             coordinators = {
-                "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"task_handler_bundle_name": "go"}},
+                "native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": {"task_handler_bundle_name": "go", **PATIENT}},
                 "java": {
                     "classpath": JAVA_CLASSPATH,
-                    "kwargs": {"task_handler_bundle_name": "jars", "jvm_args": QUICK_JVM},
+                    "kwargs": {"task_handler_bundle_name": "jars", "jvm_args": QUICK_JVM, **PATIENT},
                 },
                 "node": {
                     "classpath": NODE_CLASSPATH,
-                    "kwargs": {"task_handler_bundle_name": "scripts", "node_executable": str(NODE)},
+                    "kwargs": {"task_handler_bundle_name": "scripts", "node_executable": str(NODE), **PATIENT},
                 },
             }
             coordinators["rogue"] = {

@@ -13,7 +13,7 @@ import yaml
 from support.airflow import Airflow
 from support.api import Store
 from support.artifacts import FORMS, language, make_forms
-from support.bridge import Bridge
+from support.bridge import PATIENT, Bridge
 from support.paths import EXECUTABLE_CLASSPATH, JAVA_CLASSPATH, NODE, NODE_CLASSPATH
 
 pytestmark = [pytest.mark.shares("airflow"), pytest.mark.needs("airflow", "conformance", "launcher")]
@@ -29,7 +29,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def coordinator(form: str) -> dict[str, Any]:
     queue = language(form)
     node = {"node_executable": str(NODE)} if queue == "typescript" else {}
-    return {"classpath": CLASSPATHS[queue], "kwargs": {"task_handler_bundle_name": form, **node}}
+    return {"classpath": CLASSPATHS[queue], "kwargs": {"task_handler_bundle_name": form, **PATIENT, **node}}
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_the_artifact_that_airflow_has_bound_the_task_to(
     workload["task_handler_artifact"] = {"bundle_info": {"name": "all", "version": None}, "rel_path": f"{form}/{name}"}
     file = tmp_path / "workload.json"
     file.write_text(json.dumps(workload))
-    kwargs = {"node_executable": str(NODE)} if queue == "typescript" else {}
+    kwargs = {**PATIENT, **({"node_executable": str(NODE)} if queue == "typescript" else {})}
     if queue == "jvm":
         # a jar's class path is that of its bundle
         workload["task_handler_artifact"]["rel_path"] = name
