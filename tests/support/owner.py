@@ -23,7 +23,7 @@ _FOLDERS = "polypod-t."
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 LONGEST = 20
 """Characters of the longest name of a run."""
-LONGEST_FOLDER = 44
+LONGEST_FOLDER = 42
 """Characters of the longest folder of a run: the path of a socket in a test's folder below it may have 107 (unix(7))."""
 
 
