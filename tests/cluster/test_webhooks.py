@@ -127,7 +127,8 @@ def test_a_webhook_that_hangs_holds_its_own_namespace_alone(api: Api, operator: 
         print(f"forty pods of the other namespace were there after {time.monotonic() - began:.1f} s")
         assert pods(api, HELD) == []
         message = api.items("taskruns", "-n", HELD)[0]["status"]["message"]
-        assert "admission webhook" in message
+        # on a busy machine, which webhook did not even shake hands; else, that one does not answer
+        assert "webhook" in message
     api.wait(lambda: len(pods(api, HELD)) == 60)
     api.wait(lambda: set(reasons(api, HELD).values()) == {"PodStarting"})
     assert all(item["status"]["tries"] == 1 for item in api.items("taskruns", "-n", HELD))
