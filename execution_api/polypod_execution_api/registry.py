@@ -224,7 +224,7 @@ def xcom_values(
         XCom.task_id == task_id,
         XCom.map_index == map_index,
     )
-    return dict(session.execute(statement.order_by(XCom.key)).tuples().all())
+    return dict(session.execute(statement.order_by(XCom.key)).all())
 
 
 def xcom_keys(session: Session, ti: TaskInstance) -> list[str]:
