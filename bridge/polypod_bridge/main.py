@@ -161,13 +161,9 @@ def run_workload(
 
 
 def _read(path: str) -> bytes:
-    try:
-        if path == "-":
-            return sys.stdin.buffer.read()
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise UserError(Reason.INVALID_CONFIG, f"{path} cannot be read: {error.strerror}") from None
+    from polypod_core.files import read_file
+
+    return read_file(path)
 
 
 if __name__ == "__main__":

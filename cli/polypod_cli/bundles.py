@@ -14,7 +14,10 @@ from polypod_coordinators.artifacts import executable_bundle, jar, typescript_bu
 from polypod_coordinators.artifacts.metadata import Metadata
 from polypod_coordinators.artifacts.search import Unfit
 from polypod_core.errors import UserError
+from polypod_core.files import check_file, open_file, read_file
 from polypod_core.reasons import Reason
+
+from polypod_cli.interrupts import unwinding
 
 
 def inspect(path: Path, source: bool) -> None:
@@ -58,26 +61,32 @@ def pack(executable: Path, manifest: Path, source: Path | None, output: Path) ->
     Raises:
         UserError: a file cannot be read or written, or the manifest is not valid.
     """
+    check_file(str(output), Reason.INVALID_ARTIFACT)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        raw_source = source.read_bytes() if source is not None else b""
-        packed = executable_bundle.pack(executable.read_bytes(), raw_source, manifest.read_bytes())
+        raw_source = _read(source) if source is not None else b""
+        packed = executable_bundle.pack(_read(executable), raw_source, _read(manifest))
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(f".{output.name}.{os.getpid()}")
-        temporary.write_bytes(packed)
-        temporary.chmod(0o755)
-        temporary.replace(output)
+        with unwinding():
+            try:
+                temporary.write_bytes(packed)
+                temporary.chmod(0o755)
+                temporary.replace(output)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(Reason.INVALID_ARTIFACT, f"{error.filename}: {error.strerror}") from None
+        raise UserError(Reason.INVALID_ARTIFACT, f"{output} cannot be written: {error.strerror}") from None
     except Unfit as unfit:
         raise UserError(Reason.INVALID_ARTIFACT, f"cannot pack {executable}: {unfit}") from None
     click.echo(f"{output}: {len(packed)} bytes")
 
 
 def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UserError(Reason.INVALID_ARTIFACT, f"{path} cannot be read: {error.strerror}") from None
+    return open_file(str(path), Reason.INVALID_ARTIFACT)
+
+
+def _read(path: Path) -> bytes:
+    return read_file(str(path), Reason.INVALID_ARTIFACT)
 
 
 def _describe(path: Path, fd: int) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from kubernetes import client, config
 from polypod_core.errors import UserError, nearest
+from polypod_core.files import check_file
 from polypod_core.kinds import API_VERSION, PLURAL
 from polypod_core.reasons import Reason
 
@@ -36,6 +38,8 @@ class Cluster:
         Raises:
             UserError: there is no cluster to be found.
         """
+        for path in _config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep):
+            check_file(os.path.expanduser(path))
         try:
             _config.load_kube_config(context=context)
             active = next(

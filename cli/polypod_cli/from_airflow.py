@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from polypod_coordinators.coordinator import CLASS_PATHS, keywords
 from polypod_core.errors import UserError
+from polypod_core.files import read_file
 from polypod_core.reasons import Reason
 from polypod_core.routing import ROOT_KEYWORDS
 
@@ -42,9 +43,7 @@ def read(config: Path | None, environ: Mapping[str, str]) -> Settings:
     parser = configparser.RawConfigParser(strict=False)
     if config is not None:
         try:
-            parser.read_string(config.read_text(encoding="utf-8-sig"), str(config))
-        except OSError as error:
-            raise UserError(Reason.INVALID_CONFIG, f"{config} cannot be read: {error.strerror}") from None
+            parser.read_string(read_file(str(config)).decode("utf-8-sig"), str(config))
         except UnicodeDecodeError as error:
             raise UserError(Reason.INVALID_CONFIG, f"{config} is not UTF-8: byte {error.start}") from None
         except configparser.MissingSectionHeaderError as error:

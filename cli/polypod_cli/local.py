@@ -6,6 +6,7 @@ Execution API on SQLite.
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import uuid
@@ -18,8 +19,10 @@ from types import FrameType
 from typing import Any
 
 import msgspec
+from polypod_core.errors import UserError
 from polypod_core.identity import pod_name
 from polypod_core.kinds import ATTEMPT_LABEL, TRY_LABEL, Key
+from polypod_core.reasons import Reason
 from polypod_core.routing import Routing
 from polypod_core.states import FINISHED_PHASES
 from polypod_crds.dependencies import Graph, Node, ended, node_of
@@ -29,6 +32,7 @@ from polypod_operator.decide.queues import Queues, rank
 from polypod_operator.decide.reconcile import reconcile
 from polypod_operator.model.objects import TaskRunObject
 from polypod_operator.pods.pod import Route
+from sqlalchemy.exc import DBAPIError
 
 from polypod_cli.local_attempt import LocalAttempt
 from polypod_cli.local_backend import Backend, backend_in
@@ -86,6 +90,7 @@ class LocalRun:
     Attributes:
         max_parallel: how many attempts there are at once, at most.
         fail_fast: start nothing more once a TaskRun has failed.
+        interrupted: the number of the first signal that asked it to end; 0 if none did.
         xcoms: what each TaskRun has left: its shown name → key → JSON text.
     """
 
@@ -95,6 +100,7 @@ class LocalRun:
     max_parallel: int
     fail_fast: bool = False
     xcoms: dict[str, dict[str, str]] = field(default_factory=dict)
+    interrupted: int = 0
     _runs: dict[Key, _Run] = field(default_factory=dict)
     _graph: Graph = field(default_factory=Graph)
     _places: Queues = field(default_factory=Queues)
@@ -106,18 +112,22 @@ class LocalRun:
     _failed: bool = False
     _interrupts: int = 0
 
-    @property
-    def interrupted(self) -> bool:
-        return self._interrupts > 0
-
     def run(self, planned: list[Planned]) -> list[TaskRun]:
         """Run them; return the TaskRuns with their status."""
-        with self._signals(), run_folder() as folder, backend_in(folder) as backend:
-            return self._run_all(planned, backend)
+        try:
+            with self._signals(), run_folder() as folder, backend_in(folder) as backend:
+                return self._run_all(planned, backend)
+        except (OSError, DBAPIError) as error:
+            why = error.strerror if isinstance(error, OSError) else error.orig
+            where = f"the folder of this run, in {os.environ.get('TMPDIR', 'the folder for temporary files')},"
+            way_out = "free some space there, or set TMPDIR to another folder"
+            raise UserError(Reason.INVALID_CONFIG, f"{where} cannot be used: {why}; {way_out}") from None
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        # `nohup` ignores it
+        numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
         previous = {number: signal.signal(number, self._interrupt) for number in numbers}
         try:
             yield
@@ -128,6 +138,7 @@ class LocalRun:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """The first Ctrl-C ends the runtimes cleanly, the second at once."""
         self._interrupts += 1
+        self.interrupted = self.interrupted or number
         self._news.put(None)
 
     def _run_all(self, planned: list[Planned], backend: Backend) -> list[TaskRun]:
@@ -176,7 +187,7 @@ class LocalRun:
         """Return a TaskRun to look at; one that would begin an attempt waits until there is a place."""
         while self._dirty:
             key = self._dirty.popleft()
-            goes_on = key in self._active or key in self._ended or self.interrupted
+            goes_on = key in self._active or key in self._ended or self.interrupted > 0
             self._ended.discard(key)
             if goes_on or self._graph.judge(key) is not None:
                 return key

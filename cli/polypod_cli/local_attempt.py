@@ -109,12 +109,15 @@ class LocalAttempt:
     def _follow(self, ended: Callable[[], None]) -> None:
         process = self._process
         assert process is not None
-        if self.lines is not None and process.stderr is not None:
-            for line in process.stderr:
-                self.lines.write(line)
-            process.stderr.close()
-        process.wait()
-        ended()
+        try:
+            if self.lines is not None and process.stderr is not None:
+                for line in process.stderr:
+                    self.lines.write(line)
+                process.stderr.close()
+        finally:
+            # whatever happened to its lines, the run must hear of its end
+            process.wait()
+            ended()
 
     def stop(self, *, at_once: bool = False) -> None:
         """Have the bridge end its runtime cleanly, or end it at once."""

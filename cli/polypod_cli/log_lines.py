@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 
 _COLORS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
@@ -32,6 +33,7 @@ class LogLines:
             line = self.prefix + line
         elif line.startswith(b'{"'):
             line = self.prefix + line[1:]
-        with _LOCK:
+        with _LOCK, suppress(OSError):
+            # whoever read it may be gone, or the disk full: the task goes on
             sys.stderr.buffer.write(line)
             sys.stderr.buffer.flush()

@@ -1,224 +1,18 @@
-"""The command line: `polypod run`, `validate`, `bundle` and `routing`; what is for a cluster is in remote.py."""
+"""Where the command begins: signals and closed streams are taken care of before anything else is imported."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
-from pathlib import Path
 from typing import TextIO
 
-import click
-from polypod_core.errors import UserError
-from polypod_core.reasons import Reason
-from polypod_core.routing import read_routing
-
-from polypod_cli import remote
-
-EXIT_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
-
-FILES = click.Path(path_type=Path, dir_okay=False)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="polypod")
-def cli() -> None:
-    """Run tasks written for Airflow's language SDKs: JVM jars, native bundles and TypeScript bundles.
-
-    \b
-    Try it:
-      polypod run -f examples/sales/taskruns.yaml --routing examples/sales/routing.yaml
-      polypod validate -f my-taskrun.yaml --routing my-routing.yaml
-      polypod bundle inspect path/to/artifact
-      polypod submit -f my-taskrun.yaml --wait
-      polypod routing from-airflow airflow.cfg
-
-    A TaskRun says what is to run; the routing says which coordinator runs a queue's tasks and where its artifacts
-    are. The same two files work here and with kubectl apply.
-
-    Exit codes: 0 all succeeded, 1 a task failed, 2 something you gave is wrong, 3 not in time, 130 interrupted.
-    """
-
-
-@cli.command()
-@click.option("-f", "--filename", "files", type=FILES, multiple=True, help="File with TaskRuns; can be repeated.")
-@click.option("--routing", type=FILES, required=True, help="Routing file; artifact roots are relative to it.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True,
-              help="Output format: a table, or a Kubernetes List with the status of all TaskRuns.")  # fmt: skip
-@click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True,
-              help="Format of logs on standard error.")  # fmt: skip
-@click.option("--max-parallel", type=click.IntRange(min=1), default=os.cpu_count() or 1,
-              show_default="the number of cores", help="Maximum number of concurrent tasks.")  # fmt: skip
-@click.option("--fail-fast", is_flag=True, help="Start no more tasks after a failure.")
-@click.option("--show-xcoms", is_flag=True, help="Print the XComs of all tasks below the table.")
-@click.option("--workload", type=FILES, help="Run an ExecuteTask workload of Airflow (JSON) instead.")
-@click.option(
-    "--execution-api-url", help="With --workload: URL of Airflow's Execution API, such as http://HOST/execution/."
-)
-@click.option("--log-file", type=FILES, help="With --workload: append the task log to this file, as JSON lines.")
-def run(
-    files: tuple[Path, ...],
-    routing: Path,
-    output: str,
-    log_format: str,
-    max_parallel: int,
-    fail_fast: bool,
-    show_xcoms: bool,
-    workload: Path | None,
-    execution_api_url: str | None,
-    log_file: Path | None,
-) -> None:
-    """Run TaskRuns on this machine, in dependency order; independent tasks run concurrently.
-
-    What is decided is decided as on a cluster: retries, waits, and the status.
-
-    Connections and variables come from the Secrets and ConfigMaps in the same files, then from the environment
-    (AIRFLOW_CONN_*, AIRFLOW_VAR_*). Ctrl-C ends the runtime cleanly; a second one at once.
-    """
-    if (workload is None) == (not files):
-        raise click.UsageError("give either -f FILE or --workload FILE")
-    if workload is not None:
-        if execution_api_url is None:
-            raise click.UsageError("--workload needs --execution-api-url")
-        sys.exit(_run_workload(workload, execution_api_url, routing, log_file, log_format))
-
-    from polypod_cli import manifests, plan, report
-
-    loaded = manifests.load(files, all_tasks=True)
-    read = read_routing(str(routing))
-    planned = plan.plan(loaded, read)
-    # a second of imports (FastAPI, SQLAlchemy), for which a mistake in a file need not wait
-    from polypod_cli.local import LocalRun, LogOptions
-
-    local = LocalRun(loaded, read, LogOptions(log_format, _colors()), max_parallel, fail_fast)
-    finished = local.run(planned)
-    text = report.as_list(finished) if output == "json" else report.as_table(finished)
-    if show_xcoms and output == "table":
-        text += "\n\n" + report.xcoms(local.xcoms)
-    try:
-        click.echo(text)
-    except BrokenPipeError:
-        # as of `polypod run | head`: the exit code is about the tasks, and the interpreter must not flush again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if local.interrupted:
-        sys.exit(EXIT_INTERRUPTED)
-    done = all(task_run.status is not None and task_run.status.phase == "Succeeded" for task_run in finished)
-    sys.exit(0 if done else EXIT_FAILED)
-
-
-def _run_workload(workload: Path, url: str, routing: Path, log_file: Path | None, log_format: str) -> int:
-    from polypod_bridge.main import run_workload
-
-    file = str(log_file) if log_file is not None else None
-    return run_workload(str(workload), url, str(routing), file, log_format, _colors())
-
-
-def _colors() -> bool:
-    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
-
-
-@cli.command()
-@click.option(
-    "-f", "--filename", "files", type=FILES, multiple=True, required=True, help="File to check; can be repeated."
-)
-@click.option("--routing", type=FILES, help="Also check that every TaskRun has an artifact.")
-@click.option("--server", is_flag=True, help="Also validate on the cluster (server-side dry run).")
-@remote.on_cluster
-def validate(
-    files: tuple[Path, ...], routing: Path | None, server: bool, context: str | None, namespace: str | None
-) -> None:
-    """Validate TaskRuns; errors name file and line."""
-    from polypod_cli import manifests, order, plan, pod_templates
-
-    loaded = manifests.load(files, whole=not server)
-    queues = read_routing(str(routing)) if routing is not None else None
-    problems = list(pod_templates.problems(loaded, queues))
-    if problems:
-        raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
-    for line in order.missing(loaded.ordered):
-        click.echo(f"{line}; it must be on the cluster already, or be applied", err=True)
-    if server:
-        cluster = remote.connect(context, namespace)
-        for document in loaded.documents:
-            cluster.apply(document.value, dry_run=True)
-    if queues is not None:
-        for planned in plan.plan(loaded, queues):
-            name = planned.item.task_run.metadata.name
-            where = planned.item.document.where()
-            click.echo(f"{where}: {name}: ok, {planned.coordinator_name} runs {planned.command.artifact}")
-        return
-    for item in loaded.task_runs:
-        click.echo(f"{item.document.where()}: {item.task_run.metadata.name}: ok")
-
-
-@cli.group()
-def bundle() -> None:
-    """Pack, inspect and verify artifacts."""
-
-
-@bundle.command()
-@click.argument("artifact", type=FILES)
-@click.option("--source", is_flag=True, help="Print the embedded source file instead.")
-def inspect(artifact: Path, source: bool) -> None:
-    """Show the contents of an executable bundle, a jar or a TypeScript bundle."""
-    from polypod_cli import bundles
-
-    bundles.inspect(artifact, source)
-
-
-@bundle.command()
-@click.argument("artifacts", type=FILES, nargs=-1, required=True)
-def verify(artifacts: tuple[Path, ...]) -> None:
-    """Verify the trailer, digests and manifest of artifacts."""
-    from polypod_cli import bundles
-
-    bundles.verify(artifacts)
-
-
-@bundle.command()
-@click.argument("executable", type=FILES)
-@click.option("--manifest", type=FILES, required=True, help="airflow-metadata.yaml (Executable Bundle Spec 1.0).")
-@click.option("--source", type=FILES, help="Primary source file to embed.")
-@click.option("-o", "--output", type=FILES, required=True, help="Output file.")
-def pack(executable: Path, manifest: Path, source: Path | None, output: Path) -> None:
-    """Create an executable bundle from a stripped native program in any language."""
-    from polypod_cli import bundles
-
-    bundles.pack(executable, manifest, source, output)
-
-
-@cli.group()
-def routing() -> None:
-    """Generate a routing."""
-
-
-@routing.command("from-airflow")
-@click.argument("config", type=FILES, required=False)
-def from_airflow(config: Path | None) -> None:
-    """Print the routing for the [sdk] configuration of Airflow 3.3 or 3.4.
-
-    CONFIG is an airflow.cfg; the variables AIRFLOW__SDK__COORDINATORS, AIRFLOW__SDK__QUEUE_TO_COORDINATOR and so on
-    win over it. What cannot be carried over stands in comments at the top.
-    """
-    from polypod_cli import from_airflow as source
-
-    click.echo(source.routing_of(source.read(config, os.environ)), nl=False)
-
-
-for _command in (
-    remote.submit,
-    remote.logs,
-    remote.wait,
-    remote.cancel,
-    remote.describe,
-    remote.top,
-    remote.completion,
-):
-    cli.add_command(_command)
+from polypod_cli import interrupts
 
 
 def main() -> None:
     """Run the command; a mistake of the user is one message and exit code 2, never a traceback."""
+    interrupts.install()
     # PYTHONWARNINGS is for the user's own programs; an error of a library's is no use to anybody here
     warnings.simplefilter("ignore")
     # closed by whoever started us: what is written there is not wanted, the rest is
@@ -226,11 +20,19 @@ def main() -> None:
         sys.stdout = _nowhere(1)
     if sys.stderr is None:
         sys.stderr = _nowhere(2)
+    from polypod_cli.commands import run_command
+
     try:
-        cli.main(standalone_mode=True)
-    except UserError as error:
-        click.echo(f"polypod: {error.message}", err=True)
-        sys.exit(EXIT_USER_ERROR)
+        code = run_command()
+    except interrupts.Interrupted as error:
+        code = error.exit_code
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        pass
+    # what is still buffered cannot be written, and threads that wait for the cluster are not waited for
+    os._exit(code)
 
 
 def _nowhere(descriptor: int) -> TextIO:

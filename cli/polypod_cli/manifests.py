@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from polypod_core.documents import Document, load_all
 from polypod_core.errors import UserError, nearest
+from polypod_core.files import read_file
 from polypod_core.kinds import API_VERSION, KIND, Key
 from polypod_core.reasons import Reason
 from polypod_crds.taskrun import ObjectMeta, TaskRun
@@ -71,10 +72,7 @@ def load(paths: Sequence[Path], *, whole: bool = True, all_tasks: bool = False) 
 
 
 def _documents(path: Path) -> list[Document]:
-    try:
-        return load_all(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(Reason.INVALID_CONFIG, f"{path} cannot be read: {error.strerror}") from None
+    return load_all(read_file(str(path)), str(path))
 
 
 def _add(manifests: Manifests, document: Document) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,7 +44,7 @@ def patiently(call: Callable[[], _T]) -> _T:
             time.sleep(PAUSE)
 
 
-def lines(cluster: Cluster, pod: str, container: str, *, follow: bool) -> Iterator[bytes]:
+def lines(cluster: Cluster, pod: str, container: str, *, follow: bool) -> Generator[bytes]:
     """Yield the lines of a container's log, without their ends.
 
     Args:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -154,13 +155,15 @@ def logs(
         run = pod_log.patiently(lambda: cluster.get(name))
 
 
-def _show(lines: Iterable[bytes], show: Callable[[bytes], bytes]) -> int:
+def _show(lines: Generator[bytes], show: Callable[[bytes], bytes]) -> int:
     """Print lines; return how many."""
     count = 0
-    for line in lines:
-        sys.stdout.buffer.write(show(line))
-        sys.stdout.buffer.flush()
-        count += 1
+    # what reads them may have a pod to remove, also if nobody reads the output any more
+    with closing(lines):
+        for line in lines:
+            sys.stdout.buffer.write(show(line))
+            sys.stdout.buffer.flush()
+            count += 1
     return count
 
 
@@ -209,7 +212,7 @@ def _begun(pod: Raw | None, container: str) -> bool:
 
 def _of_a_pod_that_is_gone(
     cluster: Cluster, run: Raw, attempt: Raw, printed: bool, *, goes_on: bool
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     from polypod_cli import stored_log
 
     if attempt.get("log") and not printed:
@@ -280,14 +283,11 @@ def top(everywhere: bool, finished: bool, output: str, context: str | None, name
     from polypod_cli.following import Followed
 
     followed = Followed(cluster, everywhere=everywhere)
-    try:
-        while True:
-            items = _sorted(followed.now(), finished)
-            click.clear()
-            _print(_rows(items, datetime.now(UTC)), items, output)
-            time.sleep(_REDRAW)
-    except KeyboardInterrupt:
-        return
+    while True:
+        items = _sorted(followed.now(), finished)
+        click.clear()
+        _print(_rows(items, datetime.now(UTC)), items, output)
+        time.sleep(_REDRAW)
 
 
 def _sorted(items: Iterable[Raw], finished: bool) -> list[Raw]:
@@ -382,7 +382,7 @@ def completion(shell: str) -> None:
     """Print shell completion code, for example: source <(polypod completion bash)."""
     from click.shell_completion import get_completion_class
 
-    from polypod_cli.main import cli
+    from polypod_cli.commands import cli
 
     found = get_completion_class(shell)
     assert found is not None

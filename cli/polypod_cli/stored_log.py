@@ -6,7 +6,7 @@ So whoever may make pods in the namespace can read it, and nobody needs the stor
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from polypod_bridge.logs.storage import PRINTED
@@ -14,6 +14,8 @@ from polypod_core.errors import UserError
 from polypod_core.kinds import API_VERSION, KIND
 from polypod_core.reasons import Reason
 from polypod_core.states import FINISHED_PHASES
+
+from polypod_cli.interrupts import unwinding
 
 if TYPE_CHECKING:
     from polypod_cli.cluster import Cluster
@@ -29,7 +31,7 @@ _TRIES = 3
 """How many pods in a row may end without printing any of the log."""
 
 
-def read(cluster: Cluster, run: Raw, attempt: Raw) -> Iterator[bytes]:
+def read(cluster: Cluster, run: Raw, attempt: Raw) -> Generator[bytes]:
     """Yield the lines of an attempt's stored log, without their ends.
 
     Raises:
@@ -53,21 +55,21 @@ def _part(cluster: Cluster, run: Raw, attempt: Raw, done: int) -> Generator[byte
     from polypod_cli.cluster import Unreachable
 
     where, lines, said = _name(attempt), 0, ""
-    pod = cluster.create_pod(manifest(run, attempt, done))
-    name = pod["metadata"]["name"]
-    try:
-        _wait_for_start(cluster, name, where)
-        for line in cluster.log(name, CONTAINER, follow=True):
-            if line.startswith(_OURS):
-                said = line.removeprefix(_OURS).decode("utf-8", "replace")
-            else:
-                lines += 1
-                yield line
-    except Unreachable:
-        # the connection broke: the next pod goes on from here
-        pass
-    finally:
-        cluster.delete_pod(name)
+    with unwinding():
+        name = cluster.create_pod(manifest(run, attempt, done))["metadata"]["name"]
+        try:
+            _wait_for_start(cluster, name, where)
+            for line in cluster.log(name, CONTAINER, follow=True):
+                if line.startswith(_OURS):
+                    said = line.removeprefix(_OURS).decode("utf-8", "replace")
+                else:
+                    lines += 1
+                    yield line
+        except Unreachable:
+            # the connection broke: the next pod goes on from here
+            pass
+        finally:
+            cluster.delete_pod(name)
     ended = PRINTED.fullmatch(said)
     if said and ended is None:
         raise UserError(Reason.INVALID_CONFIG, f"{where}: {said}")

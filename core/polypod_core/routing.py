@@ -314,12 +314,9 @@ def read_routing(path: str) -> Routing:
     """
     import os
 
-    try:
-        with open(path, "rb") as file:
-            raw = file.read()
-    except OSError as error:
-        raise UserError(Reason.INVALID_ROUTING, f"{path} cannot be read: {error.strerror}") from None
-    routing = parse_routing(load_yaml(raw, path), path)
+    from polypod_core.files import read_file
+
+    routing = parse_routing(load_yaml(read_file(path, Reason.INVALID_ROUTING), path), path)
     base = os.path.dirname(os.path.realpath(path))
     resolved = {
         name: msgspec.structs.replace(spec, kwargs=_absolute_roots(spec.kwargs, base))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
@@ -17,6 +19,7 @@ from polypod_execution_api.sizes import Sizes
 from polypod_execution_api.tokens import TokenSigner
 
 PREFIX = "/execution"
+log = logging.getLogger("polypod.execution_api")
 
 
 def create_app(
@@ -83,8 +86,10 @@ def create_app(
         """Say so at once: no other try would change that the database cannot hold it."""
         cause = error.orig if isinstance(error, StatementError) else error
         if not isinstance(error, DataError) and not isinstance(cause, ValueError | OverflowError):
-            # the database itself: that is a 500, which is tried again
-            raise error
+            # the database itself: that is a 500, which is tried again. The log gets no SQL and no values
+            log.error("%s %s: the database failed: %s", request.method, request.url.path, cause)
+            detail = {"reason": "database_failed", "message": "the database failed; the log of the server says why"}
+            return JSONResponse({"detail": detail}, status_code=500)
         message = "a number is out of range, or a text holds a character that the database cannot keep"
         return JSONResponse({"detail": {"reason": "invalid_request", "message": message}}, status_code=422)
 

@@ -41,6 +41,20 @@ def test_an_xcom_is_exact_or_refused(store: Store, body: bytes) -> None:
     assert answer.status == (201 if body == b'"\\u0000"' else 422), answer.data
 
 
+def test_a_database_that_fails_is_logged_without_sql_and_values(
+    store: Store, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = store.signer.issue(store.add("any", queue="q"))
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE xcom RENAME TO gone")
+    answer = ask(store, token, "POST", "/execution/xcoms/conformance/run-1/any/k", b'"s3cr3t"')
+    assert (answer.status, answer.json()["detail"]["reason"]) == (500, "database_failed")
+    said = caplog.text + "".join(capsys.readouterr())
+    assert "/execution/xcoms/conformance/run-1/any/k: the database failed: no such table: xcom" in said
+    assert "s3cr3t" not in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.generated
 def test_no_request_ends_in_a_500(store: Store) -> None:
     schema = urllib3.request("GET", store.url.partition("/execution")[0] + "/openapi.json").json()

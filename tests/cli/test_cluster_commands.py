@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from kubernetes import config
 from polypod_cli import pod_log
 from polypod_cli.cluster import Cluster, Unreachable
+from polypod_cli.commands import cli
 from polypod_cli.following import Followed, follow_all
-from polypod_cli.main import cli
 from support.waiting import wait_until
 
 BEGIN = datetime(2026, 11, 29, 10, 0, 0, tzinfo=UTC)

@@ -22,7 +22,7 @@ POLYPOD = str(Path(sys.executable).parent / "polypod")
 @functools.cache
 def _zygote() -> Zygote:
     # without polypod_cli.cluster: the Kubernetes client reads KUBECONFIG when it is imported
-    late = ("polypod_cli.local", "polypod_cli.plan", "polypod_cli.remote", "polypod_cli.report")
+    late = ("polypod_cli.commands", "polypod_cli.local", "polypod_cli.plan", "polypod_cli.remote", "polypod_cli.report")
     of_others = ("alembic.command", "sqlalchemy.dialects.sqlite", "uvicorn.lifespan.on", "uvicorn.protocols.http.auto")
     return Zygote("polypod_cli.main:main", *late, *of_others)
 
