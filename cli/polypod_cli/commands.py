@@ -56,7 +56,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("-f", "--filename", "files", type=FILES, multiple=True, help="File with TaskRuns; can be repeated.")
+@remote.manifest_files
 @click.option("--routing", type=FILES, required=True, help="Routing file; artifact roots are relative to it.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True,
               help="Output format: a table, or a Kubernetes List with the status of all TaskRuns.")  # fmt: skip
@@ -72,7 +72,8 @@ def cli() -> None:
 )
 @click.option("--log-file", type=FILES, help="With --workload: append the task log to this file, as JSON lines.")
 def run(
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
+    recursive: bool,
     routing: Path,
     output: str,
     log_format: str,
@@ -99,7 +100,7 @@ def run(
 
     from polypod_cli import manifests, plan, report
 
-    loaded = manifests.load(files, all_tasks=True)
+    loaded = manifests.load(files, recursive=recursive, besides=str(routing), all_tasks=True)
     read = read_routing(str(routing))
     planned = plan.plan(loaded, read)
     # a second of imports (FastAPI, SQLAlchemy), for which a mistake in a file need not wait
@@ -135,19 +136,20 @@ def _colors() -> bool:
 
 
 @cli.command()
-@click.option(
-    "-f", "--filename", "files", type=FILES, multiple=True, required=True, help="File to check; can be repeated."
-)
+@remote.manifest_files
 @click.option("--routing", type=FILES, help="Also check that every TaskRun has an artifact.")
 @click.option("--server", is_flag=True, help="Also validate on the cluster (server-side dry run).")
 @remote.on_cluster
 def validate(
-    files: tuple[Path, ...], routing: Path | None, server: bool, context: str | None, namespace: str | None
-) -> None:
+    files: tuple[str, ...], recursive: bool, routing: Path | None, server: bool, context: str | None,
+    namespace: str | None,
+) -> None:  # fmt: skip
     """Validate TaskRuns; errors name file and line."""
     from polypod_cli import manifests, order, plan, pod_templates
 
-    loaded = manifests.load(files, whole=not server)
+    if not files:
+        raise click.UsageError("give -f FILE")
+    loaded = manifests.load(files, recursive=recursive, besides=str(routing or ""), whole=not server)
     queues = read_routing(str(routing)) if routing is not None else None
     problems = list(pod_templates.problems(loaded, queues))
     if problems:

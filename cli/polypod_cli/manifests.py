@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args
 
-from polypod_core.documents import Document, load_all
+from polypod_core.documents import Document
 from polypod_core.errors import UserError, nearest
-from polypod_core.files import read_file
 from polypod_core.kinds import API_VERSION, KIND, Key
 from polypod_core.reasons import Reason
 from polypod_crds.taskrun import ObjectMeta, TaskRun
 from pydantic import BaseModel, ValidationError
 
-from polypod_cli import order
+from polypod_cli import order, sources
 from polypod_cli.data_objects import ConfigMap, Secret
 
 KINDS: dict[str, type[BaseModel]] = {KIND: TaskRun, "Secret": Secret, "ConfigMap": ConfigMap}
@@ -43,10 +41,18 @@ class Manifests:
         return [(item.task_run, item.document) for item in self.task_runs]
 
 
-def load(paths: Sequence[Path], *, whole: bool = True, all_tasks: bool = False) -> Manifests:
+def load(
+    names: Sequence[str],
+    *,
+    recursive: bool = False,
+    besides: str = "",
+    whole: bool = True,
+    all_tasks: bool = False,
+) -> Manifests:
     """Read and check manifests.
 
     Args:
+        names: of files and folders; `recursive` and `besides`: as for `sources.documents`.
         whole: whether what TaskRuns refer to must be in the files, too; else it may be on the cluster already.
         all_tasks: likewise, of the tasks that they wait for.
 
@@ -55,12 +61,11 @@ def load(paths: Sequence[Path], *, whole: bool = True, all_tasks: bool = False) 
     """
     manifests = Manifests()
     problems: list[str] = []
-    for path in paths:
-        for document in _documents(path):
-            problems += _add(manifests, document)
-            manifests.documents.append(document)
+    for document in sources.documents(names, recursive=recursive, besides=besides):
+        problems += _add(manifests, document)
+        manifests.documents.append(document)
     if not problems and not manifests.task_runs:
-        problems.append(f"{', '.join(map(str, paths))}: contains no TaskRun")
+        problems.append(f"{', '.join(names)}: contains no TaskRun")
     if problems:
         raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
     problems = list(order.problems(manifests.ordered))
@@ -69,10 +74,6 @@ def load(paths: Sequence[Path], *, whole: bool = True, all_tasks: bool = False) 
     if problems:
         raise UserError(Reason.INVALID_CONFIG, "\n".join(problems))
     return manifests
-
-
-def _documents(path: Path) -> list[Document]:
-    return load_all(read_file(str(path)), str(path))
 
 
 def _add(manifests: Manifests, document: Document) -> list[str]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 Raw = dict[str, Any]
 EXIT_FAILED, EXIT_TIMEOUT = 1, 3
-FILES = click.Path(path_type=Path, dir_okay=False)
 _EVERY = 0.5
 _REDRAW = 2.0
 """Seconds, of `top`: ages grow although nothing changes."""
@@ -52,16 +50,20 @@ def connect(context: str | None, namespace: str | None) -> Cluster:
     return Cluster(context, namespace)
 
 
+def manifest_files(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where its manifests are."""
+    for option in (
+        click.option("-R", "--recursive", is_flag=True, help="Read the folders within folders, too."),
+        click.option("-f", "--filename", "files", multiple=True, metavar="FILE",
+                     help="File with TaskRuns and the Secrets and ConfigMaps that they use, a folder of such files, or "
+                     "- for standard input; can be repeated."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.option(
-    "-f",
-    "--filename",
-    "files",
-    type=FILES,
-    multiple=True,
-    required=True,
-    help="File with TaskRuns and the Secrets and ConfigMaps they use; can be repeated.",
-)
+@manifest_files
 @click.option(
     "--wait", "waits", is_flag=True, help="Wait until all TaskRuns finish; exit code 1 if any did not succeed."
 )
@@ -69,12 +71,15 @@ def connect(context: str | None, namespace: str | None) -> Cluster:
 @output
 @on_cluster
 def submit(
-    files: tuple[Path, ...], waits: bool, timeout: float | None, output: str, context: str | None, namespace: str | None
-) -> None:
+    files: tuple[str, ...], recursive: bool, waits: bool, timeout: float | None, output: str, context: str | None,
+    namespace: str | None,
+) -> None:  # fmt: skip
     """Validate and apply TaskRuns, with the Secrets and ConfigMaps in the same files."""
     from polypod_cli import manifests
 
-    loaded = manifests.load(files, whole=False)
+    if not files:
+        raise click.UsageError("give -f FILE")
+    loaded = manifests.load(files, recursive=recursive, whole=False)
     cluster = connect(context, namespace)
     # what TaskRuns use goes before them
     documents = sorted(loaded.documents, key=lambda item: bool(item.value["kind"] == "TaskRun"))

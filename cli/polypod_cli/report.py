@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from polypod_crds.taskrun import ObjectMeta, TaskRun
 
@@ -12,8 +13,17 @@ COLUMNS = ("TASKRUN", "TASK", "STATE", "TRIES", "DURATION", "EXIT", "MEMORY", "X
 
 def as_list(task_runs: Sequence[TaskRun]) -> str:
     """Return the TaskRuns with their status, as a Kubernetes List in JSON."""
-    items = [task_run.model_dump(mode="json", by_alias=True, exclude_none=True) for task_run in task_runs]
+    items = [_as_object(task_run) for task_run in task_runs]
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}, indent=2, ensure_ascii=False)
+
+
+def _as_object(task_run: TaskRun) -> dict[str, Any]:
+    made = task_run.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for argument, shown in zip(task_run.spec.arguments, made["spec"]["arguments"], strict=True):
+        # null is a value
+        if "value" in argument.model_fields_set:
+            shown["value"] = argument.value
+    return made
 
 
 def shown_names(metadata: Sequence[ObjectMeta]) -> list[str]:

@@ -74,6 +74,15 @@ class Document:
     def where(self, location: Sequence[int | str] = ()) -> str:
         return f"{self.path}:{self.line(location)}"
 
+    def part(self, location: Sequence[int | str], value: Any) -> Document:
+        """Return what is at `location` as a document of its own, with the value that it is to have."""
+        node = self.node
+        for part in location:
+            found = _child(node, part) if node is not None else None
+            node = found[1] if found is not None else None
+        offset = self.offset if node is not None else self.line(location) - 1
+        return Document(self.path, value, node, offset)
+
 
 def _child(node: yaml.Node, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):

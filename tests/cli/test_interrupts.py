@@ -187,8 +187,8 @@ def test_what_is_no_file_is_refused_at_once(files: list[str], tmp_path: Path, ki
 
     ODD[kind](tmp_path / "odd")
     (tmp_path / "f").write_text("{}")
-    names = {"ODD": tmp_path / "odd", "F": tmp_path / "f", "OUT": tmp_path / "out", "FILE": files[1]}
-    arguments = [names.get(item, item) for item in command.split()]
+    names: dict[str, str | Path] = {"ODD": tmp_path / "odd", "F": tmp_path / "f", "OUT": tmp_path / "out", "FILE": files[1]}
+    arguments: list[str | Path] = [names.get(item, item) for item in command.split()]
     if kind == "a folder" and "-f" in command:
         pytest.skip("a folder of manifests")
     done = polypod(*arguments, env={"KUBECONFIG": str(tmp_path / "odd")})

@@ -62,7 +62,7 @@ class Runs:
         """Return the values that they have left, the states that they have ended in, and the log."""
         for name, value in variables.items():
             self._monkeypatch.setenv(f"AIRFLOW_VAR_{name.upper()}", value)
-        loaded = manifests.load([write(self._folder, *documents)])
+        loaded = manifests.load([str(write(self._folder, *documents))])
         read = read_routing(str(routing(self._folder)))
         run = LocalRun(loaded, read, LogOptions(), 2)
         ended = {item.metadata.name: item.status.state for item in run.run(plan(loaded, read)) if item.status}

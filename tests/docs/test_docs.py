@@ -76,7 +76,7 @@ def test_manifests(text: str, tmp_path: Path) -> None:
     else:
         path = tmp_path / "taskruns.yaml"
         path.write_text(text)
-        assert manifests.load([path]).task_runs
+        assert manifests.load([str(path)]).task_runs
 
 
 @pytest.mark.parametrize("text", blocks("go"))

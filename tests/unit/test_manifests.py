@@ -29,10 +29,10 @@ def task_run(namespace: str | None, **spec: Any) -> dict[str, Any]:
     return document("TaskRun", namespace, spec={"queue": "q", "dagId": "d", "taskId": "t", "runId": "r", **spec})
 
 
-def write(folder: Path, *documents: dict[str, Any]) -> list[Path]:
+def write(folder: Path, *documents: dict[str, Any]) -> list[str]:
     path = folder / "taskruns.yaml"
     path.write_text(yaml.safe_dump_all(documents))
-    return [path]
+    return [str(path)]
 
 
 USES: list[dict[str, Any]] = [
