@@ -15,6 +15,7 @@ from polypod_core.errors import UserError, nearest
 from polypod_core.files import check_file
 from polypod_core.kinds import API_VERSION, PLURAL
 from polypod_core.reasons import Reason
+from polypod_core.states import FINISHED_PHASES
 
 Raw = dict[str, Any]
 _GROUP, _VERSION = API_VERSION.split("/")
@@ -118,17 +119,20 @@ class Cluster:
         items: list[Raw] = found["items"]
         return items
 
-    def cancel(self, name: str) -> None:
-        """Ask for the end of a TaskRun.
+    def cancel(self, name: str) -> Raw | None:
+        """Ask for the end of a TaskRun; return it, unchanged, if it has ended already.
 
         Raises:
             UserError: there is none of that name, or it cannot be changed.
         """
-        self.get(name)
+        run = self.get(name)
+        if (run.get("status") or {}).get("phase") in FINISHED_PHASES:
+            return run
         with self._errors(f"TaskRun {self.namespace}/{name}"):
             self._custom.patch_namespaced_custom_object(
                 _GROUP, _VERSION, self.namespace, PLURAL, name, {"spec": {"cancel": True}}, _content_type=_MERGE
             )
+        return None
 
     def pod(self, name: str) -> Raw | None:
         """Return a pod, None if it is gone."""

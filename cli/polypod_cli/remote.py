@@ -111,8 +111,11 @@ def cancel(names: tuple[str, ...], context: str | None, namespace: str | None) -
     """Cancel TaskRuns: their tasks get SIGTERM and are not retried."""
     cluster = connect(context, namespace)
     for name in names:
-        cluster.cancel(name)
-        click.echo(f"{cluster.namespace}/{name} is being cancelled")
+        ended = cluster.cancel(name)
+        if ended is None:
+            click.echo(f"{cluster.namespace}/{name} is being cancelled")
+        else:
+            click.echo(_said(ended, f"has already ended, and stays as it is: {_phase(ended)}"))
 
 
 @click.command()

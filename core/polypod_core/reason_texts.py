@@ -289,6 +289,12 @@ OPERATOR: dict[Reason, Text] = {
         "Someone changed its status, or the API server is newer than the operator; the message says what could not "
         "be parsed.",
     ),
+    Reason.STATUS_EDITED: Text(
+        "Somebody other than the operator wrote to the TaskRun's status. The operator restores it from what it knows: "
+        "its own last status and the pods. Of a task that had ended, only its final state may be left.",
+        "The Event names the field manager. To end a task, use `polypod cancel` or `spec.cancel`; to run it again, "
+        "create a new TaskRun.",
+    ),
     Reason.INVALID_POD_TEMPLATE: Text(
         "The merged pod template is not a valid pod.",
         "Fix the pod template; the message is the API server's.",

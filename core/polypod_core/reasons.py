@@ -90,6 +90,7 @@ class Reason(StrEnum):
     DEPENDENCY_CYCLE = "DependencyCycle"
     INVALID_SPEC = "InvalidSpec"
     UNREADABLE = "Unreadable"
+    STATUS_EDITED = "StatusEdited"
     INVALID_POD_TEMPLATE = "InvalidPodTemplate"
     INVALID_POD = "InvalidPod"
     FORBIDDEN_POD_TEMPLATE = "ForbiddenPodTemplate"

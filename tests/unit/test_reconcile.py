@@ -611,6 +611,43 @@ def test_nothing_is_done_for_what_is_being_deleted() -> None:
     assert world.decide().actions == ()
 
 
+@pytest.mark.parametrize("finalizers", [(), ("foregroundDeletion",), ("orphan",), ("orphan", "example.com/hold")])
+def test_pods_are_left_to_the_garbage_collector_as_long_as_nobody_else_holds_the_taskrun(
+    finalizers: tuple[str, ...],
+) -> None:
+    world = started()
+    world.run = replace(world.run, deleting=True, finalizers=finalizers)
+    decision = world.decide()
+    assert (decision.actions, decision.status, decision.place) == ((), world.status, "holds")
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_deleted_taskrun_that_a_finalizer_holds_says_so_and_ends(runs: bool) -> None:
+    world = started() if runs else World()
+    world.run = replace(world.run, deleting=True, finalizers=("foregroundDeletion", "example.com/hold", "a.io/b"))
+    if runs:
+        assert "DeletePod" in kinds(world.step())
+        assert (world.status.phase, world.status.reason) == ("Running", "Cancelled")
+        assert "removed: a.io/b, example.com/hold" in world.status.message
+        # `step` makes another object of it
+        world.run = replace(world.run, deleting=True, finalizers=("example.com/hold",))
+        world.see(phase="Failed", task_started=NOW)
+    else:
+        assert kinds(world.step()) == ["RecordEvent"], "no pod is made"
+    assert (world.status.phase, world.status.state, world.status.reason) == ("Failed", "failed", "Cancelled")
+    assert "example.com/hold" in world.status.message
+    assert answer(world, "Complete") == "True"
+
+
+def test_a_task_that_ends_well_while_a_finalizer_holds_its_taskrun_has_succeeded() -> None:
+    world = started(ttlSecondsAfterFinished=0)
+    world.run = replace(world.run, deleting=True, finalizers=("example.com/hold",))
+    world.see(phase="Succeeded", bridge_message=outcome_of("success", "TaskSucceeded"))
+    assert (world.status.phase, world.status.state) == ("Succeeded", "success")
+    world.run = replace(world.run, deleting=True, finalizers=("example.com/hold",))
+    assert world.decide().actions == [], "it is deleted already"
+
+
 def test_only_the_last_attempts_are_kept_and_the_limit_still_holds() -> None:
     world = World(retries={"limit": 30, "delay": "1s"})
     for _ in range(31):

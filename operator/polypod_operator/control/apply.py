@@ -9,6 +9,7 @@ from datetime import datetime
 from polypod_core.states import FINISHED_PHASES
 
 from polypod_operator.control.cache import Cache
+from polypod_operator.control.corrections import Corrections
 from polypod_operator.control.creation import PodCreation
 from polypod_operator.control.history import History, HistoryUnavailable
 from polypod_operator.control.log_fields import about
@@ -50,10 +51,12 @@ class Apply:
         history: History,
         telemetry: Telemetry,
         authority: Callable[[], str],
+        corrections: Corrections,
     ) -> None:
         """Take over; `authority` returns the certificates to trust in the Execution API, PEM."""
         self._api, self._cache, self._creation, self._statuses = api, cache, creation, statuses
         self._history, self._telemetry, self._authority = history, telemetry, authority
+        self._corrections = corrections
 
     async def find_out(self, run: TaskRunObject, decision: Decision, now: datetime) -> bool:
         """Carry out what changes what we know; return whether there was anything like that."""
@@ -85,7 +88,8 @@ class Apply:
     async def carry_out(self, run: TaskRunObject, decision: Decision, now: datetime) -> None:
         """Write the status, if it is to be written, and do the rest."""
         changed = decision.to_be_written(run.status, now)
-        if changed:
+        pause = self._corrections.pause(run.uid) if run.altered and not changed else 0.0
+        if changed or (run.altered and not pause):
             written = await self._statuses.write(run, decision.status)
             if written is None:
                 return
@@ -97,7 +101,9 @@ class Apply:
         finished = run.status.phase in FINISHED_PHASES
         if decision.requeue_at is not None:
             wait = (decision.requeue_at - now).total_seconds()
-            self._cache.queue.add_after(run.key, min(wait, LONGEST_WAIT))
+            self._cache.queue.add_after(run.key, min(wait, pause or LONGEST_WAIT, LONGEST_WAIT))
+        elif pause:
+            self._cache.queue.add_after(run.key, pause)
         elif finished:
             # nothing is left to do for it; should it change, the watch brings it again
             self._cache.forget(run.key)

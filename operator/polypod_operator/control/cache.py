@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from polypod_core.kinds import Key
 from polypod_core.outcome import Outcome
 from polypod_core.pod_tokens import PodClaims
 from polypod_core.reasons import Reason
 from polypod_core.states import FINISHED_PHASES
-from polypod_crds.dependencies import Node
+from polypod_crds.dependencies import Node, ended
+from polypod_crds.taskrun import TaskRunStatus
 
 from polypod_operator.control.recorder import Recorder
 from polypod_operator.decide.queues import Queues, rank
 from polypod_operator.decide.store import Store
-from polypod_operator.kube.raw import Raw
+from polypod_operator.kube.api import MANAGER
+from polypod_operator.kube.raw import Raw, version
 from polypod_operator.kube.workqueue import WorkQueue
-from polypod_operator.model import events, objects
+from polypod_operator.model import events, objects, recorded
 from polypod_operator.model.objects import PodObject, TaskRunObject
+from polypod_operator.model.packed import unpack_status
+from polypod_operator.model.recorded import UNDER_WAY
 from polypod_operator.serve.metrics import Metrics
 
 log = logging.getLogger("polypod.operator")
@@ -52,7 +58,7 @@ class Cache:
         run = self.store.run(key)
         if run is None or run.status.phase in FINISHED_PHASES:
             return False
-        if run.spec is None or run.spec.cancel or run.spec.suspend:
+        if run.spec is None or run.deleting or run.spec.cancel or run.spec.suspend:
             return True
         last = run.status.attempts[-1] if run.status.attempts else None
         ended = last is not None and last.state not in ("queued", "running")
@@ -102,10 +108,17 @@ class Cache:
             reparse: parse all of its spec, also if that has not changed.
         """
         known = self.store.run((raw["metadata"]["namespace"], raw["metadata"]["name"]))
-        if known is None and self._is_finished(raw):
-            self.put_node(objects.node(raw, None))
+        final = self._final(raw) if known is None else None
+        if known is None and final is None and self._is_finished(raw):
+            status = raw.get("status") or {}
+            self.put_node(objects.node(raw, None, ended(status["phase"], status.get("state"))))
             return None
         run = objects.task_run(raw, None if reparse else known)
+        if final is not None:
+            # nobody makes what has ended run once more
+            run = replace(run, status=final, altered=True)
+        if known is None and run.altered:
+            self._report_edit(raw)
         self.put_run(run, raw)
         if known is None or known.uid != run.uid:
             self._seat(run)
@@ -115,6 +128,7 @@ class Cache:
         """Tell whether nothing is left to do for a TaskRun, without reading all of it: there may be very many."""
         return (
             (raw.get("status") or {}).get("phase") in FINISHED_PHASES
+            and not any(item.get("state") in UNDER_WAY for item in raw["status"].get("attempts") or ())
             # an edit after the end is looked at once more, so that it shows as seen
             and raw["status"].get("observedGeneration") == raw["metadata"].get("generation", 1)
             and "ttlSecondsAfterFinished" not in raw["spec"]
@@ -137,8 +151,43 @@ class Cache:
         known = self.store.run(run.key)
         if known is not None and known.uid != run.uid:
             self.lost(known)
+        elif known is not None:
+            run = self._as_we_know_it(run, known, raw)
         self.store.put_run(run)
-        self.put_node(objects.node(raw, run.spec))
+        self.put_node(objects.node(raw, run.spec, ended(run.status.phase, run.status.state)))
+
+    def _as_we_know_it(self, run: TaskRunObject, known: TaskRunObject, raw: Raw) -> TaskRunObject:
+        """Return a TaskRun that is read again with the status that we have written, if somebody has changed that."""
+        if run.digest == known.digest:
+            return replace(run, status=known.status, altered=known.altered)
+        if version(run.resource_version) <= version(known.resource_version) or self.store.was_sent(run):
+            return run
+        self._report_edit(raw)
+        return replace(run, status=known.status, altered=True)
+
+    def _final(self, raw: Raw) -> TaskRunStatus | None:
+        """Return the final status of a TaskRun that had finished, if what it shows now is another one."""
+        metadata = raw["metadata"]
+        last = self.store.let_go(metadata["uid"])
+        if last is not None and last.status:
+            changed = recorded.digest(raw) != last.digest and version(metadata["resourceVersion"]) > last.version
+            return unpack_status(last.status) if changed else None
+        node = self.store.graph.node((metadata["namespace"], metadata["name"]))
+        if node is None or node.uid != metadata["uid"] or node.ended is None:
+            return None
+        shown = raw.get("status") or {}
+        phase, state = shown.get("phase", ""), shown.get("state")
+        if ended(phase, state) == node.ended and recorded.agree(phase, state):
+            return None
+        return recorded.as_ended(recorded.read(raw)[0], node.ended, datetime.fromtimestamp(node.created, UTC))
+
+    def _report_edit(self, raw: Raw) -> None:
+        """Say that somebody else has written to a status."""
+        who = recorded.editors(raw, MANAGER)
+        message = f"the status was changed{f' by {who}' if who else ''}; only the operator writes it, and restores it"
+        about = events.about_object(raw)
+        log.warning("TaskRun %s/%s: %s", about["namespace"], about["name"], message)
+        self._tell(about, Reason.STATUS_EDITED, message)
 
     def lost(self, run: TaskRunObject) -> None:
         """Let a TaskRun go that was deleted; a pod of it that still runs holds its place until it has ended."""
@@ -223,7 +272,10 @@ class Cache:
         self._metrics.unreadable.inc()
         about = events.about_object(raw)
         log.error("%s/%s: %s", about["namespace"], about["name"], problem)
-        telling = asyncio.ensure_future(self._recorder.record(about, True, Reason.UNREADABLE, problem))
+        self._tell(about, Reason.UNREADABLE, problem)
+
+    def _tell(self, about: dict[str, str], reason: Reason, message: str) -> None:
+        telling = asyncio.ensure_future(self._recorder.record(about, True, reason, message))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 

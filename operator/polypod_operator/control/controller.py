@@ -15,6 +15,7 @@ from polypod_core.states import FINISHED_PHASES
 
 from polypod_operator.control.apply import Apply
 from polypod_operator.control.cache import Cache
+from polypod_operator.control.corrections import Corrections
 from polypod_operator.control.creation import PodCreation
 from polypod_operator.control.history import History, NoHistory
 from polypod_operator.control.large import LARGE, LargeTurns
@@ -77,7 +78,7 @@ class Controller:
         self._telemetry = Telemetry(metrics, cache.store)
         self._creation = PodCreation(api, cache, self._refresh, self._statuses, self._telemetry, clock)
         self._apply = Apply(api, cache, self._creation, self._statuses, history or NoHistory(), self._telemetry,
-                            lambda: self._settings.authority)  # fmt: skip
+                            lambda: self._settings.authority, Corrections(monotonic))  # fmt: skip
         self.routing = RoutingReload(api, cache, recorder, metrics, lambda: self._settings, namespaces)
         self._failures: dict[Key, int] = {}
         self._large = LargeTurns()

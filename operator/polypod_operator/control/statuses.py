@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from polypod_core.states import FINISHED_PHASES
+from polypod_crds.dependencies import ended
 from polypod_crds.taskrun import TaskRunStatus
 
 from polypod_operator.control.cache import Cache
@@ -42,7 +43,7 @@ class Statuses:
                 await self.warn(
                     run, status.reason, f"the status cannot be written, as the spec is too large: {status.message}"
                 )
-                written = replace(run, status=status)
+                written = replace(run, status=status, altered=False)
                 self._cache.store.put_run(written)
                 return written
             if error.status == 404:
@@ -56,21 +57,28 @@ class Statuses:
         written = objects.written(run, status, raw)
         self._cache.store.put_run(written)
         if status.phase in FINISHED_PHASES:
-            self._cache.put_node(objects.node(raw, run.spec))
+            self._cache.put_node(objects.node(raw, run.spec, ended(status.phase, status.state)))
         return written
 
     async def _patch(self, run: TaskRunObject, status: TaskRunStatus) -> Raw:
         """Write a status, or what matters most in it if the object has no room for all."""
         try:
-            return await self._api.patch_status(run.path, run.resource_version, dump(status))
+            return await self._send(run, status)
         except ApiError as error:
             if not error.too_large:
                 raise
         # what the next decision needs is kept, or a failed try would not be counted
         last = [item.model_copy(update={"message": item.message[:_BRIEF]}) for item in status.attempts[-1:]]
         short = {"message": status.message[:_BRIEF], "attempts": last, "conditions": [], "x_coms": []}
-        brief = status.model_copy(update=short)
-        return await self._api.patch_status(run.path, run.resource_version, dump(brief))
+        return await self._send(run, status.model_copy(update=short))
+
+    async def _send(self, run: TaskRunObject, status: TaskRunStatus) -> Raw:
+        store = self._cache.store
+        # should the answer be lost, it is ours all the same
+        store.put_sent(run, status)
+        answer = await self._api.patch_status(run.path, run.resource_version, dump(status))
+        store.put_sent(run, None)
+        return answer
 
     async def warn(self, run: TaskRunObject, reason: str, message: str) -> None:
         """Record a warning Event on a TaskRun."""

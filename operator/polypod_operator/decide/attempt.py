@@ -16,21 +16,31 @@ from polypod_operator.decide.retry import DELETED_BY_US, close
 from polypod_operator.decide.status import Ended, Started, Waiting, lost, observe
 from polypod_operator.model import conditions
 from polypod_operator.model.objects import PodObject
+from polypod_operator.model.recorded import UNDER_WAY
 
 
 def adopt(draft: Draft) -> Attempt | None:
-    """Take over a pod that the status does not name: we have just created it, or were killed when we had."""
+    """Take over a pod that the status does not name: we have just created it, or were killed when we had.
+
+    Or somebody has edited the status: then a pod that runs says more of which attempt is the last.
+    """
     run, status = draft.run, draft.status
     last = status.attempts[-1].number if status.attempts else 0
+    named = {attempt.pod_name for attempt in status.attempts}
+    running = {pod.name for pod in draft.running()}
     # its name is fixed: another of our TaskRun's is somebody's imitation
     found = [
         pod
         for pod in draft.observed.pods.values()
-        if pod.attempt > last and pod.name == pod_name(run.name, run.uid, pod.attempt)
+        if (pod.attempt > last or (pod.name in running and pod.name not in named))
+        and pod.name == pod_name(run.name, run.uid, pod.attempt)
     ]
     if not found:
         return None
     newest = max(found, key=lambda pod: pod.attempt)
+    status.attempts = [item for item in status.attempts if item.number < newest.attempt]
+    for item in status.attempts:
+        item.state = "failed" if item.state in UNDER_WAY else item.state
     attempt = Attempt(number=newest.attempt, state="queued", reason=Reason.POD_STARTING, pod_name=newest.name)
     status.attempts.append(attempt)
     status.next_attempt_time = None

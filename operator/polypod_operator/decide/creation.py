@@ -36,6 +36,14 @@ def create(draft: Draft, number: int, attempt: Attempt | None, spec: TaskRunSpec
         _fail(draft, number, attempt, spec, error)
         return
     name = manifest["metadata"]["name"]
+    others = ", ".join(pod.name for pod in draft.running() if pod.name != name)
+    if others:
+        # of an attempt that the status says is over: there are never two at once
+        message = f"the next attempt starts when pod {others} has ended"
+        draft.phase("Pending", draft.status.state, Reason.RETRYING, message)
+        return
+    if attempt is not None:
+        attempt.pod_name = name
     if attempt is None and name in draft.observed.refused:
         attempt = Attempt(number=number, state="queued", pod_name=name, create_time=draft.now, coordinator=route.name)
         draft.status.attempts.append(attempt)

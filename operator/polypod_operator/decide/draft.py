@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from polypod_core.errors import UserError
@@ -20,6 +21,7 @@ from polypod_operator.decide.decision import (
     RecordEvent,
 )
 from polypod_operator.decide.policy import Policy
+from polypod_operator.decide.status import Ended, observe
 from polypod_operator.model import conditions
 from polypod_operator.model.objects import PodObject, TaskRunObject
 from polypod_operator.pods.pod import PodMaker, Route
@@ -32,6 +34,15 @@ def copied(status: TaskRunStatus) -> TaskRunStatus:
     """
     attempts, kept = [attempt.model_copy() for attempt in status.attempts], list(status.conditions)
     return status.model_copy(update={"attempts": attempts, "conditions": kept, "x_coms": list(status.x_coms)})
+
+
+_OF_THE_COLLECTOR = frozenset({"orphan", "foregroundDeletion"})
+"""Finalizers of Kubernetes' garbage collector, which ends the pods, or is asked to leave them."""
+
+
+def held_by(finalizers: Sequence[str]) -> str:
+    """Return which finalizers keep a TaskRun that was deleted, so that its pods do not go with it; empty if none do."""
+    return "" if "orphan" in finalizers else ", ".join(sorted(set(finalizers) - _OF_THE_COLLECTOR))
 
 
 class Draft:
@@ -58,9 +69,16 @@ class Draft:
         self.status.observed_generation = run.generation
         self.actions: list[Action] = []
         self.waits = False
-        self.cancelled = "spec.cancel is true" if run.spec is not None and run.spec.cancel else observed.interrupted
+        self.cancelled = self._why_cancelled()
         self._requeue_at: datetime | None = None
         self._write_by = now
+
+    def _why_cancelled(self) -> str:
+        if self.run.deleting:
+            held = held_by(self.run.finalizers)
+            return conditions.shorten(f"the TaskRun was deleted; it stays until its finalizers are removed: {held}")
+        spec = self.run.spec
+        return "spec.cancel is true" if spec is not None and spec.cancel else self.observed.interrupted
 
     @property
     def finished(self) -> bool:
@@ -71,6 +89,12 @@ class Draft:
         """The attempt that is under way."""
         last = self.status.attempts[-1] if self.status.attempts else None
         return last if last is not None and last.state in ("queued", "running") else None
+
+    def running(self) -> list[PodObject]:
+        """Return the pods whose task runs or may start, whatever the status says of their attempts."""
+        reported = self.observed.reported
+        alive = (pod for pod in self.observed.pods.values() if not pod.over)
+        return [pod for pod in alive if not isinstance(observe(pod, None, reported.get(pod.uid)), Ended)]
 
     def decision(self) -> Decision:
         """Return what has been decided."""

@@ -34,7 +34,7 @@ def after_the_end(draft: Draft) -> None:
     if edited and run.spec is not None and run.spec.cancel:
         draft.act(RecordEvent(False, Reason.CANCELLED, "the TaskRun had already finished; cancel has no effect"))
     ttl = run.spec.ttl_seconds_after_finished if run.spec is not None else None
-    if ttl is not None and status.finish_time is not None:
+    if ttl is not None and not run.deleting and status.finish_time is not None:
         due = status.finish_time + timedelta(seconds=ttl)
         if due <= draft.now:
             draft.act(DeleteTaskRun())

@@ -19,7 +19,7 @@ from polypod_core.routing import Routing
 from polypod_operator.decide.admission import start
 from polypod_operator.decide.attempt import adopt, attend
 from polypod_operator.decide.decision import Decision, Observed
-from polypod_operator.decide.draft import Draft
+from polypod_operator.decide.draft import Draft, held_by
 from polypod_operator.decide.lifecycle import after_the_end, finish, tidy
 from polypod_operator.decide.policy import POLICY, Policy
 from polypod_operator.model.objects import TaskRunObject
@@ -35,7 +35,7 @@ def reconcile(
     policy: Policy = POLICY,
 ) -> Decision:
     """Decide what to do for a TaskRun; `pods` makes the manifest of an attempt's pod."""
-    if run.deleting:
+    if run.deleting and not held_by(run.finalizers):
         # its pods have it as their owner and go with it; until then they hold its place
         alive = any(not pod.over for pod in observed.pods.values())
         return Decision(run.status, place="holds" if alive else "none")
@@ -43,9 +43,13 @@ def reconcile(
     if draft.finished:
         after_the_end(draft)
     elif run.spec is None:
-        finish(draft, "Failed", None, Reason.INVALID_SPEC, run.problems)
+        if draft.current is not None:
+            draft.current.state = "failed"
+        finish(draft, "Failed", "failed", Reason.INVALID_SPEC, run.problems)
     else:
-        current = draft.current or adopt(draft)
+        current = draft.current
+        if current is None or current.pod_name not in observed.pods:
+            current = adopt(draft) or current
         if current is not None:
             attend(draft, current, run.spec)
         if draft.current is None and not draft.finished:

@@ -124,7 +124,7 @@ def _try_again(draft: Draft, attempt: Attempt, wait: timedelta, reason: Reason, 
 
 def _reschedule(draft: Draft, attempt: Attempt, asked: datetime) -> None:
     """Have the same try run again at the time that the task has asked for."""
-    when = max(asked, draft.now + draft.policy.reschedule_min)
+    when = max(min(asked, draft.now + draft.policy.longest_delay), draft.now + draft.policy.reschedule_min)
     draft.status.next_attempt_time = when
     message = f"attempt {attempt.number} asked to run again at {when.isoformat(timespec='seconds')}"
     draft.phase("Pending", "up_for_reschedule", Reason.RESCHEDULED, message)

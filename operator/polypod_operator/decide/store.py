@@ -6,22 +6,37 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from polypod_core.kinds import Key
 from polypod_core.outcome import Outcome
 from polypod_core.pod_tokens import PodClaims
 from polypod_core.reasons import Reason
+from polypod_core.states import FINISHED_PHASES
 from polypod_crds.dependencies import Graph, Run
+from polypod_crds.taskrun import TaskRunStatus
 
 from polypod_operator.decide.decision import Earlier, Observed, QueuePosition, Refusal
 from polypod_operator.kube.raw import Meta, version
 from polypod_operator.model.objects import PodEvent, PodObject, TaskRunObject, slim
-from polypod_operator.model.packed import Packed, coordinator_of, pack, queue_of, unpack
+from polypod_operator.model.packed import Packed, coordinator_of, pack, pack_status, queue_of, unpack
 
 Owner = tuple[str, str]
 """The namespace and uid of a TaskRun: a pod of another namespace is none of its, whatever its owner reference says."""
 _LET_GO = 10_000
 """Of how many finished TaskRuns the last version is remembered: the watch still shows our last write to them."""
+
+
+class LetGo(NamedTuple):
+    """What is remembered of a TaskRun that is not kept any more.
+
+    Attributes:
+        status: its final status, packed; empty if it had none.
+    """
+
+    version: int
+    digest: int
+    status: bytes
 
 
 class Store:
@@ -39,7 +54,8 @@ class Store:
         self._told: dict[str, Outcome] = {}
         self._closed: dict[str, datetime] = {}
         self._owner_of: dict[str, Owner] = {}
-        self._let_go: OrderedDict[str, int] = OrderedDict()
+        self._let_go: OrderedDict[str, LetGo] = OrderedDict()
+        self._sent: dict[str, TaskRunStatus] = {}
         self._earlier: dict[Run, Earlier] = {}
         self.graph = Graph()
         """Of all TaskRuns, those that have ended included."""
@@ -95,7 +111,10 @@ class Store:
         if run is None:
             return
         self._key_of.pop(run.uid, None)
-        self._let_go[run.uid] = version(run.resource_version)
+        final = isinstance(run, TaskRunObject) and run.status.phase in FINISHED_PHASES
+        last = (run.digest, pack_status(run.status)) if isinstance(run, TaskRunObject) and final else (0, b"")
+        self._let_go[run.uid] = LetGo(version(run.resource_version), *last)
+        self._sent.pop(run.uid, None)
         if len(self._let_go) > _LET_GO:
             self._let_go.popitem(last=False)
         for pod in self._pods.pop((key[0], run.uid), {}).values():
@@ -151,7 +170,23 @@ class Store:
         run = self._runs.get((meta.namespace, meta.name))
         if run is not None and run.uid == meta.uid:
             return version(run.resource_version) >= version(meta.resource_version)
-        return self._let_go.get(meta.uid, -1) >= version(meta.resource_version)
+        last = self._let_go.get(meta.uid)
+        return last is not None and last.version >= version(meta.resource_version)
+
+    def let_go(self, uid: str) -> LetGo | None:
+        """Return what is remembered of a TaskRun that is not kept any more."""
+        return self._let_go.get(uid)
+
+    def put_sent(self, run: TaskRunObject, status: TaskRunStatus | None) -> None:
+        """Note a status that is sent to the API server; None: it has answered, so that we know what is there."""
+        if status is None:
+            self._sent.pop(run.uid, None)
+        else:
+            self._sent[run.uid] = status
+
+    def was_sent(self, run: TaskRunObject) -> bool:
+        """Tell whether the status of a TaskRun, as it is shown, is one that we have sent and had no answer for."""
+        return self._sent.get(run.uid) == run.status
 
     def has_pods(self, namespace: str, uid: str) -> bool:
         return (namespace, uid) in self._pods

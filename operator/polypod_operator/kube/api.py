@@ -38,8 +38,9 @@ _TIMEOUT, _SHORT, _PROMPT = (aiohttp.ClientTimeout(total=seconds) for seconds in
 _PROMPT_WRITE = 1.0
 """Seconds after which a write without an answer says that the API server is slow."""
 _PODS = "/pods"
+_MERGE_PATCH = "application/merge-patch+json"
 MANAGER = "polypod-operator"
-"""Who makes pods, in their managedFields."""
+"""Who makes pods and writes statuses, in their managedFields."""
 _WRITES = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 _AGAIN = frozenset({0, 401, 429, 500, 502, 503, 504})
 """Answers after which a call is tried again; 0: none."""
@@ -405,7 +406,8 @@ class KubernetesApi:
             ApiError: 409, somebody else has written to it; or any other.
         """
         body = {"metadata": {"resourceVersion": version}, "status": status}
-        return await self.call("PATCH", f"{path}/status", body, content_type="application/merge-patch+json")
+        params = {"fieldManager": MANAGER}
+        return await self.call("PATCH", f"{path}/status", body, params=params, content_type=_MERGE_PATCH)
 
     async def events(self, namespace: str, pod_uid: str) -> list[dict[str, Any]]:
         """Return the Events about a pod."""

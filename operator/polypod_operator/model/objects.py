@@ -18,11 +18,12 @@ from polypod_core.kinds import (
     task_run_path,
 )
 from polypod_core.states import FINISHED_PHASES
-from polypod_crds.dependencies import Node, ended, upstreams
+from polypod_crds.dependencies import Node, upstreams
 from polypod_crds.taskrun import StoredLog, TaskRunSpec, TaskRunStatus
 from pydantic import ValidationError
 
 from polypod_operator.kube.raw import Raw, version
+from polypod_operator.model import recorded
 
 LARGEST_SPEC = 1_000_000
 """Bytes of a TaskRun's spec, as JSON: etcd takes 1.5 MiB, and the status needs room."""
@@ -40,6 +41,9 @@ class TaskRunObject:
         problems: what is wrong with its spec, which then is None.
         size: of its spec, in bytes of JSON.
         whole: False if what takes room in its spec was left out: it is read again when it is looked at.
+        finalizers: what keeps it although it was deleted.
+        digest: of its status as the API server has it.
+        altered: that status is not `status`, which the operator goes by: it is to be written again.
     """
 
     namespace: str
@@ -54,6 +58,9 @@ class TaskRunObject:
     problems: str = ""
     size: int = 0
     whole: bool = True
+    finalizers: Sequence[str] = ()
+    digest: int = 0
+    altered: bool = False
 
     @property
     def path(self) -> str:
@@ -170,6 +177,11 @@ def task_run(raw: Raw, known: TaskRunObject | None = None) -> TaskRunObject:
     """
     metadata = raw["metadata"]
     spec: TaskRunSpec | None = None
+    shown = recorded.digest(raw)
+    if known is not None and (known.uid, known.digest) == (metadata["uid"], shown):
+        status, altered = known.status, known.altered
+    else:
+        status, altered = recorded.read(raw)
     if known is not None and (known.uid, known.generation) == (metadata["uid"], metadata.get("generation")):
         spec, problems, size, whole = known.spec, known.problems, known.size, known.whole
     else:
@@ -185,10 +197,13 @@ def task_run(raw: Raw, known: TaskRunObject | None = None) -> TaskRunObject:
         created=datetime.fromisoformat(metadata["creationTimestamp"]),
         deleting="deletionTimestamp" in metadata,
         spec=spec,
-        status=TaskRunStatus.model_validate(raw.get("status") or {}),
+        status=status,
         problems=problems,
         size=size,
         whole=whole,
+        finalizers=metadata.get("finalizers") or (),
+        digest=shown,
+        altered=altered,
     )
 
 
@@ -223,16 +238,20 @@ def written(run: TaskRunObject, status: TaskRunStatus, answer: Raw) -> TaskRunOb
         status=status,
         resource_version=metadata["resourceVersion"],
         deleting="deletionTimestamp" in metadata,
+        finalizers=metadata.get("finalizers") or (),
+        digest=recorded.digest(answer),
+        altered=False,
     )
 
 
-def node(raw: Raw, spec: TaskRunSpec | None) -> Node:
+def node(raw: Raw, spec: TaskRunSpec | None, end: str | None) -> Node:
     """Return a TaskRun's place in the order of its run's tasks.
 
     Args:
         spec: what it was parsed to; None if it is not valid, or if it has ended and is not parsed.
+        end: the state that it has ended in, None if it has not.
     """
-    metadata, given, status = raw["metadata"], raw.get("spec") or {}, raw.get("status") or {}
+    metadata, given = raw["metadata"], raw.get("spec") or {}
     # what very many have in common is kept once
     namespace, dag_id = sys.intern(metadata["namespace"]), sys.intern(given.get("dagId", ""))
     return Node(
@@ -243,7 +262,7 @@ def node(raw: Raw, spec: TaskRunSpec | None) -> Node:
         map_index=given.get("mapIndex", -1),
         created=datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
         upstream=upstreams(spec) if spec is not None else (),
-        ended=ended(status.get("phase", ""), status.get("state")),
+        ended=end,
     )
 
 

@@ -50,6 +50,9 @@ class _Rest(msgspec.Struct, array_like=True):
     problems: str
     size: int
     whole: bool
+    finalizers: list[str]
+    digest: int
+    altered: bool
 
 
 def pack(run: TaskRunObject) -> Packed | None:
@@ -61,7 +64,8 @@ def pack(run: TaskRunObject) -> Packed | None:
 def _packed(run: TaskRunObject) -> Packed:
     spec = run.spec.model_dump_json(by_alias=True, exclude_unset=True) if run.spec is not None else None
     status = run.status.model_dump_json(by_alias=True, exclude_defaults=True)
-    rest = _Rest(run.generation, run.created, run.deleting, spec, status, run.problems, run.size, run.whole)
+    rest = _Rest(run.generation, run.created, run.deleting, spec, status, run.problems, run.size, run.whole,
+                 list(run.finalizers), run.digest, run.altered)  # fmt: skip
     deflate = zlib.compressobj(1, zdict=_COMMON)
     data = deflate.compress(msgspec.msgpack.encode(rest)) + deflate.flush()
     # names that very many have are kept once
@@ -86,7 +90,21 @@ def unpack(key: tuple[str, str], packed: Packed) -> TaskRunObject:
         problems=rest.problems,
         size=rest.size,
         whole=rest.whole,
+        finalizers=rest.finalizers or (),
+        digest=rest.digest,
+        altered=rest.altered,
     )
+
+
+def pack_status(status: TaskRunStatus) -> bytes:
+    """Return a status in little room."""
+    deflate = zlib.compressobj(1, zdict=_COMMON)
+    return deflate.compress(status.model_dump_json(by_alias=True, exclude_defaults=True).encode()) + deflate.flush()
+
+
+def unpack_status(data: bytes) -> TaskRunStatus:
+    """Return a status as it was packed."""
+    return TaskRunStatus.model_validate_json(zlib.decompressobj(zdict=_COMMON).decompress(data))
 
 
 def queue_of(run: TaskRunObject) -> str:
