@@ -69,13 +69,14 @@ def test_the_next_authority_takes_over_while_tasks_run(lab: Lab, namespace: Name
     known = renewed(Certificates((old, new)), names.get_values_for_type(x509.DNSName), now)
     assert known.server is not None
     assert known.authorities == (old, new)
+    # an operator that runs would put back what it remembers
+    before = lab.operator_pod()
+    lab.kubectl("-n", "polypod-system", "scale", "deployment/polypod-operator", "--replicas=0")
+    lab.kubectl("-n", "polypod-system", "wait", f"pod/{before}", "--for=delete", "--timeout=120s")
     put(lab, KEPT, {"ca.crt": known.trusted, "ca.key": old.key + new.key})
     put(lab, SHOWN, {"tls.crt": known.server.certificate, "tls.key": known.server.key, "ca.crt": known.trusted})
     namespace.wait(lambda: served(lab, old))
-    before = lab.operator_pod()
-    assert before is not None
-    # an operator looks once a minute; a new one at once
-    lab.kubectl("-n", "polypod-system", "delete", "pod", before, "--wait")
+    lab.kubectl("-n", "polypod-system", "scale", "deployment/polypod-operator", "--replicas=1")
     namespace.wait(lambda: (pod := lab.operator_pod()) not in (None, before) and lab.pod_ready(str(pod)))
 
     data = {"AIRFLOW_VAR_CONFORMANCE_IN": "value"}
@@ -95,3 +96,22 @@ def test_the_next_authority_takes_over_while_tasks_run(lab: Lab, namespace: Name
     # the old one stays trusted to its end
     kept = lab.get("-n", "polypod-system", "secret", KEPT)
     assert split(text(kept, "ca.crt"), text(kept, "ca.key")) == (old, new)
+
+
+def test_secrets_that_somebody_deletes_are_put_back_and_no_task_notices(lab: Lab, namespace: Namespace) -> None:
+    before = {name: lab.get("-n", "polypod-system", "secret", name) for name in (SHOWN, KEPT)}
+    run = namespace.run("runs", "slow", params={"seconds": 60})
+    namespace.running(run)
+    lab.kubectl("-n", "polypod-system", "delete", "secret", SHOWN, KEPT)
+
+    def restored(name: str) -> bool:
+        found = lab.kubectl("-n", "polypod-system", "get", "secret", name, "-o", "json", "--ignore-not-found").stdout
+        return bool(found) and json.loads(found).get("data", {}).get("ca.crt") == before[name]["data"]["ca.crt"]
+
+    namespace.wait(lambda: restored(SHOWN) and restored(KEPT))
+    for name, secret in before.items():
+        found = lab.get("-n", "polypod-system", "secret", name)
+        for field in ("labels", "annotations"):
+            assert found["metadata"].get(field) == secret["metadata"].get(field), "helm finds it again"
+    assert namespace.finish(run)["state"] == "success"
+    assert namespace.finish(namespace.run("after", "success"))["state"] == "success"

@@ -24,8 +24,12 @@ pytestmark = [pytest.mark.shares("tenants"), pytest.mark.needs("node", "postgres
 Right = tuple[str, str, str, str]
 """Who, the API group, the resource (with its subresource), the verb."""
 ACCOUNT = f"system:serviceaccount:{polypod.NAMESPACE}:polypod-"
-NEVER_CALLED = {("operator", "polypod.dev", "taskruns/finalizers", "update")}
-"""Asked of the authorizer by an admission plugin (OwnerReferencesPermissionEnforcement) when a pod is made."""
+NEVER_CALLED = {
+    # asked of the authorizer by an admission plugin (OwnerReferencesPermissionEnforcement) when a pod is made
+    ("operator", "polypod.dev", "taskruns/finalizers", "update"),
+    # asked of it when an apply (`patch`) makes what is not there
+    ("operator", "", "secrets", "create"),
+}
 
 
 def granted(values: dict[str, Any]) -> set[Right]:
@@ -108,6 +112,9 @@ def test_each_right_is_used_and_none_is_missing(lab: Lab, node: Node, namespace:
     # the Lease is deleted
     lab.kubectl("-n", polypod.NAMESPACE, "delete", "lease", "polypod-operator")
     namespace.wait(lambda: ("operator", "coordination.k8s.io", "leases", "create") in used(node)[0])
+    # a Secret with certificates is deleted
+    lab.kubectl("-n", polypod.NAMESPACE, "delete", "secret", "polypod-tls")
+    namespace.wait(lambda: ("operator", "", "secrets", "patch") in used(node)[0])
     # a status that somebody has changed meanwhile: until that has happened
     conflict = ("operator", "polypod.dev", "taskruns", "get")
     for _ in range(30):

@@ -110,3 +110,27 @@ def test_a_real_handshake(tmp_path: Path, name: str, good: bool) -> None:
                 with pytest.raises(ssl.SSLCertVerificationError):
                     client.wrap_socket(raw, server_hostname=name)
         thread.join()
+
+
+def test_a_lost_key_makes_a_new_authority_and_running_tasks_are_served_as_before() -> None:
+    """They trust the old one alone, which cannot sign any more; its last certificate is good for two months at least."""
+    first = renewed(Certificates(), NAMES, NOW)
+    lost = renewed(replace(first, authorities=()), NAMES, NOW)
+    assert lost.server == first.server
+    assert lost.authorities not in ((), first.authorities)
+    assert lost.trusted == first.trusted + lost.authorities[0].certificate
+    assert renewed(lost, NAMES, NOW) == lost
+    later = renewed(lost, NAMES, NOW + timedelta(days=61))
+    assert later.server is not None
+    assert later.trusted == lost.authorities[0].certificate
+    assert accepts(lost.trusted, later.server, NOW + timedelta(days=61)), "who started meanwhile trusts both"
+
+
+def test_what_is_no_pair_is_left_out() -> None:
+    [one], [other] = (renewed(Certificates(), NAMES, NOW).authorities for _ in range(2))
+    garbage = "-----BEGIN X-----\nzzz\n-----END X-----\n"
+    assert split(garbage + other.certificate, garbage + other.key) == (other,)
+    assert split(one.certificate + other.certificate, other.key + one.key) == ()
+    assert split(one.certificate + other.certificate, other.key + other.key) == (other,)
+    broken = Certificates((one,), Pair(garbage, garbage), garbage)
+    assert renewed(broken, NAMES, NOW).trusted == one.certificate

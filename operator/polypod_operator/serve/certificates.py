@@ -37,15 +37,16 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What is kept: the authorities, oldest first, and what the services show."""
+    """What is kept: the authorities, oldest first, and what the services show.
+
+    Attributes:
+        trusted: what callers are to trust, PEM: also an authority whose key is lost, while the server shows what it has
+            signed.
+    """
 
     authorities: tuple[Pair, ...] = ()
     server: Pair | None = None
-
-    @property
-    def trusted(self) -> str:
-        """What callers are to trust, PEM."""
-        return "".join(pair.certificate for pair in self.authorities)
+    trusted: str = ""
 
 
 def renewed(known: Certificates, names: Sequence[str], now: datetime) -> Certificates:
@@ -58,15 +59,36 @@ def renewed(known: Certificates, names: Sequence[str], now: datetime) -> Certifi
     if not authorities or now >= _end(authorities[-1]) - NEXT_BEFORE:
         authorities = (*authorities, make_authority(now))
     signer = next((pair for pair in authorities if now < _end(pair) - SWITCH_BEFORE), authorities[-1])
+    certificates = [pair.certificate for pair in authorities]
     server = known.server
-    if server is None or not _is_good(server, signer, names, now):
-        server = _sign(signer, names, now)
-    return Certificates(authorities, server)
+    if server is not None and _is_good(server, names, now):
+        if _is_signed(server, signer.certificate):
+            return Certificates(authorities, server, "".join(certificates))
+        # pods that run may trust none but this one; who else signs is trusted by the time that it is renewed
+        lost = [text for text in _BLOCK.findall(known.trusted) if text not in certificates]
+        signed = [text for text in lost if _is_signed(server, text) and now < _end_of(text)]
+        if signed:
+            return Certificates(authorities, server, "".join([*signed, *certificates]))
+    return Certificates(authorities, _sign(signer, names, now), "".join(certificates))
+
+
+def joined(before: tuple[Pair, ...], found: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """Return the authorities that were known and those that are found now: what pods trust stays before what is new."""
+    return (*before, *(pair for pair in found if pair not in before))
 
 
 def split(certificates: str, keys: str) -> tuple[Pair, ...]:
-    """Return the pairs of two texts with as many PEM blocks each, in the same order."""
-    return tuple(Pair(*pair) for pair in zip(_BLOCK.findall(certificates), _BLOCK.findall(keys), strict=False))
+    """Return the pairs of two texts with as many PEM blocks each, in the same order, without those that are none."""
+    pairs = (Pair(*pair) for pair in zip(_BLOCK.findall(certificates), _BLOCK.findall(keys), strict=False))
+    return tuple(pair for pair in pairs if _belong(pair))
+
+
+def _belong(pair: Pair) -> bool:
+    try:
+        key = serialization.load_pem_private_key(pair.key.encode(), None)
+        return isinstance(key, ec.EllipticCurvePrivateKey) and key.public_key() == _read(pair).public_key()
+    except ValueError:
+        return False
 
 
 def make_authority(now: datetime) -> Pair:
@@ -134,16 +156,25 @@ def _read(pair: Pair) -> x509.Certificate:
 
 
 def _end(pair: Pair) -> datetime:
-    return _read(pair).not_valid_after_utc
+    return _end_of(pair.certificate)
 
 
-def _is_good(server: Pair, authority: Pair, names: Sequence[str], now: datetime) -> bool:
-    certificate = _read(server)
-    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    if set(found.get_values_for_type(x509.DNSName)) != set(names) or now >= _end(server) - RENEW_BEFORE:
-        return False
+def _end_of(certificate: str) -> datetime:
+    return x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+
+
+def _is_good(server: Pair, names: Sequence[str], now: datetime) -> bool:
     try:
-        certificate.verify_directly_issued_by(_read(authority))
+        certificate = _read(server)
+    except ValueError:
+        return False
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return set(found.get_values_for_type(x509.DNSName)) == set(names) and now < _end(server) - RENEW_BEFORE
+
+
+def _is_signed(server: Pair, authority: str) -> bool:
+    try:
+        _read(server).verify_directly_issued_by(x509.load_pem_x509_certificate(authority.encode()))
     except Exception:
         return False
     return True

@@ -2,6 +2,9 @@
 
 Two, so that the Execution API need not see the authority's key: one with what servers show (`tls.crt`, `tls.key`,
 `ca.crt`; cert-manager's form), one with the authority. The chart makes them, empty.
+
+Task pods hold the authority's certificate in their configuration, and trust no other one for as long as they run. So
+an authority that is lost from its Secret, or replaced there, is put back from memory: every operator remembers it.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from typing import Any
 
 from polypod_core.server_certificate import ServerCertificate
 
-from polypod_operator.kube.api import ApiError, KubernetesApi
-from polypod_operator.serve.certificates import Certificates, Pair, renewed, split
+from polypod_operator.kube.api import MANAGER, ApiError, KubernetesApi
+from polypod_operator.serve.certificates import Certificates, Pair, joined, renewed, split
 
 log = logging.getLogger("polypod.operator")
-_LOOK_AFTER, _LOOK_SOON = 60.0, 1.0
+_APPLY = "application/apply-patch+yaml"
+_LOOK_AFTER, _LOOK_SOON = 20.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Tls:
         self.certificate = ServerCertificate()
         self.ready = asyncio.Event()
         self._shown: tuple[str, str, str] | None = None
+        self._authorities: tuple[Pair, ...] = ()
+        self._metadata: dict[str, dict[str, Any]] = {}
 
     async def keep(self) -> None:
         """Look at the Secrets for ever."""
@@ -78,23 +84,36 @@ class Tls:
         """
         settings = self._settings
         shown = await self._read(settings.secret)
-        if settings.authority and self._leads():
+        if settings.authority:
             kept = await self._read(settings.authority)
-            authorities = split(_text(kept, "ca.crt"), _text(kept, "ca.key"))
-            known = Certificates(authorities, _pair(shown, "tls.crt", "tls.key"))
-            wanted = renewed(known, settings.names, datetime.now(UTC))
-            if wanted != known:
-                assert wanted.server is not None
-                # the authority first: what was signed by one that is not kept would be useless
-                data = {"ca.crt": wanted.trusted, "ca.key": "".join(pair.key for pair in wanted.authorities)}
-                await self._write(kept, data)
-                served = {
-                    "tls.crt": wanted.server.certificate, "tls.key": wanted.server.key, "ca.crt": wanted.trusted,
-                }  # fmt: skip
-                await self._write(shown, served)
-                log.info("certificates renewed")
-                shown = await self._read(settings.secret)
+            found = split(_text(kept, "ca.crt"), _text(kept, "ca.key"))
+            if self._leads():
+                shown = await self._renew(kept, found, shown)
+            elif found:
+                self._authorities = joined(self._authorities, found)
         self._use(_text(shown, "tls.crt"), _text(shown, "tls.key"), _text(shown, "ca.crt"))
+
+    async def _renew(self, kept: dict[str, Any], found: tuple[Pair, ...], shown: dict[str, Any]) -> dict[str, Any]:
+        """Write what is due, or was lost; return the Secret with what servers show as it is then."""
+        settings, before = self._settings, self._authorities
+        known = Certificates(joined(before, found), _pair(shown, "tls.crt", "tls.key"), _text(shown, "ca.crt"))
+        wanted = renewed(known, settings.names, datetime.now(UTC))
+        assert wanted.server is not None
+        if before and not set(before) <= set(found):
+            log.warning("Secret %s/%s does not hold the CA that task pods trust any more; put back",
+                        settings.namespace, settings.authority)  # fmt: skip
+        if wanted.authorities != found:
+            # the authority first: what was signed by one that is not kept would be useless
+            keys = "".join(pair.key for pair in wanted.authorities)
+            certificates = "".join(pair.certificate for pair in wanted.authorities)
+            await self._write(kept, settings.authority, {"ca.crt": certificates, "ca.key": keys})
+        self._authorities = wanted.authorities
+        served = {"tls.crt": wanted.server.certificate, "tls.key": wanted.server.key, "ca.crt": wanted.trusted}
+        if any(_text(shown, key) != text for key, text in served.items()):
+            await self._write(shown, settings.secret, served)
+            log.info("certificates renewed")
+            return await self._read(settings.secret)
+        return shown
 
     def _use(self, certificate: str, key: str, authority: str) -> None:
         if (certificate, key, authority) == self._shown or not (certificate and key and authority):
@@ -114,15 +133,35 @@ class Tls:
         self._trusted(authority)
         self.ready.set()
 
-    async def _read(self, name: str) -> dict[str, Any]:
-        return await self._api.call("GET", f"/api/v1/namespaces/{self._settings.namespace}/secrets/{name}")
+    def _path(self, name: str) -> str:
+        return f"/api/v1/namespaces/{self._settings.namespace}/secrets/{name}"
 
-    async def _write(self, before: dict[str, Any], data: dict[str, str]) -> None:
+    async def _read(self, name: str) -> dict[str, Any]:
+        """Return a Secret; empty if it is gone and for us to make."""
+        try:
+            found = await self._api.call("GET", self._path(name))
+        except ApiError as error:
+            if error.status != 404 or not self._settings.authority:
+                raise
+            return {}
+        metadata = found["metadata"]
+        # helm adopts what it finds by these
+        kept = {key: metadata[key] for key in ("labels", "annotations") if key in metadata}
+        self._metadata[name] = kept
+        return found
+
+    async def _write(self, before: dict[str, Any], name: str, data: dict[str, str]) -> None:
         """Write a Secret, if nobody else has since it was read."""
-        metadata = before["metadata"]
         encoded = {key: b64encode(text.encode()).decode() for key, text in data.items()}
-        path = f"/api/v1/namespaces/{self._settings.namespace}/secrets/{metadata['name']}"
-        await self._api.call("PUT", path, {**before, "data": encoded})
+        if before:
+            await self._api.call("PUT", self._path(name), {**before, "data": encoded})
+            return
+        # an apply: unlike `create`, the right to it can be restricted to a name
+        metadata = {"name": name, "namespace": self._settings.namespace, **self._metadata.get(name, {})}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}
+        params = {"fieldManager": MANAGER}
+        await self._api.call("PATCH", self._path(name), body, params=params, content_type=_APPLY)
+        log.warning("Secret %s/%s did not exist; created it", self._settings.namespace, name)
 
 
 def _text(secret: dict[str, Any], key: str) -> str:
