@@ -306,6 +306,14 @@ def test_whatever_holds_state_is_kept_and_the_notes_name_it(name: str, tmp_path:
     assert "delete crd taskruns.polypod.dev" in said
 
 
+def test_an_install_reads_nothing_that_it_does_not_make(tmp_path: Path) -> None:
+    """Whoever installs it may have no right to list: helm then ends with an error."""
+    for file in (CHART / "templates").rglob("*.*"):
+        assert "lookup" not in file.read_text(), file.name
+    said = notes({}, tmp_path)
+    assert "get pvc,secret -l app.kubernetes.io/part-of=polypod" in said
+
+
 def test_the_labels_and_annotations_of_what_is_kept_are_those_of_all_others() -> None:
     values = {"extraAnnotations": {"example.com/owner": "data", "helm.sh/resource-policy": "delete"}}
     [claim] = [item for item in rendered(values) if item["kind"] == "PersistentVolumeClaim"]

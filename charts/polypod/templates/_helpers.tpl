@@ -49,32 +49,6 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* What earlier installations in this namespace have left, a line each. Only an install looks: it finds what helm adopts. */}}
-{{- define "polypod.leftovers" -}}
-{{- if .Release.IsInstall }}
-{{- $used := list .Values.executionApi.persistence.existingClaim }}
-{{- range fromYamlArray (include "polypod.kept" .) }}
-{{- $used = append $used .name }}
-{{- end }}
-{{- range $kind := list "PersistentVolumeClaim" "Secret" }}
-{{- range (lookup "v1" $kind $.Release.Namespace "").items }}
-{{- $of := index (default dict .metadata.annotations) "meta.helm.sh/release-name" | default "" }}
-{{- $ours := eq (index (default dict .metadata.labels) "app.kubernetes.io/part-of" | default "") "polypod" }}
-{{- if not (and $ours $of) }}
-{{- else if has .metadata.name $used }}
-  {{ $kind }} {{ .metadata.name }}: kept from release {{ $of }}, used again
-{{- else if eq $of $.Release.Name }}
-  {{ $kind }} {{ .metadata.name }}: kept from release {{ $of }}, NOT used with these values
-{{- else if not (lookup "apps/v1" "Deployment" $.Release.Namespace (printf "%s-operator" ($of | trunc 40 | trimSuffix "-"))) }}
-  {{ $kind }} {{ .metadata.name }}: kept from release {{ $of }}, which is no longer installed; NOT used by this release
-  {{- if eq $kind "PersistentVolumeClaim" }} (to use it: install as {{ $of }}, or set executionApi.persistence.existingClaim={{ .metadata.name }})
-  {{- end }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- end }}
-
 {{/* An image of ours: call with (list . .Values.operator.image). */}}
 {{- define "polypod.image" -}}
 {{- $values := (index . 0).Values -}}
