@@ -18,6 +18,7 @@ from airflow.executors.base_executor import BaseExecutor
 from airflow.executors.workloads import ExecuteCallback, ExecuteTask
 
 from polypod_airflow.attempt_log import note
+from polypod_airflow.callbacks import Callbacks
 from polypod_airflow.cluster import Cluster, ClusterError
 from polypod_airflow.connection import Connection, ConnectionProblem, connection
 from polypod_airflow.creator import Absent, Creator, Made, Refused, unsendable, without_text
@@ -92,6 +93,8 @@ class PolypodExecutor(BaseExecutor):
         self._informer = Informer(cluster.another(), self._settings)
         self._creator = Creator(cluster, self._settings)
         self._watchman = Watchman()
+        self._callbacks = Callbacks()
+        self._callbacks.start()
         self._creator.start()
         self._informer.start()
         self._watchman.start()
@@ -168,8 +171,10 @@ class PolypodExecutor(BaseExecutor):
         for news in _drain(self._informer.news):
             match news:
                 case Seen(run):
+                    self._callbacks.saw(run)
                     self._saw(run)
-                case Gone(run) if run.name in self._held:
+                case Gone(run):
+                    self._callbacks.gone(run)
                     self._ended(run.name, verdict(run) or lost(run.name))
                 case Listed(names):
                     # one that was made meanwhile is in no list yet, so each is asked for
@@ -217,6 +222,7 @@ class PolypodExecutor(BaseExecutor):
         """Finish what was asked for. What runs goes on, and the next scheduler takes it over."""
         self._informer.close()
         self._watchman.close()
+        self._callbacks.close()
         self._creator.close(_END_WITHIN)
         self._connected().close()
 

@@ -11,6 +11,8 @@ from enum import Enum
 
 import msgspec
 
+from polypod_airflow.taskruns import PREFIX
+
 _QUIET = frozenset({"", "PodStarting", "QueueLimit", "WaitingForUpstream", "Replacing", "Suspended"})
 """Why a TaskRun may be pending without a problem that somebody has to solve."""
 _ENDED_BY_SERVER = "ServerTerminated"
@@ -21,6 +23,7 @@ and is queued again as one that was stuck; a failure would cost it a try."""
 _LONGEST = 10_000
 """Characters of a text in Airflow's audit log."""
 _PASSED = frozenset({"success", "skipped"})
+_ENDED = ("Succeeded", "Failed")
 
 
 class Metadata(msgspec.Struct, rename="camel"):
@@ -56,15 +59,30 @@ class Status(msgspec.Struct, rename="camel"):
     attempts: list[Attempt] = []
 
 
+class Spec(msgspec.Struct, rename="camel"):
+    """Of a TaskRun's spec, what we read: which task instance it is of."""
+
+    dag_id: str = ""
+    task_id: str = ""
+    run_id: str = ""
+    map_index: int = -1
+
+
 class TaskRun(msgspec.Struct):
     """A TaskRun, as far as the executor reads it: there may be very many."""
 
     metadata: Metadata
+    spec: Spec = msgspec.field(default_factory=Spec)
     status: Status = msgspec.field(default_factory=Status)
 
     @property
     def name(self) -> str:
         return self.metadata.name
+
+    @property
+    def external_id(self) -> str:
+        """The UUID that Airflow's scheduler gave this queueing of the task instance."""
+        return self.name.removeprefix(PREFIX)
 
     @property
     def last(self) -> Attempt:
@@ -97,9 +115,9 @@ class Verdict:
 def verdict(run: TaskRun) -> Verdict | None:
     """Return what the end of a TaskRun means, None if it has not ended."""
     status = run.status
-    if status.phase not in ("Succeeded", "Failed"):
+    if status.phase not in _ENDED:
         return None
-    info = _said(status)
+    info = said(status)
     if run.last.reason == _ENDED_BY_SERVER:
         # a cleared task waits for its executor's word: after a failure Airflow 3.3 adds the retry delay, after a
         # success it starts at once; one that was marked keeps its state either way
@@ -111,6 +129,17 @@ def verdict(run: TaskRun) -> Verdict | None:
     return Verdict(Event.SUCCESS if passed else Event.FAILED, info, unlogged=not passed)
 
 
+def reported_failure(run: TaskRun) -> bool:
+    """Tell whether a TaskRun has ended with a failure, final or with tries left, that its bridge has told Airflow."""
+    last, status = run.last, run.status
+    return (
+        status.phase in _ENDED
+        and status.state in ("failed", "up_for_retry")
+        and bool(last.reported)
+        and last.reason not in (_ENDED_BY_SERVER, _EXPIRED)
+    )
+
+
 def lost(name: str) -> Verdict:
     """Return what it means that a TaskRun is not there any more, and its end was not seen."""
     info = f"TaskRunDeleted: TaskRun {name!r} was deleted before its final status was observed"
@@ -120,7 +149,7 @@ def lost(name: str) -> Verdict:
 def problem(run: TaskRun) -> str:
     """Return what keeps a TaskRun from starting and needs somebody's attention, empty if nothing does."""
     waits = run.status.phase == "Pending" and run.status.reason not in _QUIET
-    return _said(run.status) if waits else ""
+    return said(run.status) if waits else ""
 
 
 def storable(text: str) -> str:
@@ -132,6 +161,7 @@ def storable(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _said(status: Status) -> str:
+def said(status: Status) -> str:
+    """Return a status's reason and message."""
     reason = status.reason or "Unknown"
     return f"{reason}: {status.message}" if status.message else reason

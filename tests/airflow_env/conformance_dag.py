@@ -1,6 +1,8 @@
 """The Dag of the conformance programs: stub tasks, as a user of Airflow writes them."""
 
 import datetime
+import os
+from pathlib import Path
 
 from airflow import __version__
 from airflow.sdk import Asset, dag, task
@@ -13,11 +15,28 @@ TASKS = (
 )  # fmt: skip
 
 
+def alert(kind):
+    """Return a callback that leaves a line in a file."""
+
+    def called(context):
+        ti = context["ti"]
+        with Path(os.environ["AIRFLOW_HOME"], "alerts").open("a") as file:
+            file.write(f"{kind} {ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}\n")
+
+    return called
+
+
+ALERTS = {
+    "on_failure_callback": alert("failure"), "on_retry_callback": alert("retry"), "email": "ops@example.com",
+    "email_on_retry": False,
+}  # fmt: skip
+
+
 @dag(dag_id="conformance", schedule=None, start_date=datetime.datetime(2026, 1, 1))
 def conformance():
     for name in TASKS:
 
-        @task.stub(task_id=name, queue="golang")
+        @task.stub(task_id=name, queue="golang", **(ALERTS if name in ("fail", "crash") else {}))
         def stub(): ...
 
         stub()

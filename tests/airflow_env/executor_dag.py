@@ -4,10 +4,23 @@ Which tasks a run has, its conf says: `follow`.
 """
 
 import datetime
+import os
+from pathlib import Path
 
 from airflow.sdk import dag, task
 
 NOWHERE = {"pod_template": {"spec": {"nodeSelector": {"polypod.test/nowhere": "true"}}}}
+
+
+def alert(kind):
+    """Return a callback that leaves a line in a file."""
+
+    def called(context):
+        ti = context["ti"]
+        with Path(os.environ["AIRFLOW_HOME"], "alerts").open("a") as file:
+            file.write(f"{kind} {ti.run_id} {ti.task_id} {ti.try_number}\n")
+
+    return called
 
 
 @dag(dag_id="conformance", schedule=None, start_date=datetime.datetime(2026, 1, 1))
@@ -32,7 +45,14 @@ def conformance():
     @task.stub(queue="golang")
     def variables(): ...
 
-    @task.stub(queue="golang", retries=1, retry_delay=datetime.timedelta(seconds=1))
+    @task.stub(
+        queue="golang",
+        retries=1,
+        retry_delay=datetime.timedelta(seconds=1),
+        on_retry_callback=alert("retry"),
+        on_failure_callback=[alert("failure")],
+        on_success_callback=alert("success"),
+    )
     def fail(): ...
 
     @task.stub(queue="golang")

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 OUT = os.fdopen(os.dup(1), "w")
 # Airflow may print what it likes; the answers have a channel of their own
@@ -94,8 +95,9 @@ def tasks(dag_id, run_id):
 def audit(dag_id, run_id):
     """Return what executors have written into the audit log about a run."""
     with create_session() as session:
-        found = session.scalars(select(Log).where(Log.dag_id == dag_id, Log.run_id == run_id, Log.event == "polypod"))
-        return [{"task_id": item.task_id, "extra": item.extra} for item in found]
+        ours = Log.event.in_(("polypod", "polypod callbacks"))
+        found = session.scalars(select(Log).where(Log.dag_id == dag_id, Log.run_id == run_id, ours))
+        return [{"task_id": item.task_id, "event": item.event, "extra": item.extra} for item in found]
 
 
 def state(dag_id, run_id, task_id):
@@ -162,7 +164,41 @@ def secrets(connections, variables):
     return {}
 
 
+def queued_as(dag_id, run_id, task_id, external_id):
+    """Give a queueing its UUID, as a scheduler does."""
+    with create_session() as session:
+        where = (TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id, TaskInstance.task_id == task_id)
+        session.scalar(select(TaskInstance).where(*where)).external_executor_id = external_id
+    return {}
+
+
+def callbacks(run, times):
+    """Have the executor request the callbacks of a TaskRun, several times; return what was asked for each time."""
+    sys.path.append(str(Path(__file__).parents[2] / "executor"))
+    import msgspec
+    from polypod_airflow.callbacks import request
+    from polypod_airflow.verdicts import TaskRun
+
+    found = msgspec.json.decode(json.dumps(run), type=TaskRun)
+    return [request(found, DBDagBag()) for _ in range(times)]
+
+
+def take_callbacks():
+    """Take what is requested from the database, as the Dag processor does."""
+    from airflow.models.db_callback_request import DbCallbackRequest
+
+    with create_session() as session:
+        found = list(session.scalars(select(DbCallbackRequest)))
+        taken = [json.loads(item.get_callback_request().to_json()) for item in found]
+        for item in found:
+            session.delete(item)
+    return taken
+
+
 OPERATIONS = {
+    "queued_as": queued_as,
+    "callbacks": callbacks,
+    "take_callbacks": take_callbacks,
     "queue": queue,
     "state": state,
     "trigger": trigger,

@@ -80,6 +80,28 @@ def test_stubs_run_as_taskruns_and_python_where_it_ran_before(stack: Stack, sche
     assert not any("hunter2" in event for event in stack.shown_log("one", "connection"))
 
 
+def test_callbacks_of_a_failure_that_a_pod_reports_run_once_however_many_schedulers_there_are(
+    stack: Stack, scheduler: Component
+) -> None:
+    second = stack.scheduler()
+    alerts = stack.peer.home / "alerts"
+
+    def lines() -> list[str]:
+        found = alerts.read_text().splitlines() if alerts.exists() else []
+        return [line for line in found if " alerts " in line]
+
+    stack.trigger("alerts", "fail")
+    found = stack.ends("alerts")
+    assert (found["fail"]["state"], found["fail"]["try_number"]) == ("failed", 2)
+    stack.wait(lambda: len(lines()) >= 2, "alerts", 120)
+    second.kill()
+    # another one lists the TaskRuns from the start
+    third = stack.scheduler()
+    time.sleep(20)
+    third.kill()
+    assert lines() == ["retry alerts fail 1", "failure alerts fail 2"]
+
+
 @pytest.mark.either
 def test_the_log_of_a_task_that_runs_is_shown_and_each_line_once(stack: Stack, scheduler: Component) -> None:
     stack.trigger("log", "numbers", count=1, seconds=30)

@@ -58,7 +58,11 @@ def test_a_secret_of_the_same_workloads_has_the_same_name_and_no_workload_is_sho
     assert "a token" not in json.dumps(taskruns.task_run(works[0], "s", SETTINGS))
 
 
-def seen(phase: str, state: str = "", reason: str = "", message: str = "", **attempt: Any) -> verdicts.TaskRun:
+def seen(
+    phase: str, state: str = "", reason: str = "", message: str = "", last: str = "", **attempt: Any
+) -> verdicts.TaskRun:
+    if last:
+        attempt["reason"] = last
     status = {
         "phase": phase,
         "state": state,
@@ -99,6 +103,32 @@ def test_airflow_is_told_that_a_task_which_it_had_ended_is_over_and_waits_for_no
     found = verdicts.verdict(run)
     assert found is not None
     assert found.event is Event.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("run", "failed"),
+    [
+        (seen("Failed", "failed", "TaskFailed", reported=True), True),
+        (seen("Failed", "up_for_retry", "RetryRequested", reported=True), True),
+        (seen("Failed", "failed", "OOMKilled", reported=False), False),
+        (seen("Failed", "failed", "NodeLost"), False),
+        (seen("Running", "failed", "TaskFailed", reported=True), False),
+        (seen("Succeeded", "success", "TaskSucceeded", reported=True), False),
+        (seen("Succeeded", "skipped", "TaskSkipped", reported=True), False),
+        (seen("Succeeded", "deferred", "Deferred", reported=True), False),
+        (seen("Failed", "removed", "TaskNotFound", reported=True), False),
+        (seen("Failed", "failed", "ServerTerminated", last="ServerTerminated", reported=True), False),
+        (seen("Failed", "failed", "WorkloadExpired", last="WorkloadExpired", reported=True), False),
+    ],
+)
+def test_callbacks_are_requested_for_failures_only_that_the_scheduler_has_no_event_of(
+    run: verdicts.TaskRun, failed: bool
+) -> None:
+    assert verdicts.reported_failure(run) is failed
+    found = verdicts.verdict(run)
+    assert not (failed and found is not None and found.event is not Event.NONE), (
+        "the scheduler would request them as well"
+    )
 
 
 def test_only_what_somebody_has_to_solve_is_a_problem() -> None:
