@@ -6,7 +6,6 @@ import sys
 import uuid
 from argparse import Namespace
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -93,7 +92,7 @@ def cleanup(options: Namespace) -> None:
     """Delete the Secrets of this Airflow that are an hour old and owned by no TaskRun."""
     try:
         cluster = Cluster(connection(conf.get("polypod", "kubeconfig", fallback="")))
-        found = delete_leftovers(cluster, settings(cluster), datetime.now(UTC))
+        found = delete_leftovers(cluster, settings(cluster))
     except (ClusterError, ConnectionProblem) as error:
         print(f"airflow polypod cleanup: {error}", file=sys.stderr)
         sys.exit(1)

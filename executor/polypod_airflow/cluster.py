@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -55,6 +57,7 @@ class Cluster:
         """Prepare; connects at the first call."""
         self._connection, self._timeout = connection, timeout
         self._client = self._new_client()
+        self._date = ""
 
     def _new_client(self) -> httpx.Client:
         limits = httpx.Limits(max_connections=CONNECTIONS + 4, max_keepalive_connections=CONNECTIONS + 4)
@@ -126,9 +129,17 @@ class Cluster:
             answer = self._client.request(method, path, content=data, params=params, headers=headers)
         except (httpx.HTTPError, OSError, ConnectionProblem) as error:
             raise _unreachable(error) from None
+        self._date = answer.headers.get("Date", "")
         if answer.status_code >= 400:
             raise _refused(answer)
         return answer.content
+
+    def time(self) -> datetime | None:
+        """Return the API server's time at its last answer, by which its objects are dated; None if it gave none."""
+        try:
+            return parsedate_to_datetime(self._date)
+        except ValueError:
+            return None
 
     @contextmanager
     def watch(self, path: str, params: Mapping[str, str], silence: float) -> Iterator[Iterator[bytes]]:

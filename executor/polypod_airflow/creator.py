@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-import msgspec
-
 from polypod_airflow.cluster import CONNECTIONS, Cluster, ClusterError
+from polypod_airflow.reading import task_run as read
 from polypod_airflow.taskruns import (
     MERGE,
     Settings,
@@ -61,6 +60,10 @@ class Absent:
 Result = Made | Refused | Absent
 
 
+class _Gone(Exception):
+    """A TaskRun was there and is deleted."""
+
+
 @dataclass(slots=True)
 class _Batch:
     """Workloads that share a Secret."""
@@ -79,7 +82,9 @@ class Creator:
         self.results: SimpleQueue[Result] = SimpleQueue()
         self._cluster, self._settings = cluster, settings
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._unwanted: set[str] = set()
+        self._underway: dict[str, bool] = {}
+        """TaskRuns that are asked for and not settled, and whether they are still wanted."""
+        self._lock = threading.Lock()
         self._threads = [
             threading.Thread(target=self._work, name=f"polypod-creator-{number}", daemon=True)
             for number in range(CONNECTIONS)
@@ -92,6 +97,8 @@ class Creator:
 
     def create(self, works: Sequence[Work]) -> None:
         """Make TaskRuns, and before them the Secrets with their workloads."""
+        with self._lock:
+            self._underway |= {work.name: True for work in works}
         for batch in batches(works):
             self._jobs.put(lambda batch=batch: self._begin(batch))  # type: ignore[misc]
 
@@ -101,7 +108,9 @@ class Creator:
 
     def delete(self, name: str) -> None:
         """Delete a TaskRun, or make it no more if it is still to be made."""
-        self._unwanted.add(name)
+        with self._lock:
+            if name in self._underway:
+                self._underway[name] = False
         self._jobs.put(lambda: self._delete(name))
 
     def look_for(self, name: str) -> None:
@@ -148,21 +157,30 @@ class Creator:
             return
         for work in works:
             self._refused(work.name, error)
+            if _for_good(error):
+                self._over(work.name)
         if not _for_good(error):
             self._later(lambda: self._begin(works))
 
     def _create(self, work: Work, batch: _Batch) -> None:
-        if work.name in self._unwanted:
-            self._unwanted.discard(work.name)
+        if not self._underway[work.name]:
+            self._over(work.name)
             self._settle(batch, None)
             return
         try:
             made = self._post(work, batch)
+        except _Gone:
+            # to create it again would run its workload twice
+            self._over(work.name)
+            self.results.put(Absent(work.name))
+            self._settle(batch, None)
+            return
         except Exception as error:
             self._refused(work.name, error)
             if not _for_good(error):
                 self._later(lambda: self._create(work, batch))
                 return
+            self._over(work.name)
             self._settle(batch, None)
             if not isinstance(error, ClusterError):
                 # it failed on our side of the call, so the TaskRun may be there
@@ -170,9 +188,14 @@ class Creator:
             return
         self.results.put(Made(work.name))
         self._settle(batch, made)
-        if work.name in self._unwanted:
-            # it was deleted a moment before it was there
+        if not self._over(work.name):
+            # whatever was deleted meanwhile, a call that was tried again may have created it after that
             self._delete(work.name)
+
+    def _over(self, name: str) -> bool:
+        """Have nothing more create a TaskRun; tell whether it is still wanted."""
+        with self._lock:
+            return self._underway.pop(name)
 
     def _post(self, work: Work, batch: _Batch) -> TaskRun:
         path = collection(self._settings.namespace)
@@ -182,8 +205,13 @@ class Creator:
             if error.reason != "AlreadyExists":
                 raise
             # the answer was lost, or another scheduler's life had made it
-            raw = self._cluster.call("GET", f"{path}/{work.name}")
-        return msgspec.json.decode(raw, type=TaskRun)
+            try:
+                raw = self._cluster.call("GET", f"{path}/{work.name}")
+            except ClusterError as missing:
+                if missing.status == 404:
+                    raise _Gone from None
+                raise
+        return read(raw)
 
     def _settle(self, batch: _Batch, made: TaskRun | None) -> None:
         """Have the Secret go with its TaskRuns, once all of them are made or given up."""
@@ -210,7 +238,6 @@ class Creator:
     def _delete(self, name: str) -> None:
         try:
             self._cluster.call("DELETE", collection(self._settings.namespace, name))
-            self._unwanted.discard(name)
         except ClusterError as error:
             if error.status != 404:
                 log.warning("TaskRun %s cannot be deleted: %s", name, error)

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 import msgspec
 
 from polypod_airflow.cluster import Cluster, ClusterError
+from polypod_airflow.reading import decode, task_run
 from polypod_airflow.taskruns import LABEL, Settings, collection
 from polypod_airflow.verdicts import Metadata, TaskRun
 
@@ -55,7 +56,7 @@ class _ListMeta(msgspec.Struct, rename="camel"):
 
 class _Page(msgspec.Struct):
     metadata: _ListMeta
-    items: list[TaskRun] = []
+    items: list[msgspec.Raw] = []
 
 
 class _Code(msgspec.Struct):
@@ -132,8 +133,8 @@ class Informer(threading.Thread):
         found: dict[str, TaskRun] = {}
         params = {**self._selector, "limit": _PAGE}
         while True:
-            page = msgspec.json.decode(self._cluster.call("GET", self._path, params=params), type=_Page)
-            found |= {run.name: run for run in page.items}
+            page = decode(self._cluster.call("GET", self._path, params=params), _Page)
+            found |= {run.name: run for run in map(task_run, page.items)}
             if not page.metadata.continue_:
                 break
             params["continue"] = page.metadata.continue_
@@ -156,14 +157,14 @@ class Informer(threading.Thread):
             for line in lines:
                 if self._closing.is_set():
                     break
-                event = msgspec.json.decode(line, type=_Line)
+                event = decode(line, _Line)
                 if event.type == "ERROR":
                     said = msgspec.json.decode(event.object, type=_Code)
                     raise ClusterError(said.code, "Error", said.message)
                 if event.type == "BOOKMARK":
                     version = msgspec.json.decode(event.object, type=_Bookmark).metadata.resource_version
                     continue
-                run = msgspec.json.decode(event.object, type=TaskRun)
+                run = task_run(event.object)
                 version = run.metadata.resource_version
                 self._take(run, event.type == "DELETED")
         return version

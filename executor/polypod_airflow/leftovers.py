@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from polypod_airflow.cluster import Cluster, ClusterError
+from polypod_airflow.reading import decode
 from polypod_airflow.taskruns import LABEL, MERGE, Settings, collection, owners, secrets
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,10 @@ class _TaskRuns(msgspec.Struct):
     items: list[_TaskRun] = []
 
 
-def delete_leftovers(cluster: Cluster, settings: Settings, now: datetime) -> int:
+def delete_leftovers(cluster: Cluster, settings: Settings, unowned_for: timedelta = _UNOWNED_FOR) -> int:
     """Delete the Secrets of this Airflow that are an hour old and that no TaskRun uses; return how many.
+
+    Their age is by the API server's clock alone.
 
     One that TaskRuns use and do not own yet, as its scheduler ended in between, goes with them from now on.
 
@@ -62,22 +65,21 @@ def delete_leftovers(cluster: Cluster, settings: Settings, now: datetime) -> int
     """
     params = {"labelSelector": f"{LABEL}={settings.airflow}"}
     raw = cluster.call("GET", secrets(settings.namespace), params=params, accept=_METADATA_ONLY)
-    unowned = [
-        item.metadata for item in msgspec.json.decode(raw, type=_Secrets).items if not item.metadata.owner_references
-    ]
+    unowned = [item.metadata for item in decode(raw, _Secrets).items if not item.metadata.owner_references]
+    now = cluster.time()
     if not unowned:
         return 0
     # listed after the Secrets: a TaskRun is created after its Secret
     raw = cluster.call("GET", collection(settings.namespace), params=params)
     users: dict[str, list[_Meta]] = {}
-    for run in msgspec.json.decode(raw, type=_TaskRuns).items:
+    for run in decode(raw, _TaskRuns).items:
         users.setdefault(run.spec.workload_secret_ref.name, []).append(run.metadata)
     deleted = 0
     for secret in unowned:
         path = secrets(settings.namespace, secret.name)
         if secret.name in users:
             _own(cluster, path, secret, users[secret.name])
-        elif now - secret.creation_timestamp > _UNOWNED_FOR:
+        elif now is not None and now - secret.creation_timestamp > unowned_for:
             cluster.call("DELETE", path)
             deleted += 1
     return deleted
@@ -97,7 +99,7 @@ def _own(cluster: Cluster, path: str, secret: _Meta, users: list[_Meta]) -> None
 def sweep(cluster: Cluster, settings: Settings) -> None:
     """Do the same when a scheduler starts; it goes on if that fails."""
     try:
-        found = delete_leftovers(cluster, settings, datetime.now(UTC))
+        found = delete_leftovers(cluster, settings)
     except ClusterError as error:
         log.warning("leftover Secrets cannot be deleted: %s", error)
         return

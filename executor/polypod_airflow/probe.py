@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from polypod_airflow.checks import Check
 from polypod_airflow.cluster import Cluster, ClusterError
+from polypod_airflow.reading import task_run as task_run_of
 from polypod_airflow.taskruns import Settings, Work, collection, secret, secrets, task_run
 from polypod_airflow.verdicts import TaskRun, problem
 
@@ -141,7 +140,7 @@ def _logged(seen: Seen, folder: Path, log_path: str) -> str:
 def _wait(cluster: Cluster, path: str) -> Seen:
     began = time.monotonic()
     while True:
-        run = msgspec.json.decode(cluster.call("GET", path), type=TaskRun)
+        run = task_run_of(cluster.call("GET", path))
         took = time.monotonic() - began
         seen = Seen(run, took)
         if run.status.phase in ("Succeeded", "Failed"):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from polypod_airflow.cluster import Cluster, ClusterError
+from polypod_airflow.reading import task_run
 from polypod_airflow.taskruns import collection
-from polypod_airflow.verdicts import TaskRun
 
 _LINES = "2000"
 
@@ -23,7 +21,7 @@ def running_log(cluster: Cluster, namespace: str, name: str) -> tuple[list[str],
         ClusterError: the TaskRun or the log cannot be read.
     """
     raw = cluster.call("GET", collection(namespace, name), attempts=1)
-    attempt = msgspec.json.decode(raw, type=TaskRun).last
+    attempt = task_run(raw).last
     if not attempt.pod_name:
         return [f"TaskRun {namespace}/{name} has no pod yet"], []
     source = f"pod {namespace}/{attempt.pod_name} of TaskRun {name}"

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from polypod_airflow import template
 from polypod_airflow.cluster import Cluster, ClusterError
 from polypod_airflow.connection import Connection
-from polypod_airflow.creator import Creator, Made, Refused
-from polypod_airflow.taskruns import Settings, Work
+from polypod_airflow.creator import Absent, Creator, Made, Refused
+from polypod_airflow.taskruns import Settings, Work, secret
 from polypod_airflow.template import TemplateProblem
 from polypod_airflow.verdicts import storable
 from support.waiting import wait_until
@@ -126,10 +126,12 @@ class Server(Cluster):
         self.made: dict[str, Any] = {}
         self.owned: dict[str, set[str]] = {}
         self.deleted: set[str] = set()
+        self.calls: list[tuple[str, str]] = []
 
     def call(self, method: str, path: str, body: Any = None, **_: Any) -> bytes:
         name = body["metadata"].get("name", "") if method == "POST" else path.rpartition("/")[2]
         text = msgspec.json.encode(body)
+        self.calls.append((method, name))
         self.refuse(method, text.decode())
         if method == "POST":
             if name in self.made:
@@ -203,15 +205,62 @@ def test_a_taskrun_that_cannot_be_made_settles_its_task_and_the_others_go_on(
 def test_tasks_that_are_revoked_before_they_are_made_leave_no_secret_behind(revoked: int) -> None:
     server, works = Server(lambda method, text: None), [work(number) for number in range(COUNT)]
     creator = Creator(server, SETTINGS)
-    creator._unwanted |= {each.name for each in works[:revoked]}
     creator.create(works)
+    for each in works[:revoked]:
+        creator.delete(each.name)
     creator.start()
     try:
         left = {each.name for each in works[revoked:]}
         if left:
             wait_until(lambda: list(server.owned.values()) == [left], "that the Secret has its owners")
         else:
-            wait_until(lambda: server.deleted and not server.made, "that the Secret is deleted")
+            name = secret(works, SETTINGS)["metadata"]["name"]
+            wait_until(lambda: name in server.deleted, "that the Secret is deleted")
+        assert not {each.name for each in works[:revoked]} & set(server.made)
+    finally:
+        creator.close(20)
+
+
+def test_a_taskrun_that_is_revoked_while_its_creation_is_under_way_does_not_stay() -> None:
+    """A call that was tried again may create it after it was deleted."""
+    revoked = work(BAD)
+
+    def revoke(method: str, text: str) -> None:
+        if method == "POST" and '"mapIndex":7' in text:
+            creator.delete(revoked.name)
+            wait_until(lambda: revoked.name in server.deleted, "that it is deleted")
+
+    server = Server(revoke)
+    creator = Creator(server, SETTINGS)
+    creator.start()
+    creator.create([revoked])
+    try:
+        wait_until(lambda: server.calls.count(("DELETE", revoked.name)) == 2, "that it is deleted again")
+        assert revoked.name not in server.made
+    finally:
+        creator.close(20)
+
+
+def test_a_taskrun_that_was_there_and_is_gone_is_not_created_again() -> None:
+    """As after an answer that was lost: somebody has deleted it before it was asked for again."""
+    gone = work(BAD)
+
+    def refuse(method: str, text: str) -> None:
+        if method == "POST" and '"mapIndex":7' in text:
+            raise ClusterError(409, "AlreadyExists", "it is there")
+        if method == "GET":
+            raise ClusterError(404, "NotFound", "it is not there")
+
+    server = Server(refuse)
+    creator = Creator(server, SETTINGS)
+    creator.start()
+    creator.create([gone, work(1)])
+    try:
+        found = {result.name: result for result in (creator.results.get(timeout=20), creator.results.get(timeout=20))}
+        assert found == {gone.name: Absent(gone.name), work(1).name: Made(work(1).name)}
+        # the Secret goes with the other
+        wait_until(lambda: list(server.owned.values()) == [{work(1).name}], "that the Secret has its owner")
+        assert server.calls.count(("POST", gone.name)) == 1
     finally:
         creator.close(20)
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
+import pytest
+from polypod_crds.taskrun import TaskRunStatus
 from polypod_execution_api.metrics import Metrics as ApiMetrics
 from polypod_execution_api.sizes import Sizes
+from polypod_operator.control.telemetry import Telemetry
+from polypod_operator.decide.store import Store
 from polypod_operator.serve.metrics import Metrics
 from prometheus_client import generate_latest
 from sqlalchemy import create_engine
+from support.objects import NOW, task_run
 from support.paths import ROOT
 
 
@@ -36,3 +42,13 @@ def test_every_metric_of_the_docs_exists_and_the_other_way_round() -> None:
     page = (ROOT / "docs/cluster.md").read_text()
     told = {name.removesuffix("_total") for name in re.findall(r"`(polypod_[a-z_]+)`", page)}
     assert told == found
+
+
+@pytest.mark.parametrize("nodes", [timedelta(), timedelta(hours=-11), timedelta(hours=11)])
+def test_the_time_of_a_taskrun_is_by_the_clock_that_has_dated_its_creation(nodes: timedelta) -> None:
+    metrics, store = Metrics(), Store()
+    ended = NOW + timedelta(seconds=90)
+    status = TaskRunStatus(phase="Succeeded", finish_time=ended + nodes)
+    Telemetry(metrics, store).status_written(task_run(), status, ended)
+    text = generate_latest(metrics.registry).decode()
+    assert re.search(r"^polypod_taskrun_seconds_sum{.*} 90.0$", text, re.MULTILINE), text

@@ -52,7 +52,8 @@ class Telemetry:
                 self._attempt_ended(attempt)
         if status.phase != run.status.phase and status.phase in FINISHED_PHASES:
             labels = self._metrics.queue(queue_of(run)), status.phase
-            self._metrics.whole_time.labels(*labels).observe(_seconds(run.created, status.finish_time or now))
+            # its finish time is by the clock of a node, its creation and `now` by that of the API server
+            self._metrics.whole_time.labels(*labels).observe(_seconds(run.created, now))
 
     def _attempt_ended(self, attempt: Attempt) -> None:
         metrics, coordinator = self._metrics, attempt.coordinator or ""
