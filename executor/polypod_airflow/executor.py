@@ -275,6 +275,8 @@ class PolypodExecutor(BaseExecutor):
         held = self._held.get(name)
         if held is None:
             return
+        if found.unaudited:
+            self._tell(name, found.info)
         self._forget(held.key)
         if found.event is Event.FAILED:
             self.fail(held.key, storable(found.info))

@@ -20,6 +20,12 @@ _ENDED_BY_SERVER = "ServerTerminated"
 _EXPIRED = "WorkloadExpired"
 """The bridge's reason when the workload's token had died in the queue. In Airflow the task instance is still queued,
 and is queued again as one that was stuck; a failure would cost it a try."""
+_OF_THE_POD = frozenset({
+    "ArtifactCopyFailed", "BridgeLost", "BridgeUnreachable", "DeadlineExceeded", "Evicted", "ExitStatusLost",
+    "InitContainerFailed", "LauncherFailed", "LauncherLost", "NoOutcome", "OOMKilled", "PodDeleted", "PodLost",
+    "StorageLimitExceeded",
+})  # fmt: skip
+"""Reasons that Polypod's operator knows from the kubelet: a bridge that has reported the end does not know them."""
 _LONGEST = 10_000
 """Characters of a text in Airflow's audit log."""
 _PASSED = frozenset({"success", "skipped"})
@@ -105,11 +111,13 @@ class Verdict:
     Attributes:
         info: why, for Airflow's audit log.
         unlogged: no log that Airflow reads says why.
+        unaudited: Airflow's audit log does not say why, as there is no event.
     """
 
     event: Event
     info: str = ""
     unlogged: bool = False
+    unaudited: bool = False
 
 
 def verdict(run: TaskRun) -> Verdict | None:
@@ -124,7 +132,9 @@ def verdict(run: TaskRun) -> Verdict | None:
         return Verdict(Event.SUCCESS, info)
     if run.last.reason == _EXPIRED or run.last.reported:
         kept = run.last.log is not None and run.last.log.url
-        return Verdict(Event.NONE, info, unlogged=status.phase == "Failed" and not kept)
+        of_pod = reported_failure(run) and run.last.reason in _OF_THE_POD
+        unlogged = status.phase == "Failed" and (of_pod or not kept)
+        return Verdict(Event.NONE, info, unlogged, unaudited=of_pod)
     passed = status.state in _PASSED
     return Verdict(Event.SUCCESS if passed else Event.FAILED, info, unlogged=not passed)
 

@@ -132,7 +132,7 @@ def test_workloads_become_taskruns_and_ends_are_told_if_airflow_cannot_know_them
     api: Api, start: Callable[..., Scheduler]
 ) -> None:
     scheduler = start()
-    names = [f"task-{number}" for number in range(6)]
+    names = [f"task-{number}" for number in range(7)]
     ids = scheduler.ask("queue", tasks=[{"name": name, "queue": "golang"} for name in names])["answer"]
     assert task_runs(api) == {}, "nothing is done while the scheduler holds its lock"
     scheduler.ask("heartbeat")
@@ -144,14 +144,19 @@ def test_workloads_become_taskruns_and_ends_are_told_if_airflow_cannot_know_them
     [secret] = [item for item in api.items("secrets") if item["type"] == "polypod.dev/workloads"]
     workload = json.loads(base64.b64decode(secret["data"][run["spec"]["workloadSecretRef"]["key"]]))
     assert (workload["token"], workload["ti"]["task_id"]) == ("a token", "task-0")
-    api.wait(lambda: len(api.items("secrets")[0]["metadata"].get("ownerReferences", [])) == 6)
+    api.wait(lambda: len(api.items("secrets")[0]["metadata"].get("ownerReferences", [])) == 7)
 
     end(api, "task-0", "Succeeded", "success", "TaskSucceeded", REPORTED)
     end(api, "task-1", "Failed", "failed", "TaskFailed", {**REPORTED, "state": "failed"})
     end(api, "task-2", "Failed", "failed", "OOMKilled", {**REPORTED, "reported": False}, message="reached its limit")
     end(api, "task-3", "Failed", "failed", "ServerTerminated", {**REPORTED, "reason": "ServerTerminated"})
     api.kubectl("delete", "taskrun", f"af-{ids['task-4']}")
-    found = scheduler.until(lambda state: state["running"] == ["task-5"])
+    # its bridge has told Airflow that it got SIGTERM, and does not know why
+    deleted = {**REPORTED, "state": "up_for_retry", "reason": "PodDeleted"}
+    end(api, "task-5", "Failed", "up_for_retry", "PodDeleted", deleted, message="the pod was deleted")
+    found = scheduler.until(lambda state: state["running"] == ["task-6"])
+    assert "PodDeleted: the pod was deleted" in found["told"]
+    api.wait(lambda: scheduler.notes("PodDeleted: the pod was deleted"))
     assert found["events"] == {
         "task-2": ["failed", "OOMKilled: reached its limit"],
         "task-3": ["success", "ServerTerminated"],

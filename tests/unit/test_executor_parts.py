@@ -16,6 +16,7 @@ from polypod_airflow.execution_api import url_for_pods
 from polypod_airflow.routing import RoutingProblem
 from polypod_airflow.taskruns import Settings, Work
 from polypod_airflow.verdicts import Event
+from polypod_core.reasons import Reason
 from polypod_crds.taskrun import TaskRun
 
 SETTINGS = Settings("tasks", "airflow")
@@ -95,6 +96,29 @@ def test_airflow_is_told_what_it_cannot_know(run: verdicts.TaskRun, event: Event
     if event is Event.FAILED:
         assert found is not None
         assert found.info.startswith(run.status.reason)
+
+
+@pytest.mark.parametrize("state", ["failed", "up_for_retry"])
+@pytest.mark.parametrize("kept", [None, {"url": "file:///logs/attempt=1.log"}])
+@pytest.mark.parametrize(
+    ("reason", "of_pod"),
+    [("PodDeleted", True), ("Evicted", True), ("OOMKilled", True), ("PodLost", True), ("DeadlineExceeded", True),
+     ("TaskFailed", False), ("Terminated", False), ("ServerTerminated", False)],
+)  # fmt: skip
+def test_why_a_pod_ended_is_in_the_audit_log_and_the_attempts_log_also_if_its_bridge_has_reported_the_end(
+    reason: str, of_pod: bool, kept: Any, state: str
+) -> None:
+    found = verdicts.verdict(seen("Failed", state, reason, "why", last=reason, reported=True, log=kept))
+    assert found is not None
+    assert found.info == f"{reason}: why"
+    assert found.event is not Event.FAILED, "the bridge has reported it"
+    assert found.unaudited is of_pod
+    if reason != "ServerTerminated":
+        assert found.unlogged is (of_pod or kept is None)
+
+
+def test_the_reasons_of_a_pod_are_reasons() -> None:
+    assert set(verdicts._OF_THE_POD) <= {reason.value for reason in Reason}
 
 
 def test_airflow_is_told_that_a_task_which_it_had_ended_is_over_and_waits_for_no_retry_delay() -> None:

@@ -452,6 +452,44 @@ def test_a_try_that_the_server_has_archived_ends_in_silence(kind: str) -> None:
     assert not [action for action in ending if isinstance(action, act.Call)]
 
 
+REFUSED = reply(409, {"detail": {"reason": "not_running"}})
+ENDINGS: dict[str, Any] = {
+    "cleared": lambda state, now: state.beaten(now, REFUSED),
+    "deleted": lambda state, now: state.beaten(now, reply(404)),
+    "signal": lambda state, now: state.signalled(now, 15),
+    "silence": lambda state, now: state._no_heartbeat_was_answered(now),
+    "mute": lambda state, now: state._stayed_mute(now),
+    "execution": lambda state, now: state._execution_is_over(now),
+    "its own timeout": lambda state, now: state._task_timeout_is_over(now),
+    "overtime": lambda state, now: state._overtime_is_over(now),
+}
+
+
+@pytest.mark.parametrize("first", ENDINGS)
+@pytest.mark.parametrize("later", ENDINGS)
+def test_the_log_of_a_task_that_does_not_end_says_once_that_it_is_being_ended(first: str, later: str) -> None:
+    state = started(kill_grace=5, stop_grace=5, execution=1000)
+    notices = [action for action in ENDINGS[first](state, 1) if isinstance(action, act.Log)]
+    assert len(notices) == 1, notices
+    for now in range(2, 6):
+        assert not [action for action in ENDINGS[later](state, now) if isinstance(action, act.Log | act.Signal)]
+        state.tick(now)
+    # what makes it end sooner is said
+    sooner = started(kill_grace=5, stop_grace=25)
+    sooner.signalled(1, 15)
+    assert [action.event for action in sooner.beaten(2, REFUSED) if isinstance(action, act.Log)] == [
+        "the server says that this task must not run; ending it"
+    ]
+
+
+def test_a_task_that_the_server_has_refused_beats_no_more() -> None:
+    state = started(kill_grace=60)
+    state.beaten(1, REFUSED)
+    beats = [action for now in range(2, 60) for action in state.tick(now) if isinstance(action, act.Beat)]
+    # one was due already
+    assert len(beats) <= 1
+
+
 def test_where_a_task_runs_in_a_loop_reaches_only_runtimes_that_know_of_loops() -> None:
     loop = {"node_id": "n", "index": 1, "max_iterations": 3, "terminal_task_id": "e", "terminal_is_mapped": False}
     context = {**CONTEXT, **NEWEST, "loop": loop, "first_task_reschedule_start_date": "2026-11-21T00:00:00Z"}

@@ -169,15 +169,15 @@ class Supervision:
         """A heartbeat was answered, or not."""
         if not self._phase.alive or self._said is not None:
             return []
-        self._timers.start(Timer.HEARTBEAT, now + self._times.heartbeat_interval)
-        if reply is not None and reply.ok:
-            self._heard(now)
-            return []
         if reply is not None and reply.status in (404, 409, 410):
             detail = f"the Execution API answered {reply.status} to a heartbeat: {reply.text()}"
             self._gave_up = True
             notice = Log("error", "the server says that this task must not run; ending it", {"detail": detail})
-            return [notice, *self._end(now, EndedBy.SERVER, detail, self._times.kill_grace)]
+            return self._end(now, EndedBy.SERVER, detail, self._times.kill_grace, notice)
+        self._timers.start(Timer.HEARTBEAT, now + self._times.heartbeat_interval)
+        if reply is not None and reply.ok:
+            self._heard(now)
+            return []
         self._beat_problem = problem or (f"HTTP {reply.status}: {reply.text()}" if reply is not None else "no answer")
         since = round(now - self._last_beat)
         fields = {"seconds_without": since, "limit": self._times.heartbeat_limit, "error": self._beat_problem}
@@ -228,7 +228,7 @@ class Supervision:
             return [StopRetrying()]
         name = signal_name(number)
         notice = Log("warning", "terminating; forwarding the signal to the runtime", {"signal": name})
-        return [notice, *self._end(now, EndedBy.SIGNAL, f"the bridge got {name}", self._times.stop_grace)]
+        return self._end(now, EndedBy.SIGNAL, f"the bridge got {name}", self._times.stop_grace, notice)
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed."""
@@ -260,22 +260,22 @@ class Supervision:
             "raise task_startup_timeout if it needs longer to start"
         )
         notice = Log("error", "the runtime did not connect in time; ending it", {"missing": missing})
-        return [notice, *self._end(now, EndedBy.STARTUP_TIMEOUT, detail, self._times.kill_grace)]
+        return self._end(now, EndedBy.STARTUP_TIMEOUT, detail, self._times.kill_grace, notice)
 
     def _execution_is_over(self, now: float) -> list[Action]:
         detail = f"the task ran longer than its execution timeout of {self._times.execution:g} s"
         notice = Log("error", "execution timeout; ending the runtime")
-        return [notice, *self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._times.kill_grace)]
+        return self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._times.kill_grace, notice)
 
     def _task_timeout_is_over(self, now: float) -> list[Action]:
         detail = f"the task ran longer than its own execution timeout of {self._task_timeout:g} s"
         notice = Log("error", "the task's own execution timeout; ending the runtime")
-        return [notice, *self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._times.kill_grace)]
+        return self._end(now, EndedBy.EXECUTION_TIMEOUT, detail, self._times.kill_grace, notice)
 
     def _stayed_mute(self, now: float) -> list[Action]:
         detail = "the runtime closed the comm socket but kept running; it cannot report how the task ended"
         notice = Log("error", "the runtime cannot report any more; ending it")
-        return [notice, *self._end(now, EndedBy.PROTOCOL, detail, self._times.kill_grace)]
+        return self._end(now, EndedBy.PROTOCOL, detail, self._times.kill_grace, notice)
 
     def _no_heartbeat_was_answered(self, now: float) -> list[Action]:
         detail = f"no heartbeat was answered for {self._times.heartbeat_limit:g} s; the last one: {self._beat_problem}"
@@ -283,8 +283,8 @@ class Supervision:
         if self._phase is Phase.BOOTING:
             # nothing of the task has run, so that it may be started again elsewhere
             detail = f"{detail}; the task had not started"
-            return [notice, *self._end(now, EndedBy.API_UNAVAILABLE, detail, self._times.kill_grace)]
-        return [notice, *self._end(now, EndedBy.HEARTBEAT, detail, self._times.kill_grace)]
+            return self._end(now, EndedBy.API_UNAVAILABLE, detail, self._times.kill_grace, notice)
+        return self._end(now, EndedBy.HEARTBEAT, detail, self._times.kill_grace, notice)
 
     def _signal_again(self, now: float) -> list[Action]:
         notice = Log("warning", "the task ignores SIGTERM; asking its runtime to exit")
@@ -301,9 +301,8 @@ class Supervision:
         return [notice, *self.exited(now, Exit(None))]
 
     def _overtime_is_over(self, now: float) -> list[Action]:
-        stays = Log("warning", "the task is done but its runtime did not exit; ending it")
-        notice = [stays] if self._cause is None else []
-        return [*notice, *self._end(now, EndedBy.OVERTIME, "", self._times.kill_grace)]
+        notice = Log("warning", "the task is done but its runtime did not exit; ending it")
+        return self._end(now, EndedBy.OVERTIME, "", self._times.kill_grace, notice if self._cause is None else None)
 
     def _beat(self, now: float) -> list[Action]:
         return [Beat(requests.heartbeat_call(self._task.ti.id, self._task.identity.hostname, self._pid))]
@@ -381,7 +380,7 @@ class Supervision:
 
     def _refuse(self, now: float, cause: Cause) -> list[Action]:
         notice = Log("error", "the task may not start; ending its runtime", {"reason": cause.detail})
-        return [notice, *self._stop(now, cause, 0.0)]
+        return self._stop(now, cause, 0.0, notice)
 
     def _send_details(self, now: float) -> list[Action]:
         """Send StartupDetails once: connected, allowed to run, and nothing left to clear."""
@@ -476,23 +475,29 @@ class Supervision:
         notice = Log("warning", "the server has archived this try", {"detail": detail})
         return [notice, *self._stop(now, self._cause, self._times.kill_grace)]
 
-    def _end(self, now: float, ended_by: EndedBy, detail: str, grace: float) -> list[Action]:
-        return self._stop(now, Cause(ended_by, detail), grace)
+    def _end(self, now: float, ended_by: EndedBy, detail: str, grace: float, notice: Log | None = None) -> list[Action]:
+        return self._stop(now, Cause(ended_by, detail), grace, notice)
 
-    def _stop(self, now: float, cause: Cause, grace: float) -> list[Action]:
-        """End the runtime: SIGTERM, `grace` seconds, SIGKILL. The first cause stands."""
+    def _stop(self, now: float, cause: Cause, grace: float, notice: Log | None = None) -> list[Action]:
+        """End the runtime: SIGTERM, `grace` seconds, SIGKILL. The first cause stands.
+
+        Args:
+            notice: why, for the log; left out if the runtime is being ended already and will not end any sooner.
+        """
         if not self._phase.alive:
             return []
         self._cause = self._cause or cause
+        told: list[Action] = [notice] if notice is not None else []
         if self._phase is Phase.STOPPING:
             kill = self._timers.at(Timer.KILL)
             # a later, more urgent cause shortens the wait
-            if kill is not None and now + grace < kill:
-                self._kill_within(now, grace)
-            return []
+            if kill is None or now + grace >= kill:
+                return []
+            self._kill_within(now, grace)
+            return told
         self._phase = Phase.STOPPING
         self._kill_within(now, grace)
-        return [Signal(signal.SIGTERM)]
+        return [*told, Signal(signal.SIGTERM)]
 
     def _kill_within(self, now: float, grace: float) -> None:
         self._timers.start(Timer.KILL, now + grace)
