@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate, no_such_task
+from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate
 from polypod_core.errors import UserError
 from polypod_core.outcome import Outcome
 from polypod_core.reasons import Reason
@@ -275,8 +275,8 @@ def _supervise(
     # a terminal message of Airflow's has no room for why the task failed: its log has
     failed = verdict.state not in NOT_FAILED or verdict.state == REMOVED
     said = shell.last_error if failed else ""
-    if verdict.state == REMOVED and config.ti.task_id not in command.tasks:
-        said = no_such_task(command.artifact, config.ti.dag_id, config.ti.task_id, command.tasks)
+    if verdict.state == REMOVED and (command.listed is None or command.lacks(config.ti.dag_id, config.ti.task_id)):
+        said = command.no_such_task(config.ti.dag_id, config.ti.task_id)
     message = masker.text(verdict.message or said)
     level = "error" if failed else "info"
     why = {"message": message} if message else {}

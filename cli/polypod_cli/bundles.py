@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ def _describe(path: Path, fd: int) -> dict[str, Any]:
                 "main_class": manifest.main_class,
                 "supervisor_schema_version": manifest.schema_version,
                 **({"cache_digest": manifest.cache_digest} if manifest.cache_digest else {}),
+                **({"dags": _dags(manifest.tasks)} if manifest.tasks is not None else {}),
                 "size": os.fstat(fd).st_size,
             }
         if path.suffix == ".mjs":
@@ -119,6 +120,10 @@ def _describe(path: Path, fd: int) -> dict[str, Any]:
         }
     except Unfit as unfit:
         raise UserError(Reason.INVALID_ARTIFACT, f"{path}: {unfit}") from None
+
+
+def _dags(tasks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    return {dag_id: {"tasks": list(of_dag)} for dag_id, of_dag in tasks.items()}
 
 
 def _manifest(metadata: Metadata) -> dict[str, Any]:

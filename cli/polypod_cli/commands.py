@@ -164,7 +164,8 @@ def validate(
         for planned in plan.plan(loaded, queues):
             name = planned.item.task_run.metadata.name
             where = planned.item.document.where()
-            click.echo(f"{where}: {name}: ok, {planned.coordinator_name} runs {planned.command.artifact}")
+            unlisted = "" if planned.command.listed is not None else "; it lists no tasks, so taskId was not checked"
+            click.echo(f"{where}: {name}: ok, {planned.coordinator_name} runs {planned.command.artifact}{unlisted}")
         return
     for item in loaded.task_runs:
         click.echo(f"{item.document.where()}: {item.task_run.metadata.name}: ok")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from polypod_bridge.attempt import find_command
 from polypod_bridge.process.local import LocalHost
-from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, no_such_task
+from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create
 from polypod_coordinators.java import JavaCoordinator, class_file_java
 from polypod_coordinators.node import NodeCoordinator
 from polypod_core.errors import UserError
@@ -61,9 +61,10 @@ def plan(manifests: Manifests, routing: Routing) -> list[Planned]:
             coordinator = create(name, coordinator_spec.classpath, coordinator_spec.kwargs)
             bundles = routing.bundle_folders(coordinator_spec)
             command = find_command(coordinator, Wanted(spec.dag_id), host, bundles)
-            if command.tasks and spec.task_id not in command.tasks:
-                message = no_such_task(command.artifact, spec.dag_id, spec.task_id, command.tasks)
-                raise UserError(Reason.TASK_REMOVED, message)
+            if command.lacks(spec.dag_id, spec.task_id):
+                held = spec.dag_id in (command.listed or ())
+                reason = Reason.TASK_REMOVED if held else Reason.ARTIFACT_NOT_FOUND
+                raise UserError(reason, command.no_such_task(spec.dag_id, spec.task_id))
             if name not in checked:
                 _check_runtime(coordinator, command)
                 checked.add(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ class Command:
         schema_version: the supervisor schema version that the artifact speaks.
         artifact: the path of what was chosen, for logs.
         native: the artifact itself is the program. It may have lost its executable bit, as in an object store.
-        tasks: the tasks of the Dag that the artifact's manifest names; none if it names none.
+        listed: the tasks of each Dag that the artifact's manifest lists; None if it lists none.
         passed_over: artifacts with a mistake, which were seen and not taken.
         whole_bits: how many bits of a whole number the language's SDK keeps, its sign aside.
         exits_on_second_sigterm: the first SIGTERM is for the task, the second ends the runtime in its own way.
@@ -45,16 +45,21 @@ class Command:
     schema_version: str
     artifact: str
     native: bool = False
-    tasks: tuple[str, ...] = ()
+    listed: Mapping[str, Sequence[str]] | None = None
     whole_bits: int = 64
     exits_on_second_sigterm: bool = False
     passed_over: tuple[Rejected, ...] = ()
 
+    def lacks(self, dag_id: str, task_id: str) -> bool:
+        """Tell whether the artifact lists its tasks, and not this one."""
+        return self.listed is not None and task_id not in self.listed.get(dag_id, ())
 
-def no_such_task(artifact: str, dag_id: str, task_id: str, tasks: Iterable[str]) -> str:
-    """Return what to tell of a task that its artifact does not hold; `tasks`: those that it holds, if that is known."""
-    known = ", ".join(sorted(tasks))
-    return f"{artifact} has no task {task_id!r} in Dag {dag_id!r}" + (f"; known: {known}" if known else "")
+    def no_such_task(self, dag_id: str, task_id: str) -> str:
+        """Return what to tell of a task that the artifact does not hold."""
+        known = ", ".join(sorted((self.listed or {}).get(dag_id, ())))
+        dags = ", ".join(sorted(self.listed or ()))
+        hint = f"; known: {known}" if known else f"; its Dags are: {dags}" if dags else ""
+        return f"{self.artifact} has no task {task_id!r} in Dag {dag_id!r}{hint}"
 
 
 @dataclass(frozen=True, slots=True)

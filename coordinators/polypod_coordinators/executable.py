@@ -35,7 +35,7 @@ class ExecutableCoordinator(msgspec.Struct, kw_only=True, frozen=True):
     def command(self, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Command:
         path, metadata, passed_over = choose_bundle(BUNDLES, dag_id, roots, rel_path)
         version = resolve_version(metadata.sdk.supervisor_schema_version, f"executable bundle {path}")
-        return Command((path,), version, path, native=True, tasks=metadata.tasks(dag_id), passed_over=passed_over)
+        return Command((path,), version, path, native=True, listed=metadata.listed(), passed_over=passed_over)
 
 
 def _read(candidate: Candidate, fd: int) -> Metadata:

@@ -100,11 +100,13 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         held = [texts for name, texts in PROPERTIES.items() if SLF4J_PROVIDER in classes and name in classes]
         properties = [text for texts in held for text in texts]
         argv = (self.java_executable, "-classpath", _class_path(paths), *properties, *self.jvm_args, main_class)
-        main_jar = next((item.path for item in jars if item.manifest.main_class == main_class), jars[0].path)
+        main_jar = first or next((item for item in jars if item.manifest.main_class == main_class), None)
+        artifact = main_jar.path if main_jar is not None else jars[0].path
+        # a list is that of the main class which it stands beside
+        listed = main_jar.manifest.tasks if main_jar is not None else None
         passed_over = tuple(item for item in rejected if item.mistaken)
-        artifact = first.path if first is not None else main_jar
         # the JVM's shutdown hooks are to run, whatever the task does at the first SIGTERM
-        return Command(argv, version, artifact, passed_over=passed_over, exits_on_second_sigterm=True)
+        return Command(argv, version, artifact, listed=listed, passed_over=passed_over, exits_on_second_sigterm=True)
 
 
 def _class_path(paths: list[str]) -> str:

@@ -36,8 +36,8 @@ class NodeCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         path, metadata, passed_over = choose_bundle(BUNDLES, dag_id, roots, rel_path)
         version = resolve_version(metadata.sdk.supervisor_schema_version, f"TypeScript bundle {path}")
         # the SDK has JavaScript's numbers, which are floats
-        argv, tasks = (self.node_executable, path), metadata.tasks(dag_id)
-        return Command(argv, version, path, tasks=tasks, whole_bits=53, passed_over=passed_over)
+        argv = (self.node_executable, path)
+        return Command(argv, version, path, listed=metadata.listed(), whole_bits=53, passed_over=passed_over)
 
 
 def _read(candidate: Candidate, fd: int) -> Metadata:

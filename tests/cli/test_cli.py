@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from polypod_core.routing import parse_routing
-from support.artifacts import make_forms
+from support.artifacts import make_forms, make_jar
 from support.bridge import COORDINATORS
 from support.cli import POLYPOD, polypod, routing, run_json, task_run, write
 from support.paths import EXECUTABLE_CLASSPATH, GO_ROOT, JAVA_CLASSPATH, JAVA_ROOT, NODE_CLASSPATH, ROOT, SALES
@@ -269,6 +269,27 @@ def test_validate_says_what_would_run() -> None:
     assert "taskruns.yaml:16: extract: ok, jdk-17 runs" in done.stdout, done.stdout
 
 
+@pytest.mark.parametrize("language", ["golang", "jvm", "typescript"])
+def test_validate_knows_the_tasks_of_every_kind_of_artifact(tmp_path: Path, language: str) -> None:
+    done = polypod("validate", "-f", write(tmp_path, task_run("success", language)), "--routing", routing(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "not checked" not in done.stdout
+    done = polypod("validate", "-f", write(tmp_path, task_run("sucess", language)), "--routing", routing(tmp_path))
+    assert done.returncode == 2
+    assert re.search(r"has no task 'sucess' in Dag 'conformance'; known: .*\bsuccess\b", done.stderr), done.stderr
+
+
+def test_validate_says_that_an_artifact_lists_no_tasks(tmp_path: Path) -> None:
+    shutil.copytree(JAVA_ROOT, tmp_path / "jars")
+    listing = next((tmp_path / "jars").glob("conformance-*.jar"))
+    make_jar(listing, "conformance.Main")
+    coordinators = {"jvm": {**COORDINATORS["jvm"], "kwargs": {"jars_root": [str(tmp_path / "jars")]}}}
+    done = polypod("validate", "-f", write(tmp_path, task_run("sucess", "jvm")),
+                   "--routing", routing(tmp_path, coordinators=coordinators, queue_to_coordinator={"jvm": "jvm"}))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"runs {listing}; it lists no tasks, so taskId was not checked\n")
+
+
 @pytest.mark.parametrize(
     ("template", "said", "needs_routing"),
     [
@@ -324,7 +345,9 @@ def test_bundles_of_every_kind_are_inspected_and_verified(tmp_path: Path) -> Non
     assert yaml.safe_load(polypod("bundle", "inspect", sdk).stdout)["supervisor_schema_version"] == "2026-10-30"
     script = ROOT / "sdks/conformance/typescript/dist/bundle.mjs"
     assert yaml.safe_load(polypod("bundle", "inspect", script).stdout)["sdk"]["language"] == "typescript"
-    assert polypod("bundle", "verify", go, sdk, script).returncode == 0
+    jar = next(JAVA_ROOT.glob("conformance-*.jar"))
+    assert "success" in yaml.safe_load(polypod("bundle", "inspect", jar).stdout)["dags"]["conformance"]["tasks"]
+    assert polypod("bundle", "verify", go, sdk, jar, script).returncode == 0
     broken = tmp_path / "broken"
     broken.write_bytes(go.read_bytes()[:-1])
     assert polypod("bundle", "verify", broken).returncode == 2

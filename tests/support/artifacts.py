@@ -45,12 +45,19 @@ def unnamed(path: Path) -> Path:
     return path
 
 
-def make_jar(path: Path, main: str | None = None, version: str | None = None, digest: str | None = None) -> Path:
+def make_jar(
+    path: Path,
+    main: str | None = None,
+    version: str | None = None,
+    digest: str | None = None,
+    tasks: str | None = None,
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["Manifest-Version: 1.0"]
     lines += [f"Main-Class: {main}"] if main else []
     lines += [f"Airflow-Supervisor-Schema-Version: {version}"] if version else []
     lines += [f"Airflow-Cache-Digest: {digest}"] if digest else []
+    lines += [f"Polypod-Tasks: {tasks}"] if tasks is not None else []
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("META-INF/MANIFEST.MF", "\r\n".join(lines) + "\r\n")
     return path

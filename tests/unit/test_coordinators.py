@@ -42,8 +42,8 @@ def test_the_bundle_that_holds_the_dag_is_chosen(tmp_path: Path) -> None:
     bundle(tmp_path / "a" / "alpha", "alpha")
     wanted = bundle(tmp_path / "b" / "deep" / "beta", "beta", "gamma")
     command = choose(EXECUTABLE_CLASSPATH, "gamma", executables_root=[str(tmp_path)])
-    assert command == Command((str(wanted),), "2026-10-30", str(wanted), native=True, tasks=command.tasks)
-    assert command.tasks
+    assert command == Command((str(wanted),), "2026-10-30", str(wanted), native=True, listed=command.listed)
+    assert command.listed == {"beta": ["t"], "gamma": ["t"]}
 
 
 def test_a_miss_lists_every_candidate_with_its_reason(tmp_path: Path) -> None:
@@ -348,6 +348,33 @@ def test_a_damaged_jar_is_told(tmp_path: Path) -> None:
     [told] = command.passed_over
     assert told.path.endswith("library.jar")
     assert "not a readable jar" in told.why
+
+
+@pytest.mark.parametrize(
+    ("listed", "main_class", "known"),
+    [
+        ('{"d":["t","u"]}', "", {"d": ("t", "u")}),
+        ("{}", "", {}),
+        (None, "", None),
+        # the list is not that of another main class
+        ('{"d":["t","u"]}', "Dependency", None),
+    ],
+)
+def test_a_jar_lists_the_tasks_of_its_main_class(
+    tmp_path: Path, listed: str | None, main_class: str, known: dict[str, tuple[str, ...]] | None
+) -> None:
+    make_jar(tmp_path / "m.jar", "Main", "2026-10-30", digest="0", tasks=listed)
+    make_jar(tmp_path / "a.jar", "Dependency")
+    command = choose(JAVA_CLASSPATH, "d", jars_root=[str(tmp_path)], main_class=main_class)
+    assert command.listed == known
+    assert command.lacks("d", "T") == (known is not None)
+
+
+@pytest.mark.parametrize("listed", ["", "{", "[]", '{"d":"t"}', '{"d":[1]}', '{"d":{"t":1}}', "[" * 100_000])
+def test_a_list_of_tasks_that_is_not_valid_is_named(tmp_path: Path, listed: str) -> None:
+    make_jar(tmp_path / "m.jar", "Main", "2026-10-30", tasks=listed)
+    error = refused(lambda: choose(JAVA_CLASSPATH, "d", jars_root=[str(tmp_path)]))
+    assert "m.jar: Polypod-Tasks in META-INF/MANIFEST.MF is not a JSON object of Dags and their tasks" in error.message
 
 
 def test_two_main_classes_are_an_error_that_main_class_settles(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from polypod_cli.plan import plan
 from polypod_cli.report import as_table, shown_names
 from polypod_core.errors import UserError
 from polypod_core.routing import parse_routing
-from support.artifacts import bundle
-from support.paths import EXECUTABLE_CLASSPATH
+from support.artifacts import bundle, make_jar
+from support.paths import EXECUTABLE_CLASSPATH, JAVA_CLASSPATH
 
 NAMESPACES = (None, "team-a", "team-b")
 
@@ -75,9 +75,38 @@ def test_a_task_that_the_artifact_does_not_name_is_refused_before_anything_runs(
     coordinators = {"native": {"classpath": EXECUTABLE_CLASSPATH, "kwargs": roots}}
     routing = parse_routing({"coordinators": coordinators, "queue_to_coordinator": {"q": "native"}}, "test")
     [planned] = plan(manifests.load(write(tmp_path, task_run(None))), routing)
-    assert planned.command.tasks == ("t",)
+    assert planned.command.listed == {"d": ["t"]}
     with pytest.raises(UserError, match=r"taskruns\.yaml:\d+: TaskRun 'x': .*/b has no task 'T' in Dag 'd'; known: t$"):
         plan(manifests.load(write(tmp_path, task_run(None, taskId="T"))), routing)
+
+
+@pytest.mark.parametrize(
+    ("listed", "spec", "said"),
+    [
+        ('{"d":["t","u"]}', {}, None),
+        (None, {"taskId": "T"}, None),
+        ('{"d":["t","u"]}', {"taskId": "T"}, "m.jar has no task 'T' in Dag 'd'; known: t, u"),
+        ('{"d":["t","u"]}', {"dagId": "D"}, "m.jar has no task 't' in Dag 'D'; its Dags are: d"),
+        ("{}", {}, "m.jar has no task 't' in Dag 'd'"),
+    ],
+)
+def test_a_task_that_a_jar_does_not_list_is_refused_before_anything_runs(
+    tmp_path: Path, listed: str | None, spec: dict[str, Any], said: str | None
+) -> None:
+    make_jar(tmp_path / "jars" / "m.jar", "Main", "2026-10-30", tasks=listed)
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\necho 'version \"17\"'\n")
+    java.chmod(0o755)
+    kwargs = {"jars_root": str(tmp_path / "jars"), "java_executable": str(java)}
+    coordinators = {"jvm": {"classpath": JAVA_CLASSPATH, "kwargs": kwargs}}
+    routing = parse_routing({"coordinators": coordinators, "queue_to_coordinator": {"q": "jvm"}}, "test")
+    loaded = manifests.load(write(tmp_path, task_run(None, **spec)))
+    if said is None:
+        plan(loaded, routing)
+        return
+    with pytest.raises(UserError) as caught:
+        plan(loaded, routing)
+    assert caught.value.message.endswith(said)
 
 
 def test_a_task_waits_for_one_of_its_own_namespace(tmp_path: Path) -> None:

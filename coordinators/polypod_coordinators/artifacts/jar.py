@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+import msgspec
 
 from polypod_coordinators.artifacts.search import Unfit
 
@@ -14,6 +16,8 @@ MANIFEST = "META-INF/MANIFEST.MF"
 MAIN_CLASS = "main-class"
 SCHEMA_VERSION = "airflow-supervisor-schema-version"
 CACHE_DIGEST = "airflow-cache-digest"
+TASKS = "polypod-tasks"
+"""A JSON object that the Java SDK writes when the jar is packed: the tasks that its main class registers, by Dag."""
 _MAX_MANIFEST = 8 << 20
 
 
@@ -28,12 +32,14 @@ class JarManifest:
     Attributes:
         cache_digest: opaque; it marks the jar that holds task handlers (upstream's ADR 0014).
         classes: those that it holds of the ones that were asked for.
+        tasks: the tasks of each Dag that its main class registers; None if the jar lists none.
     """
 
     main_class: str | None
     schema_version: str | None
     cache_digest: str | None = None
     classes: frozenset[str] = frozenset()
+    tasks: Mapping[str, tuple[str, ...]] | None = None
 
 
 def parse_manifest(raw: bytes) -> dict[str, str]:
@@ -61,7 +67,7 @@ def read(fd: int, classes: Iterable[str] = ()) -> JarManifest:
     """Read the manifest of the jar that is open as `fd`, and look for classes in it.
 
     Raises:
-        JarError: not a zip file, damaged, or its manifest is unreasonably large.
+        JarError: not a zip file, damaged, its manifest is unreasonably large, or its list of tasks is not valid.
     """
     try:
         with os.fdopen(os.dup(fd), "rb") as file, zipfile.ZipFile(file) as jar:
@@ -77,4 +83,13 @@ def read(fd: int, classes: Iterable[str] = ()) -> JarManifest:
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise JarError(f"not a readable jar: {error}") from None
     main_class, version, digest = (attributes.get(name) or None for name in (MAIN_CLASS, SCHEMA_VERSION, CACHE_DIGEST))
-    return JarManifest(main_class, version, digest, held)
+    return JarManifest(main_class, version, digest, held, _tasks(attributes.get(TASKS)))
+
+
+def _tasks(listed: str | None) -> dict[str, tuple[str, ...]] | None:
+    if listed is None:
+        return None
+    try:
+        return msgspec.json.decode(listed, type=dict[str, tuple[str, ...]])
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise JarError(f"Polypod-Tasks in {MANIFEST} is not a JSON object of Dags and their tasks: {error}") from None

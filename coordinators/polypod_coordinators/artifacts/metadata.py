@@ -33,10 +33,9 @@ class Metadata(msgspec.Struct, kw_only=True):
     dags: dict[str, DagEntry] = {}
     digests: dict[str, str] = {}
 
-    def tasks(self, dag_id: str) -> tuple[str, ...]:
-        """Return the tasks of a Dag; none if it is not named."""
-        entry = self.dags.get(dag_id)
-        return tuple(entry.tasks) if entry is not None else ()
+    def listed(self) -> dict[str, list[str]] | None:
+        """Return the tasks of each Dag; None if it names no Dags."""
+        return {dag_id: entry.tasks for dag_id, entry in self.dags.items()} or None
 
 
 class MetadataError(Exception):
