@@ -33,8 +33,14 @@ def test_java_does_what_the_table_says(classes: str) -> None:
     assert json.loads(java(classes, "ValueTable", TABLE)) == json.loads(TABLE.read_text())["java"]
 
 
+def test_a_java_error_names_the_place_as_the_table_says(classes: str) -> None:
+    found = json.loads(java(classes, "Places", TABLE))
+    places = json.loads(TABLE.read_text())["places"]
+    assert {text: said.partition(": ")[0] for text, said in found.items()} == places
+
+
 def test_go_does_what_the_table_says() -> None:
-    command = ["go", "test", "-run", "TestTheTableOfValuesIsTrue", "./internal/wire"]
+    command = ["go", "test", "-run", "TestTheTableOfValuesIsTrue|TestAnErrorNamesThePlace", "./internal/wire"]
     done = subprocess.run(command, cwd=ROOT / "sdks/go", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
 

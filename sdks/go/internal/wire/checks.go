@@ -4,7 +4,9 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,12 +24,12 @@ var (
 
 // fits returns an error where encoding/json would take a value for another one: null for a zero, a text for a number, a
 // list for one of another length.
-func fits(before any, target reflect.Value, where string) error {
+func fits(before any, target reflect.Value, where path) error {
 	kind := target.Type()
 	pointer := reflect.PointerTo(kind)
 	if pointer.Implements(unmarshaler) || pointer.Implements(textUnmarshaler) {
 		if before == nil && !keepsNull(target) {
-			return fmt.Errorf("%snull does not fit %s", where, kind)
+			return where.errorf("null does not fit %s", kind)
 		}
 		return nil
 	}
@@ -45,12 +47,12 @@ func fits(before any, target reflect.Value, where string) error {
 		}
 	}
 	if before == nil {
-		return fmt.Errorf("%snull does not fit %s", where, kind)
+		return where.errorf("null does not fit %s", kind)
 	}
 	switch typed := before.(type) {
 	case string:
 		if kind == numberType {
-			return fmt.Errorf("%sthe text %q does not fit %s", where, typed, kind)
+			return where.errorf("the text %q does not fit %s", typed, kind)
 		}
 	case []any:
 		return itemsFit(typed, target, where)
@@ -61,13 +63,13 @@ func fits(before any, target reflect.Value, where string) error {
 }
 
 // located puts before an error of encoding/json where in a value it is: which item does not fit by itself.
-func located(value any, kind reflect.Type, err error, where string) error {
+func located(value any, kind reflect.Type, err error, where path) error {
 	for kind.Kind() == reflect.Pointer {
 		kind = kind.Elem()
 	}
-	try := func(item any, kind reflect.Type, step string) error {
+	try := func(item any, kind reflect.Type, where path) error {
 		if failed := Exact(item, reflect.New(kind).Interface()); failed != nil {
-			return located(item, kind, failed, where+step)
+			return located(item, kind, failed, where)
 		}
 		return nil
 	}
@@ -77,12 +79,12 @@ func located(value any, kind reflect.Type, err error, where string) error {
 			if kind.Kind() != reflect.Slice && kind.Kind() != reflect.Array {
 				break
 			}
-			if found := try(typed[index], kind.Elem(), fmt.Sprintf("[%d]: ", index)); found != nil {
+			if found := try(typed[index], kind.Elem(), where.item(index)); found != nil {
 				return found
 			}
 		}
 	case map[string]any:
-		for name, item := range typed {
+		for _, name := range slices.Sorted(maps.Keys(typed)) {
 			inner, known := kind, kind.Kind() == reflect.Map
 			if known {
 				inner = kind.Elem()
@@ -95,12 +97,12 @@ func located(value any, kind reflect.Type, err error, where string) error {
 			if !known {
 				continue
 			}
-			if found := try(item, inner, name+": "); found != nil {
+			if found := try(typed[name], inner, where.key(name)); found != nil {
 				return found
 			}
 		}
 	}
-	return fmt.Errorf("%s%w", where, err)
+	return where.errorf("%w", err)
 }
 
 // keepsNull tells whether a value that reads itself has taken null for something: the convention is to ignore it.
@@ -119,28 +121,28 @@ func keepsNull(target reflect.Value) bool {
 	return err == nil && string(raw) == "null" || kind.Kind() == reflect.Struct && !writes
 }
 
-func itemsFit(items []any, target reflect.Value, where string) error {
+func itemsFit(items []any, target reflect.Value, where path) error {
 	if target.Kind() == reflect.Array && target.Len() != len(items) {
-		return fmt.Errorf("%sa list of %d does not fit %s", where, len(items), target.Type())
+		return where.errorf("a list of %d does not fit %s", len(items), target.Type())
 	}
 	if target.Kind() != reflect.Slice && target.Kind() != reflect.Array {
 		return nil
 	}
 	for index := range min(len(items), target.Len()) {
-		if err := fits(items[index], target.Index(index), fmt.Sprintf("%s[%d]: ", where, index)); err != nil {
+		if err := fits(items[index], target.Index(index), where.item(index)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func entriesFit(entries map[string]any, target reflect.Value, where string) error {
+func entriesFit(entries map[string]any, target reflect.Value, where path) error {
 	switch target.Kind() {
 	case reflect.Map:
 		for _, key := range target.MapKeys() {
 			name := keyText(key)
 			if item, given := entries[name]; given {
-				if err := fits(item, target.MapIndex(key), where+name+": "); err != nil {
+				if err := fits(item, target.MapIndex(key), where.key(name)); err != nil {
 					return err
 				}
 			}
@@ -151,7 +153,7 @@ func entriesFit(entries map[string]any, target reflect.Value, where string) erro
 			if !found {
 				continue
 			}
-			if err := fits(item, field, where+name+": "); err != nil {
+			if err := fits(item, field, where.key(name)); err != nil {
 				return err
 			}
 		}
@@ -222,7 +224,7 @@ func jsonName(field reflect.StructField) (string, bool) {
 
 // sendable returns an error for what encoding/json would send as something else: a struct of private fields as {}, text
 // that is not UTF-8 with other characters.
-func sendable(value reflect.Value, where string) error {
+func sendable(value reflect.Value, where path) error {
 	if !value.IsValid() {
 		return nil
 	}
@@ -255,7 +257,7 @@ func sendable(value reflect.Value, where string) error {
 			return nil
 		}
 		for index := range value.Len() {
-			if err := sendable(value.Index(index), fmt.Sprintf("%s[%d]: ", where, index)); err != nil {
+			if err := sendable(value.Index(index), where.item(index)); err != nil {
 				return err
 			}
 		}
@@ -265,7 +267,7 @@ func sendable(value reflect.Value, where string) error {
 			if !utf8.ValidString(name) {
 				return notText(where)
 			}
-			if err := sendable(value.MapIndex(key), where+name+": "); err != nil {
+			if err := sendable(value.MapIndex(key), where.key(name)); err != nil {
 				return err
 			}
 		}
@@ -275,7 +277,7 @@ func sendable(value reflect.Value, where string) error {
 	return nil
 }
 
-func structSendable(value reflect.Value, where string) error {
+func structSendable(value reflect.Value, where path) error {
 	kind := value.Type()
 	sent := 0
 	for _, field := range fieldsOf(kind) {
@@ -288,7 +290,7 @@ func structSendable(value reflect.Value, where string) error {
 		if err != nil || strings.Contains(field.Tag.Get("json"), ",omitempty") && item.IsZero() {
 			continue
 		}
-		if err := sendable(item, where+name+": "); err != nil {
+		if err := sendable(item, where.key(name)); err != nil {
 			return err
 		}
 	}
@@ -296,11 +298,9 @@ func structSendable(value reflect.Value, where string) error {
 		return nil
 	}
 	if failure, ok := value.Interface().(error); ok || reflect.PointerTo(kind).Implements(reflect.TypeFor[error]()) {
-		return fmt.Errorf("%san error (%s) has no form in JSON and would be sent as {}; send its text, err.Error()%s",
-			where, kind, quoted(failure))
+		return where.errorf("an error (%s) has no form in JSON and would be sent as {}; send its text, err.Error()%s", kind, quoted(failure))
 	}
-	return fmt.Errorf("%s%s has no exported field and would be sent as {}; export its fields, or give it MarshalJSON",
-		where, kind)
+	return where.errorf("%s has no exported field and would be sent as {}; export its fields, or give it MarshalJSON", kind)
 }
 
 func quoted(failure error) string {
@@ -310,8 +310,8 @@ func quoted(failure error) string {
 	return fmt.Sprintf(": %q", failure.Error())
 }
 
-func notText(where string) error {
-	return fmt.Errorf("%sa text is not valid UTF-8; return it as bytes, or encode it", where)
+func notText(where path) error {
+	return where.errorf("a text is not valid UTF-8; return it as bytes, or encode it")
 }
 
 // simple tells whether values of a kind can always be sent.

@@ -22,19 +22,27 @@ var tableTypes = map[string]reflect.Type{
 	"struct{ A int }": reflect.TypeFor[struct{ A int }](),
 }
 
-// TestTheTableOfValuesIsTrue tries each value with each type, alone and down to three levels deep.
-func TestTheTableOfValuesIsTrue(t *testing.T) {
+type valueTable struct {
+	Values []string
+	Go     map[string]map[string]string
+	Places map[string]string
+}
+
+func table(t *testing.T) valueTable {
 	raw, err := os.ReadFile("../../../values.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var table struct {
-		Values []string
-		Go     map[string]map[string]string
-	}
-	if err := json.Unmarshal(raw, &table); err != nil {
+	var read valueTable
+	if err := json.Unmarshal(raw, &read); err != nil {
 		t.Fatal(err)
 	}
+	return read
+}
+
+// TestTheTableOfValuesIsTrue tries each value with each type, alone and down to three levels deep.
+func TestTheTableOfValuesIsTrue(t *testing.T) {
+	table := table(t)
 	found := map[string]map[string]string{}
 	for name, kind := range tableTypes {
 		found[name] = map[string]string{}
@@ -55,12 +63,19 @@ func TestTheTableOfValuesIsTrue(t *testing.T) {
 
 // outcome returns what came back, "kept" if it is the same and "refused" if nothing did.
 func outcome(t *testing.T, kind reflect.Type, text string, depth int) string {
-	path := ""
+	where := path("")
 	for level := range depth {
 		if level%2 == 0 {
-			kind, text, path = reflect.SliceOf(kind), "["+text+"]", "[0]: "+path
+			kind, text = reflect.SliceOf(kind), "["+text+"]"
 		} else {
-			kind, text, path = reflect.MapOf(reflect.TypeFor[string](), kind), `{"k":`+text+"}", "k: "+path
+			kind, text = reflect.MapOf(reflect.TypeFor[string](), kind), `{"k":`+text+"}"
+		}
+	}
+	for level := depth; level > 0; level-- {
+		if level%2 == 1 {
+			where = where.item(0)
+		} else {
+			where = where.key("k")
 		}
 	}
 	sent, err := Plain(json.RawMessage(text))
@@ -69,7 +84,7 @@ func outcome(t *testing.T, kind reflect.Type, text string, depth int) string {
 	}
 	pointer := reflect.New(kind)
 	if err := Into(sent, pointer.Interface()); err != nil {
-		if !strings.HasPrefix(err.Error(), path) {
+		if !strings.HasPrefix(err.Error(), string(where)) {
 			t.Errorf("%s into %s: no path in %v", text, kind, err)
 		}
 		return "refused"
@@ -96,6 +111,29 @@ func outcome(t *testing.T, kind reflect.Type, text string, depth int) string {
 	return fmt.Sprintf("becomes %s", raw)
 }
 
+func TestAnErrorNamesThePlaceAsTheTableSays(t *testing.T) {
+	type line struct {
+		Price  float64        `json:"price"`
+		Counts map[string]int `json:"counts"`
+	}
+	type order struct {
+		ID     int     `json:"id"`
+		Lines  []line  `json:"lines"`
+		Matrix [][]int `json:"matrix"`
+	}
+	for text, place := range table(t).Places {
+		value, err := Plain(json.RawMessage(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var into order
+		err = Into(value, &into)
+		if err == nil || !strings.HasPrefix(err.Error(), place+": ") {
+			t.Errorf("%s: %v, and not at %s", text, err, place)
+		}
+	}
+}
+
 // sameText tells whether two JSON texts have the same form, numbers aside.
 func sameText(one string, other []byte) bool {
 	var left, right any
@@ -112,9 +150,9 @@ func TestValuesOfWhichNothingWouldBeSentAreRefusedWithTheirPath(t *testing.T) {
 		words string
 	}{
 		{map[string]any{"error": fmt.Errorf("no disk")}, `error: an error (*errors.errorString`},
-		{map[string][]any{"all": {1, private{"x"}}}, "all: [1]: wire.private has no exported field"},
+		{map[string][]any{"all": {1, private{"x"}}}, "all[1]: wire.private has no exported field"},
 		{struct{ Inner *private }{&private{"x"}}, "Inner: wire.private has no exported field"},
-		{map[string]any{"a": []string{"ok", "cut \xff"}}, "a: [1]: a text is not valid UTF-8"},
+		{map[string]any{"a": []string{"ok", "cut \xff"}}, "a[1]: a text is not valid UTF-8"},
 		{map[string]int{"cut \xff": 1}, "a text is not valid UTF-8"},
 		{json.RawMessage(`"\ud83d"`), "not valid UTF-8"},
 	} {
@@ -169,9 +207,9 @@ func TestNullFitsOnlyWhatHasIt(t *testing.T) {
 		`{"count":null}`:               "count: null does not fit int",
 		`{"COUNT":null}`:               "COUNT: null does not fit int",
 		`{"at":null}`:                  "at: null does not fit time.Time",
-		`{"lines":[{"price":null}]}`:   "lines: [0]: price: null does not fit float64",
+		`{"lines":[{"price":null}]}`:   "lines[0].price: null does not fit float64",
 		`{"fine":null,"lines":null}`:   "",
-		`{"lines":[{"price":1},null]}`: "lines: [1]: null does not fit struct",
+		`{"lines":[{"price":1},null]}`: "lines[1]: null does not fit struct",
 	} {
 		var into order
 		value, _ := Plain(json.RawMessage(text))

@@ -184,18 +184,18 @@ func float(value any) any {
 
 // changed returns an error if a number is another one after it was decoded. What was left out or has another form by
 // then was the target's own wish.
-func changed(before, after any, where string) error {
+func changed(before, after any, where path) error {
 	switch typed := before.(type) {
 	case json.Number:
 		if now, ok := after.(json.Number); ok && !same(typed.String(), now.String()) {
-			return fmt.Errorf("%s%s would become %s", where, typed, now)
+			return where.errorf("%s would become %s", typed, now)
 		}
 	case map[string]any:
 		now, _ := after.(map[string]any)
 		for key, item := range typed {
 			for name, other := range now {
 				if strings.EqualFold(key, name) {
-					if err := changed(item, other, where+key+": "); err != nil {
+					if err := changed(item, other, where.key(key)); err != nil {
 						return err
 					}
 				}
@@ -205,7 +205,7 @@ func changed(before, after any, where string) error {
 		now, _ := after.([]any)
 		for index, item := range typed {
 			if index < len(now) {
-				if err := changed(item, now[index], fmt.Sprintf("%s[%d]: ", where, index)); err != nil {
+				if err := changed(item, now[index], where.item(index)); err != nil {
 					return err
 				}
 			}
