@@ -10,9 +10,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from polypod_coordinators.artifacts.search import Rejected
 from polypod_coordinators.coordinator import Command, Coordinator, Wanted, create, locate
 from polypod_core.errors import UserError
 from polypod_core.outcome import Outcome
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from polypod_bridge.logs.stored import StoredLog
     from polypod_bridge.supervisor.actions import Finish
     from polypod_bridge.supervisor.assignment import Assignment
+
+
+_UNEXPLAINED = frozenset({Reason.STARTUP_FAILED, Reason.EXITED, Reason.NO_TERMINAL_STATE})
+"""Reasons for which the runtime itself has not reported how the task ended."""
 
 
 def run_attempt(
@@ -277,11 +283,23 @@ def _supervise(
     said = shell.last_error if failed else ""
     if verdict.state == REMOVED and (command.listed is None or command.lacks(config.ti.dag_id, config.ti.task_id)):
         said = command.no_such_task(config.ti.dag_id, config.ti.task_id)
+    elif verdict.reason in _UNEXPLAINED:
+        said = _explained(verdict.message, shell.last_output or shell.last_error, command.passed_over)
+        verdict = replace(verdict, message=said)
     message = masker.text(verdict.message or said)
     level = "error" if failed else "info"
     why = {"message": message} if message else {}
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)
     return _outcome(finish, message, started, shell.connect_time)
+
+
+def _explained(message: str, said: str, passed_over: tuple[Rejected, ...]) -> str:
+    """Return why a runtime ended that did not report it: its last error, and the artifacts that it may have lacked."""
+    parts = [message]
+    if said:
+        parts.append(f"its last error: {said}")
+    parts += [f"passed over: {item}" for item in passed_over]
+    return "; ".join(parts)
 
 
 def _report_failure(config: BridgeConfig, error: UserError, log: TaskLog, started: datetime) -> Outcome:

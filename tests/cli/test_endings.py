@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cli import run_json, task_run
+from support.bridge import COORDINATORS
+from support.cli import polypod, routing, run_json, task_run, write
+from support.halves import HALVES, make_halves
 
 pytestmark = pytest.mark.needs("conformance")
 
@@ -65,3 +68,20 @@ def test_a_task_that_failed_says_why_in_its_status(tmp_path: Path, queue: str, s
     assert said in status["message"]
     assert status["message"] == attempt(items)["message"]
     assert "\n" not in status["message"]
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_half_a_jar_is_named_in_the_status(tmp_path: Path, half: str) -> None:
+    _, _, reason, said = HALVES[half]
+    make_halves(tmp_path / "halves")
+    kwargs = {**COORDINATORS["jvm"]["kwargs"], "jars_root": str(tmp_path / "halves" / half)}
+    coordinators = {"jvm": {**COORDINATORS["jvm"], "kwargs": kwargs}}
+    path = routing(tmp_path, coordinators=coordinators, queue_to_coordinator={"jvm": "jvm"})
+    done = polypod("run", "-f", write(tmp_path, task_run("success", "jvm")), "--routing", path, "-o", "json")
+    if reason == "ArtifactNotFound":
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+        return
+    status = json.loads(done.stdout)["items"][0]["status"]
+    assert (status["state"], status["reason"]) == ("failed", reason), done.stderr
+    assert said in status["message"]

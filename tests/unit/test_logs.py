@@ -238,6 +238,56 @@ def test_the_last_error_is_masked_before_it_is_cut(tmp_path: Path, before: int) 
     assert len(last) <= 500
 
 
+JVM = b"""Picked up JAVA_TOOL_OPTIONS: -Xmx1g
+Exception in thread "main" java.lang.NoClassDefFoundError: a/B
+\tat a.Main.main(Main.java:39)
+Caused by: java.lang.ClassNotFoundException: a.B
+\t... 1 more
+"""
+NODE = b"""file:///b.mjs:1
+throw new Error("x")
+^
+
+Error: x
+    at file:///b.mjs:1:7
+
+Node.js v22.1.0
+"""
+GO = b"""panic: a is nil
+
+goroutine 1 [running]:
+main.main()
+\t/src/main.go:3 +0x1d
+exit status 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (JVM, "Caused by: java.lang.ClassNotFoundException: a.B"),
+        (NODE, "Error: x"),
+        (GO, "panic: a is nil"),
+        (b"p: error while loading shared libraries: libx.so", "p: error while loading shared libraries: libx.so"),
+        (b"Traceback (most recent call last):\n  File x\nValueError: 1", "ValueError: 1"),
+        (b"reading 3 files\n", ""),
+        (b"error: s3cr3t", "error: ***"),
+    ],
+)
+def test_the_last_output_that_looks_like_an_error_is_known(tmp_path: Path, output: bytes, said: str) -> None:
+    masker = Masker()
+    masker.add("s3cr3t")
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    pump = LogPump(TaskLog(masker, [Output(fd, json_line, "x", None)], Levels("info")), masker, lambda name: None)
+    read, write = os.pipe()
+    os.write(write, output)
+    os.close(write)
+    pump.add("stderr", read)
+    assert pump.stop(60)
+    os.close(fd)
+    assert pump.last_output == said
+
+
 def test_the_console_form_has_colour_only_if_asked() -> None:
     event = {
         "timestamp": datetime(2026, 1, 1, 12, 30, tzinfo=UTC),

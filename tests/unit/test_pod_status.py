@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from polypod_operator.decide.status import Ended, Started, Waiting, observe
-from polypod_operator.model.objects import Container, PodEvent, telling
+from polypod_operator.model.objects import UNAUTHENTICATED_PULL, Container, PodEvent, telling
 from polypod_operator.model.objects import pod as parse
 from support.objects import NOW, outcome_of, pod
 
@@ -186,6 +186,14 @@ def test_a_pod_that_has_no_problem_says_what_it_waits_for(
     assert said in found.message
 
 
+def test_a_pull_that_fails_names_the_secret_that_is_missing() -> None:
+    event = PodEvent(UNAUTHENTICATED_PULL, "Unable to retrieve some image pull secrets (nowhere)")
+    found = observe(pod(waiting=("task", "ErrImagePull", "401 Unauthorized")), event)
+    assert isinstance(found, Waiting)
+    assert found.reason == "ImagePullFailed"
+    assert found.message == f"container 'task': ErrImagePull: 401 Unauthorized; {event.message}"
+
+
 def test_a_warning_is_told_beside_what_it_is_about() -> None:
     found = observe(pod(others=(Container("mesh", sidecar=True, **RUNS),)), PodEvent("Unhealthy", "probe failed"))
     assert isinstance(found, Waiting)
@@ -210,6 +218,9 @@ def test_of_a_pods_events_the_last_warning_tells_most_and_else_what_is_pulled() 
     assert telling([pulling, mount]) == PodEvent("FailedMount", "FailedMount")
     assert telling([pulling, event("Scheduled", 1)]) == PodEvent("Pulling", "Pulling", False)
     assert telling([pulling, pulled]) is None
+    missing, failed = event(UNAUTHENTICATED_PULL, 5, "Warning"), event("Failed", 6, "Warning")
+    assert telling([pulling, missing, failed]) == PodEvent(UNAUTHENTICATED_PULL, UNAUTHENTICATED_PULL)
+    assert telling([missing, event("FailedMount", 7, "Warning")]) == PodEvent("FailedMount", "FailedMount")
 
 
 def test_a_task_that_has_ended_waits_for_the_bridges_word() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import selectors
 import threading
 import time
@@ -15,6 +16,8 @@ from polypod_bridge.logs.pipeline import PARSERS, LineSplitter, TaskLog, read_re
 
 _READ_SIZE = 256 << 10
 _LONGEST_ERROR = 500
+_LOOKS_LIKE_AN_ERROR = re.compile(r"^(?=\S).*(error|exception|panic|fatal|not found|cannot|no such)", re.IGNORECASE)
+"""A line of standard error that says what went wrong; in a stack trace, those that do are not indented."""
 
 
 class LogPump:
@@ -37,7 +40,7 @@ class LogPump:
         self._posted: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._stopping = False
         self.last_read = time.monotonic()
-        self._last_error = ""
+        self._last_error = self._last_output = ""
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
         self._thread.start()
         log.route(self.post)
@@ -47,6 +50,11 @@ class LogPump:
         """The first line of the last error that the runtime has logged: what failed, if it says no more. Masked."""
         # first masked and then cut, or half a secret would be left
         return self._masker.text(self._last_error)[:_LONGEST_ERROR]
+
+    @property
+    def last_output(self) -> str:
+        """The last line of standard error that looks like an error: what a runtime says that cannot log. Masked."""
+        return self._masker.text(self._last_output)[:_LONGEST_ERROR]
 
     def post(self, event: dict[str, Any]) -> None:
         """Write an event of the supervisor, in its turn; never blocks."""
@@ -135,6 +143,8 @@ class LogPump:
                 events = self._wanted([read_record(line) for line in lines if line.strip()])
             else:
                 events = [PARSERS[name](line) for line in lines]
+                if name == "stderr":
+                    self._note_output(events)
             if events:
                 self._log.write(events)
         except Exception as error:
@@ -152,3 +162,8 @@ class LogPump:
             if event["level"] in ("error", "critical"):
                 text = str(event.get("error") or event["event"]).strip()
                 self._last_error = text.splitlines()[0] if text else self._last_error
+
+    def _note_output(self, events: list[dict[str, Any]]) -> None:
+        for event in events:
+            if _LOOKS_LIKE_AN_ERROR.match(str(event["event"])):
+                self._last_output = str(event["event"]).strip()

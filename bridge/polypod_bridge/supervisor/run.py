@@ -315,6 +315,11 @@ class Shell:
         """The first line of the last error that the runtime has logged, empty if it has logged none."""
         return self._pump.last_error
 
+    @property
+    def last_output(self) -> str:
+        """The last line of the runtime's standard error that looks like an error, empty if there was none."""
+        return self._pump.last_output
+
     # Other threads report here.
 
     def _post(self, event: Callable[[float], list[Action]]) -> None:

@@ -200,7 +200,7 @@ class Supervision:
         if self._awaited and self._cause is None:
             missing = " and ".join(sorted(self._awaited))
             how = f"ended by {signal_name(ended.signal)}" if ended.signal else f"exited with code {ended.code}"
-            detail = f"the runtime {how} before it connected to {missing}; see its output above"
+            detail = f"the runtime {how} before it connected to {missing}"
             self._cause = Cause(EndedBy.STARTUP_FAILED, detail)
         actions += explain(
             ended, silent=self._said is None and not self._garbled and "comm" not in self._open, ended_by=self._ended_by

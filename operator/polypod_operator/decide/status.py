@@ -17,7 +17,7 @@ from polypod_core.states import NOT_FAILED
 from polypod_crds.taskrun import Attempt
 
 from polypod_operator.model.conditions import shorten
-from polypod_operator.model.objects import BRIDGE, COPY, Container, PodEvent, PodObject
+from polypod_operator.model.objects import BRIDGE, COPY, UNAUTHENTICATED_PULL, Container, PodEvent, PodObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,9 @@ def _waiting(pod: PodObject, event: PodEvent | None) -> Waiting:
         return Waiting(Reason.SCHEDULING_GATED, message, problem=True)
     for container in pod.containers.values():
         if container.waiting in _PULL:
-            return Waiting(Reason.IMAGE_PULL_FAILED, _said(container), problem=True)
+            # without it, the registry's answer is that the image does not exist or needs authorization
+            secret = f"; {event.message}" if event is not None and event.reason == UNAUTHENTICATED_PULL else ""
+            return Waiting(Reason.IMAGE_PULL_FAILED, _said(container) + secret, problem=True)
         if container.waiting in _CONFIG:
             return Waiting(Reason.CONTAINER_CONFIG, _said(container), problem=True)
     if event is not None and event.warning:

@@ -326,14 +326,23 @@ class PodEvent:
     warning: bool = True
 
 
+UNAUTHENTICATED_PULL = "FailedToRetrieveImagePullSecret"
+"""The reason of the kubelet's Event about a Secret of `imagePullSecrets` that is not there; the image may be public."""
+_OF_PULLS = frozenset({"Failed", "BackOff"})
+
+
 def telling(items: Iterable[Raw]) -> PodEvent | None:
-    """Return of a pod's Events the one that says most of why it does not start: the last warning, or what is pulled."""
+    """Return of a pod's Events the one that says most of why it does not start: the last warning, or what is pulled.
+
+    Of a pull that fails, that is the missing Secret, if there is one.
+    """
     in_time = sorted(items, key=lambda item: item.get("lastTimestamp") or item.get("eventTime") or "")
     found = [PodEvent(item.get("reason") or "", item.get("message") or "", item.get("type") == "Warning")
              for item in in_time]  # fmt: skip
     for event in reversed(found):
         if event.warning:
-            return event
+            secret = next((item for item in found if item.reason == UNAUTHENTICATED_PULL), None)
+            return secret if secret is not None and event.reason in _OF_PULLS else event
     return found[-1] if found and found[-1].reason == "Pulling" else None
 
 

@@ -83,14 +83,14 @@ public final class Runtime {
       comm.finish(encoded(first, end));
       return 0;
     } catch (IOException | InterruptedException error) {
-      LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "the runtime lost its supervisor", null, error);
+      LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "the runtime lost its supervisor", Map.of("error", LogSink.text(error)), error);
       return 1;
     } catch (Inputs.BindingException error) {
-      LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "a task handler cannot be declared", null, error);
+      LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "a task handler cannot be declared", Map.of("error", LogSink.text(error)), error);
       return 1;
     } catch (Throwable error) {
       // such as a class that is missing
-      LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "the runtime failed", null, error);
+      LogSink.INSTANCE.log(LogSink.CRITICAL, LOGGER, "the runtime failed", Map.of("error", LogSink.text(error)), error);
       return 1;
     }
   }
@@ -100,7 +100,7 @@ public final class Runtime {
     try {
       return Wire.encode(first.id, Wire.whole(end), null);
     } catch (IOException error) {
-      LogSink.INSTANCE.log(LogSink.ERROR, LOGGER, "the task's end cannot be encoded", null, error);
+      LogSink.INSTANCE.log(LogSink.ERROR, LOGGER, "the task's end cannot be encoded", Map.of("error", LogSink.text(error)), error);
       boolean shouldRetry = Boolean.TRUE.equals(Wire.map(first.body.get("ti_context")).get("should_retry"));
       return Wire.encode(first.id, Wire.whole(failure(error, shouldRetry)), null);
     }
