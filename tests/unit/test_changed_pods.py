@@ -8,14 +8,17 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL
 from polypod_core.reasons import Reason
 from polypod_crds.taskrun import Attempt, TaskRunStatus
+from polypod_operator.control.cache import Cache
 from polypod_operator.control.controller import Controller
 from polypod_operator.control.statuses import Statuses
+from polypod_operator.decide.store import Store
 from polypod_operator.kube.api import ApiError, KubernetesApi
 from polypod_operator.kube.writes import Flight
 from polypod_operator.pods.changed import by_whom, changes
@@ -399,7 +402,8 @@ def test_a_short_status_keeps_what_the_next_decision_needs() -> None:
         infrastructure_failures=1, next_attempt_time=NOW, start_time=NOW,
         attempts=[Attempt(number=number, state="up_for_retry", pod_name=f"p{number}", message="m" * 500) for number in (1, 2, 3)],
     )  # fmt: skip
-    statuses = Statuses(cast(KubernetesApi, Little()), *[cast(Any, None)] * 3)
+    cache = cast(Cache, SimpleNamespace(store=Store()))
+    statuses = Statuses(cast(KubernetesApi, Little()), cache, *[cast(Any, None)] * 2)
     written = asyncio.run(statuses._patch(task_run(), status))
     assert (written["failedTries"], written["tries"], written["infrastructureFailures"]) == (2, 3, 1)
     assert written["nextAttemptTime"]

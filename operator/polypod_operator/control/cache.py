@@ -20,7 +20,7 @@ from polypod_operator.control.recorder import Recorder
 from polypod_operator.decide.queues import Queues, rank
 from polypod_operator.decide.store import Store
 from polypod_operator.kube.api import MANAGER
-from polypod_operator.kube.raw import Raw, version
+from polypod_operator.kube.raw import Meta, Raw, version
 from polypod_operator.kube.workqueue import WorkQueue
 from polypod_operator.model import events, objects, recorded
 from polypod_operator.model.objects import PodObject, TaskRunObject
@@ -94,6 +94,9 @@ class Cache:
                 self.lost(known)
             else:
                 self.leave_graph(key, metadata["uid"])
+            return
+        if self.store.knows_run(Meta(*key[::-1], metadata["uid"], metadata["resourceVersion"])):
+            # it was news when the watch read it, but a write of ours has overtaken it since
             return
         run = self.read(raw)
         if run is not None:
