@@ -10,12 +10,13 @@ from typing import Any
 import click
 import msgspec
 import yaml
-from polypod_coordinators.artifacts import executable_bundle, jar, typescript_bundle
+from polypod_coordinators.artifacts import executable_bundle, jar, metadata, typescript_bundle
 from polypod_coordinators.artifacts.metadata import Metadata
 from polypod_coordinators.artifacts.search import Unfit
 from polypod_core.errors import UserError
 from polypod_core.files import check_file, open_file, read_file
 from polypod_core.reasons import Reason
+from polypod_core.schema_versions import resolve_version
 
 from polypod_cli.interrupts import unwinding
 
@@ -45,7 +46,9 @@ def verify(paths: Sequence[Path]) -> None:
     for path in paths:
         fd = _open(path)
         try:
-            kind = _describe(path, fd)["kind"]
+            described = _describe(path, fd)
+            kind = described["kind"]
+            _check(path, described, fd)
             lost_bit = kind == "executable bundle" and not os.fstat(fd).st_mode & 0o111
         finally:
             os.close(fd)
@@ -65,7 +68,11 @@ def pack(executable: Path, manifest: Path, source: Path | None, output: Path) ->
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         raw_source = _read(source) if source is not None else b""
-        packed = executable_bundle.pack(_read(executable), raw_source, _read(manifest))
+        raw_manifest = _read(manifest)
+        packed = executable_bundle.pack(_read(executable), raw_source, raw_manifest)
+        _check_source(f"{source}", raw_source)
+        version = metadata.parse(raw_manifest).sdk.supervisor_schema_version
+        resolve_version(version, str(manifest))
         output.parent.mkdir(parents=True, exist_ok=True)
         with unwinding():
             try:
@@ -79,6 +86,29 @@ def pack(executable: Path, manifest: Path, source: Path | None, output: Path) ->
     except Unfit as unfit:
         raise UserError(Reason.INVALID_ARTIFACT, f"cannot pack {executable}: {unfit}") from None
     click.echo(f"{output}: {len(packed)} bytes")
+
+
+def _check(path: Path, described: dict[str, Any], fd: int) -> None:
+    """Check what a worker would refuse, or could not show.
+
+    Raises:
+        UserError: its schema version is not known, or its source is not UTF-8.
+    """
+    if described["kind"] == "jar":
+        version = described["supervisor_schema_version"]
+    else:
+        version = described["sdk"]["supervisor_schema_version"]
+        _check_source(f"{path}: its source", _source(path, fd))
+    # most jars are libraries, which say nothing
+    if version is not None:
+        resolve_version(version, str(path))
+
+
+def _check_source(what: str, source: bytes) -> None:
+    try:
+        source.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(Reason.INVALID_ARTIFACT, f"{what} is not UTF-8: byte {error.start}") from None
 
 
 def _open(path: Path) -> int:
@@ -126,8 +156,8 @@ def _dags(tasks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {dag_id: {"tasks": list(of_dag)} for dag_id, of_dag in tasks.items()}
 
 
-def _manifest(metadata: Metadata) -> dict[str, Any]:
-    built: dict[str, Any] = msgspec.to_builtins(metadata)
+def _manifest(found: Metadata) -> dict[str, Any]:
+    built: dict[str, Any] = msgspec.to_builtins(found)
     return built
 
 

@@ -18,7 +18,18 @@ from polypod_core.reasons import Reason
 from polypod_core.schema_versions import VERSIONS
 
 from polypod_coordinators.artifacts.metadata import Metadata
-from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rank, Rejected, Unfit, describe, named, walk
+from polypod_coordinators.artifacts.search import (
+    ArtifactRoot,
+    Candidate,
+    Rank,
+    Rejected,
+    Unfit,
+    Unreadable,
+    describe,
+    named,
+    walk,
+    why_none,
+)
 
 DEFAULT_STARTUP_TIMEOUT = 10.0
 """Seconds that a runtime has to connect, as upstream."""
@@ -288,18 +299,28 @@ def choose_bundle(kind: BundleKind, dag_id: str, roots: list[ArtifactRoot], rel_
     chosen = found or unnamed or unknown
     if not chosen:
         message = f"no {kind.name} with Dag {dag_id!r} in {where}; {describe(rejected)}"
-        raise UserError(Reason.ARTIFACT_NOT_FOUND, message)
+        raise UserError(why_none(rejected), message)
+    if len(chosen) > 1 and chosen is unknown:
+        versions = ", ".join(VERSIONS)
+        problem = (
+            f"{len(unknown)} {kind.name}s in {where} could run Dag {dag_id!r}, and all have unknown schema versions"
+        )
+        listed = _listed(f"{path}: {item.sdk.supervisor_schema_version!r}" for path, item in unknown.items())
+        raise UserError(Reason.UNKNOWN_SCHEMA_VERSION, f"{problem}; known here: {versions}:\n{listed}")
     if len(chosen) > 1:
-        listed = "\n".join(f"  - {path}" for path in sorted(chosen))
         problem = (
             f"{len(found)} {kind.name}s hold Dag {dag_id!r} in {where}; leave one of them:"
             if found
             else f"{len(unnamed)} {kind.name}s in {where} name no Dags, so none can be chosen for Dag {dag_id!r}; give "
             "each a folder and a queue of its own (queue_overrides.QUEUE.kwargs), or leave one of them:"
         )
-        raise UserError(Reason.ARTIFACT_AMBIGUOUS, f"{problem}\n{listed}")
+        raise UserError(Reason.ARTIFACT_AMBIGUOUS, f"{problem}\n{_listed(chosen)}")
     [(path, metadata)] = chosen.items()
     return path, metadata, tuple(item for item in rejected if item.mistaken)
+
+
+def _listed(lines: Iterable[str]) -> str:
+    return "\n".join(f"  - {line}" for line in sorted(lines))
 
 
 def _bundle_at(kind: BundleKind, roots: list[ArtifactRoot], rel_path: str) -> Choice:
@@ -325,4 +346,4 @@ def _read(kind: BundleKind, candidate: Candidate) -> Metadata:
         finally:
             os.close(fd)
     except OSError as error:
-        raise Unfit(f"it cannot be read: {error.strerror}") from None
+        raise Unreadable(f"it cannot be read: {error.strerror}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from polypod_core.schema_versions import resolve_version
 
@@ -9,6 +11,9 @@ from polypod_coordinators.artifacts import executable_bundle
 from polypod_coordinators.artifacts.metadata import Metadata
 from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate
 from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, BundleKind, Command, check_roots, choose_bundle
+
+_FILE_TYPE = re.compile(r"\.[A-Za-z][A-Za-z0-9]*$")
+"""The end of a name that says what kind of file it is, such as `.py`; that of `pipeline-1.2` is a version."""
 
 
 class ExecutableCoordinator(msgspec.Struct, kw_only=True, frozen=True):
@@ -30,7 +35,7 @@ class ExecutableCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         return check_roots("executables_root", self.executables_root)
 
     def runs_dag_file(self, rel_path: str) -> bool:
-        return bool(rel_path) and "." not in rel_path.rpartition("/")[2]
+        return bool(rel_path) and _FILE_TYPE.search(rel_path.rpartition("/")[2]) is None
 
     def command(self, dag_id: str, roots: list[ArtifactRoot], rel_path: str = "") -> Command:
         path, metadata, passed_over = choose_bundle(BUNDLES, dag_id, roots, rel_path)

@@ -11,7 +11,16 @@ from polypod_core.reasons import Reason
 from polypod_core.schema_versions import resolve_version
 
 from polypod_coordinators.artifacts import jar
-from polypod_coordinators.artifacts.search import ArtifactRoot, Candidate, Rank, Rejected, describe, named, walk
+from polypod_coordinators.artifacts.search import (
+    ArtifactRoot,
+    Candidate,
+    Rank,
+    Rejected,
+    describe,
+    named,
+    walk,
+    why_none,
+)
 from polypod_coordinators.coordinator import DEFAULT_STARTUP_TIMEOUT, Command, check_roots
 
 SLF4J_PROVIDER = "dev.polypod.sdk.internal.Slf4jProvider"
@@ -75,19 +84,21 @@ class JavaCoordinator(msgspec.Struct, kw_only=True, frozen=True):
         main_class = _main_class_of(first, jars) if first is not None else self.main_class or _main_class(jars, where)
         if main_class is None:
             raise UserError(
-                Reason.ARTIFACT_NOT_FOUND,
+                why_none(rejected),
                 f"no jar in {where} has a Main-Class in its manifest, and main_class is not set; {describe(seen)}",
             )
         mains = {item.manifest.main_class for item in jars}
         known = self.main_class in mains or any(self.main_class in item.manifest.classes for item in jars)
         if first is None and self.main_class and not known:
             hint = nearest(self.main_class, [name for name in mains if name])
-            raise UserError(Reason.ARTIFACT_NOT_FOUND, f"main_class {self.main_class!r} is in no jar in {where}{hint}")
+            raise UserError(why_none(rejected), f"main_class {self.main_class!r} is in no jar in {where}{hint}")
+        if first is None and self.main_class:
+            _only_one_holds(self.main_class, jars)
         version = first.manifest.schema_version if first is not None else None
         version = version or _only(jars, "schema_version", "Airflow-Supervisor-Schema-Version", where)
         if version is None:
             raise UserError(
-                Reason.ARTIFACT_NOT_FOUND,
+                why_none(rejected),
                 f"no jar in {where} has Airflow-Supervisor-Schema-Version in its manifest (the SDK's own jar has it; "
                 f"keep it when repackaging); {describe(seen)}",
             )
@@ -176,8 +187,21 @@ def _read_jars(roots: list[ArtifactRoot], rejected: list[Rejected], main_class: 
         except OSError as error:
             rejected.append(Rejected(candidate.path, f"it cannot be read: {error.strerror}", Rank.MISTAKE))
         except jar.JarError as error:
-            rejected.append(Rejected(candidate.path, str(error), Rank.MISTAKE))
+            rejected.append(Rejected(candidate.path, str(error), error.rank))
     return jars
+
+
+def _only_one_holds(main_class: str, jars: list[_Jar]) -> None:
+    """Check that a class is in one jar.
+
+    Raises:
+        UserError: it is in several, such as two versions of one jar: the JVM would take whichever comes first.
+    """
+    holders = [item for item in jars if main_class in item.manifest.classes]
+    holders = holders or [item for item in jars if item.manifest.main_class == main_class]
+    if len(holders) > 1:
+        listed = "\n".join(f"  - {item}" for item in holders)
+        raise UserError(Reason.ARTIFACT_AMBIGUOUS, f"jars that hold main_class {main_class}; keep one:\n{listed}")
 
 
 def _only(jars: list[_Jar], attribute: str, header: str, where: str) -> str | None:

@@ -96,7 +96,7 @@ BRIDGE: dict[Reason, Text] = {
     ),
     Reason.ARTIFACT_NOT_FOUND: Text(
         "No artifact under the roots contains this Dag.",
-        "The message lists every candidate and why it was rejected; the usual cause is file permissions.",
+        "The message lists every candidate and why it was rejected, such as another Dag id or file permissions.",
     ),
     Reason.ARTIFACT_AMBIGUOUS: Text(
         "Several artifacts under the roots match this task.",

@@ -227,7 +227,8 @@ def parse_routing(document: Any, where: str) -> Routing:
     for key in document:
         if key not in ROUTING_KEYS:
             raise UserError(Reason.INVALID_ROUTING, f"{where}: unknown key {key!r}" + nearest(str(key), ROUTING_KEYS))
-    coordinators = document.get("coordinators")
+    document = {**document, "coordinators": _without_names(document.get("coordinators"), where)}
+    coordinators = document["coordinators"]
     for name, entry in coordinators.items() if isinstance(coordinators, dict) else ():
         try:
             msgspec.convert(entry, CoordinatorSpec)
@@ -253,6 +254,22 @@ def parse_routing(document: Any, where: str) -> Routing:
             + nearest(routing.default_coordinator, routing.coordinators),
         )
     return routing
+
+
+def _without_names(coordinators: Any, where: str) -> Any:
+    """Return the entries without `name`, which older examples of Airflow's have; Airflow ignores it, too."""
+    if not isinstance(coordinators, dict):
+        return coordinators
+    kept = {}
+    for key, entry in coordinators.items():
+        if isinstance(entry, dict) and "name" in entry:
+            import logging
+
+            message = "%s: coordinators.%s.name is ignored: the key %r is the coordinator's name"
+            logging.getLogger("polypod.routing").warning(message, where, key, key)
+            entry = {field: value for field, value in entry.items() if field != "name"}
+        kept[key] = entry
+    return kept
 
 
 def _check_bundles(routing: Routing, where: str) -> None:

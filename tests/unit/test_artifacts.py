@@ -97,6 +97,16 @@ def test_a_manifest_against_the_specification_is_refused(change: Callable[[Any],
         metadata.parse(json.dumps(document).encode())
 
 
+@pytest.mark.parametrize("field", ["airflow_bundle_metadata_version: 1.0", "sdk.version: 1.2", "sdk.supervisor_schema_version: 2026-10-30",
+                                   "sdk.version: 7", "sdk.language: no"])  # fmt: skip
+def test_a_text_without_quotes_is_told_to_have_them(field: str) -> None:
+    document = json.loads(manifest("dag"))
+    name, value = field.split(": ")
+    text = json.dumps(document).replace(json.dumps((document | document["sdk"])[name.removeprefix("sdk.")]), value, 1)
+    with pytest.raises(metadata.MetadataError, match=rf"Expected `str`.*{name}`; put it in quotes"):
+        metadata.parse(text.encode())
+
+
 @pytest.mark.parametrize("dags", [None, {}])
 def test_a_manifest_need_not_name_its_dags_nor_its_source(dags: Any) -> None:
     document = json.loads(manifest("dag"))

@@ -56,7 +56,8 @@ def test_a_miss_lists_every_candidate_with_its_reason(tmp_path: Path) -> None:
     flipped.write_bytes(raw)
     (tmp_path / "broken_link").symlink_to("nowhere")
     error = refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]))
-    assert error.reason == "ArtifactNotFound"
+    # one that is damaged was meant
+    assert error.reason == "InvalidArtifact"
     for line in (
         "other: its Dags are ['other']",
         "README: no bundle trailer",
@@ -80,6 +81,37 @@ def test_an_unknown_schema_version_names_those_known(tmp_path: Path) -> None:
     error = refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]))
     assert error.reason == "UnknownSchemaVersion"
     assert "'2031-01-01'; known here: 2026-06-16, 2026-10-30" in error.message
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_several_of_unknown_schema_versions_are_said_to_be_that(tmp_path: Path, named: bool) -> None:
+    dags = ["dag"] if named else []
+    for version in ("2031-01-01", "2032-01-01"):
+        bundle(tmp_path / version, *dags, version=version)
+    error = refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]))
+    assert error.reason == "UnknownSchemaVersion"
+    assert "2 executable bundles" in error.message
+    for line in ("/2031-01-01: '2031-01-01'", "/2032-01-01: '2032-01-01'", "known here: 2026-06-16, 2026-10-30"):
+        assert line in error.message
+
+
+def test_what_may_not_be_read_or_is_not_there_is_not_called_damaged(tmp_path: Path) -> None:
+    bundle(tmp_path / "other", "other")
+    (tmp_path / "link").symlink_to("nowhere")
+    error = refused(lambda: choose(EXECUTABLE_CLASSPATH, "dag", executables_root=[str(tmp_path)]))
+    assert error.reason == "ArtifactNotFound"
+
+
+@pytest.mark.parametrize("form", ["executable", "script", "jar"])
+def test_a_damaged_artifact_is_an_invalid_one_in_every_language(tmp_path: Path, form: str) -> None:
+    path, classpath, kwargs = artifact(form, tmp_path, "dag")
+    raw = bytearray(path.read_bytes())
+    path.write_bytes(
+        b"//# airflowMetadata=%%%\n" if form == "script" else raw[:-30] if form == "jar" else b"x" + raw[1:]
+    )
+    error = refused(lambda: find_command(create("c", classpath, kwargs), Wanted("dag"), LocalHost(), {}))
+    assert error.reason == "InvalidArtifact", error.message
+    assert path.name in error.message
 
 
 def test_what_has_a_mistake_is_told_although_another_fits(tmp_path: Path) -> None:
@@ -384,6 +416,29 @@ def test_two_main_classes_are_an_error_that_main_class_settles(tmp_path: Path) -
     assert error.reason == "ArtifactAmbiguous"
     assert "A, B; set main_class to choose one" in error.message
     assert choose(JAVA_CLASSPATH, "x", jars_root=[str(tmp_path)], main_class="B").argv[-1] == "B"
+
+
+def test_two_jars_that_hold_main_class_are_an_error(tmp_path: Path) -> None:
+    for name in ("app-1.9.jar", "app-2.0.jar"):
+        with zipfile.ZipFile(make_jar(tmp_path / name, None, "2026-10-30"), "a") as jar:
+            jar.writestr("app/Main.class", b"")
+    make_jar(tmp_path / "library.jar", "library.Main")
+    error = refused(lambda: choose(JAVA_CLASSPATH, "dag", jars_root=[str(tmp_path)], main_class="app.Main"))
+    assert error.reason == "ArtifactAmbiguous"
+    assert "jars that hold main_class app.Main; keep one:" in error.message
+    assert "app-1.9.jar" in error.message
+    assert "app-2.0.jar" in error.message
+    (tmp_path / "app-1.9.jar").unlink()
+    command = choose(JAVA_CLASSPATH, "dag", jars_root=[str(tmp_path)], main_class="app.Main")
+    assert command.argv[-1] == "app.Main"
+
+
+@pytest.mark.parametrize(("name", "native"), [
+    ("pipeline", True), ("pipeline-1.2", True), ("deep/v1.0/pipeline", True), ("pipeline-1.2-linux", True), ("dag.py", False),
+    ("dag.PY", False), ("a.b.jar", False), ("x.min.mjs", False), ("dags.zip", False), ("dag.yaml", False), ("", False),
+])  # fmt: skip
+def test_a_version_at_the_end_of_a_name_is_no_kind_of_file(name: str, native: bool) -> None:
+    assert create("c", EXECUTABLE_CLASSPATH, {}).runs_dag_file(name) is native
 
 
 def test_two_schema_versions_are_an_error(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from polypod_core.reasons import Reason
 from polypod_bridge.process.base import Address, Exit
 
 _MAX_PACKET = 1 << 16
+_ROOT = "an existing folder in the image"
 _MAX_ROOTS = 250
 """Descriptors that one packet can carry: 253 (SCM_MAX_FD), less the file system's root."""
 
@@ -139,9 +140,9 @@ class LauncherHost:
     def open_roots(self, keyword: str, paths: Sequence[str]) -> Iterator[list[ArtifactRoot]]:
         for path in paths:
             if not path.startswith("/"):
-                raise missing_root(keyword, path, "is not an absolute path")
+                raise missing_root(keyword, path, "is not an absolute path", _ROOT)
         if len(paths) > _MAX_ROOTS:
-            raise missing_root(keyword, paths[_MAX_ROOTS], f"is one too many: there may be {_MAX_ROOTS}")
+            raise missing_root(keyword, paths[_MAX_ROOTS], f"is one too many: there may be {_MAX_ROOTS}", _ROOT)
         reply, fds = self.ask(op="open", paths=list(paths))
         with ExitStack() as opened:
             for fd in fds:
@@ -150,7 +151,7 @@ class LauncherHost:
                 raise UserError(Reason.INVALID_ROOT, f"the image's root folder cannot be opened: {reply.error}")
             for path, why in zip(paths, reply.errors, strict=True):
                 if why:
-                    raise missing_root(keyword, path, why)
+                    raise missing_root(keyword, path, why, _ROOT)
             fs_root, *roots = fds
             yield [ArtifactRoot(path, fd, fs_root) for path, fd in zip(paths, roots, strict=True)]
 

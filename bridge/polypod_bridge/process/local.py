@@ -246,15 +246,18 @@ def _remove(copy: str | None) -> None:
         shutil.rmtree(os.path.dirname(copy), ignore_errors=True)
 
 
+_ROOT = "an existing folder on this machine; if a build makes it, run the build first"
+
+
 def _open_root(keyword: str, path: str, full: str) -> int:
     try:
         return os.open(full, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise missing_root(keyword, path, "does not exist") from None
+        raise missing_root(keyword, path, "does not exist", _ROOT) from None
     except NotADirectoryError:
-        raise missing_root(keyword, path, "is not a folder") from None
+        raise missing_root(keyword, path, "is not a folder", _ROOT) from None
     except OSError as error:
-        raise missing_root(keyword, path, f"cannot be read: {error.strerror}") from None
+        raise missing_root(keyword, path, f"cannot be read: {error.strerror}", _ROOT) from None
 
 
 def _cannot_start(command: str, error: OSError) -> UserError:

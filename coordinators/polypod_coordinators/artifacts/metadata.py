@@ -6,12 +6,16 @@ Since the SDKs 1.0.0 a manifest need not name its Dags any more, nor a source fi
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 METADATA_VERSION = "1.0"
+
+_TAKEN_FOR_ANOTHER = re.compile(r"Expected `str`, got `(int|float|bool|date|datetime)`")
+"""Of a text without quotes, such as 1.0 or 2026-10-30."""
 
 NonEmpty = Annotated[str, Meta(min_length=1)]
 
@@ -68,7 +72,8 @@ def parse(raw: bytes) -> Metadata:
     try:
         metadata = msgspec.convert(document, Metadata)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise MetadataError(f"metadata: {error}") from None
+        hint = "; put it in quotes" if _TAKEN_FOR_ANOTHER.match(str(error)) else ""
+        raise MetadataError(f"metadata: {error}{hint}") from None
     if metadata.airflow_bundle_metadata_version.split(".")[0] != METADATA_VERSION.split(".")[0]:
         seen = metadata.airflow_bundle_metadata_version
         raise MetadataError(f"metadata version {seen} is not known; known: {METADATA_VERSION}")

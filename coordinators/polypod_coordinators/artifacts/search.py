@@ -57,11 +57,12 @@ class Candidate:
 
 
 class Rank(IntEnum):
-    """How near a candidate is to what is looked for: a mistake in what was meant to be it is the nearest."""
+    """How near a candidate is to what is looked for: what was meant to be it and is damaged is the nearest."""
 
-    MISTAKE = 0
-    OTHER_DAG = 1
-    SOMETHING_ELSE = 2
+    DAMAGED = 0
+    MISTAKE = 1
+    OTHER_DAG = 2
+    SOMETHING_ELSE = 3
 
 
 class Unfit(Exception):
@@ -70,6 +71,12 @@ class Unfit(Exception):
     Attributes:
         rank: how near it is to what is looked for.
     """
+
+    rank = Rank.DAMAGED
+
+
+class Unreadable(Unfit):
+    """A candidate cannot be read at all, such as for the lack of a right."""
 
     rank = Rank.MISTAKE
 
@@ -84,7 +91,7 @@ class Rejected:
 
     @property
     def mistaken(self) -> bool:
-        return self.rank is Rank.MISTAKE
+        return self.rank <= Rank.MISTAKE
 
     def __str__(self) -> str:
         return f"{self.path}: {self.why}"
@@ -101,6 +108,12 @@ def describe(rejected: list[Rejected]) -> str:
     if len(ordered) > len(lines):
         lines.append(f"  - and {len(ordered) - len(lines)} more")
     return f"{len(rejected)} seen and rejected:\n" + "\n".join(lines)
+
+
+def why_none(rejected: list[Rejected]) -> Reason:
+    """Return the reason of an error if no candidate was taken: a damaged one was most likely meant."""
+    damaged = any(item.rank is Rank.DAMAGED for item in rejected)
+    return Reason.INVALID_ARTIFACT if damaged else Reason.ARTIFACT_NOT_FOUND
 
 
 def walk(roots: list[ArtifactRoot], wanted: Callable[[str], bool], rejected: list[Rejected]) -> Iterator[Candidate]:
@@ -241,8 +254,6 @@ def _resolve(fd: int, name: str, fs_root: int) -> tuple[int, str]:
         raise
 
 
-def missing_root(keyword: str, path: str, why: str) -> UserError:
-    """Return the error for a root that cannot be opened."""
-    return UserError(
-        Reason.INVALID_ROOT, f"{keyword}: {path!r} {why}; each entry must be an existing folder in the image"
-    )
+def missing_root(keyword: str, path: str, why: str, right: str) -> UserError:
+    """Return the error for a root that cannot be opened; `right`: what it should be."""
+    return UserError(Reason.INVALID_ROOT, f"{keyword}: {path!r} {why}; each entry must be {right}")

@@ -79,7 +79,12 @@ def parse(config_map: Mapping[str, Any], where: str) -> tuple[Routing, str]:
             f"ConfigMap {where}: no queue is mapped; set queue_to_coordinator or default_coordinator",
         )
     used = {*routing.queue_to_coordinator.values(), routing.default_coordinator}
-    problems = list(_queue_problems(routing))
+    problems = [
+        f"dag_bundles.{name}.path: {bundle.path!r} must be an absolute path"
+        for name, bundle in routing.dag_bundles.items()
+        if bundle.is_folder and not bundle.path.startswith("/")
+    ]
+    problems += _queue_problems(routing)
     flaws: list[str] = []
     for name, entry in routing.coordinators.items():
         (problems if name in used else flaws).extend(_entry_problems(routing, name, entry))

@@ -1,6 +1,8 @@
 // polypod-go-pack builds a Go program and appends its source and manifest: an executable bundle (spec 1.0).
 //
-//	go tool polypod-go-pack -o dist/sales [-source main.go] [-schema-version 2026-10-30] ./cmd/sales
+//	go tool polypod-go-pack -o dist/sales [-source main.go] [-schema-version 2026-10-30] [-arch arm64] ./cmd/sales
+//
+// The program is asked for its Dags. So for another architecture it is built twice: the one that is packed never runs.
 package main
 
 import (
@@ -14,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -41,6 +44,9 @@ func pack(arguments []string) error {
 	source := flags.String("source", "", "the source file to embed (default: main.go of the package)")
 	version := flags.String("schema-version", schemaVersions[len(schemaVersions)-1],
 		"supervisor schema version to declare; 2026-06-16 for workers of Airflow 3.3, which has no arguments")
+	system := flags.String("os", environment("GOOS", "linux"), "operating system of the program (default: $GOOS, or linux)")
+	architecture := flags.String("arch", environment("GOARCH", runtime.GOARCH),
+		"architecture of the program, such as arm64 (default: $GOARCH, or this machine's)")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -67,14 +73,17 @@ func pack(arguments []string) error {
 	}
 	defer os.RemoveAll(work)
 	binary := filepath.Join(work, "program")
-	// stripped before the digest is taken, as the specification says
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, flags.Arg(0))
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("go build: %w", err)
+	if err := build(binary, *system, *architecture, flags.Arg(0)); err != nil {
+		return err
 	}
-	dags, err := ask(binary)
+	asked := binary
+	if *system != runtime.GOOS || *architecture != runtime.GOARCH {
+		asked = filepath.Join(work, "asked")
+		if err := build(asked, runtime.GOOS, runtime.GOARCH, flags.Arg(0)); err != nil {
+			return fmt.Errorf("for this machine, to be asked for its Dags: %w", err)
+		}
+	}
+	dags, err := ask(asked)
 	if err != nil {
 		return err
 	}
@@ -88,6 +97,24 @@ func pack(arguments []string) error {
 		return err
 	}
 	return write(*output, binary, text, manifest)
+}
+
+func environment(name, otherwise string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return otherwise
+}
+
+func build(output, system, architecture, program string) error {
+	// stripped before the digest is taken, as the specification says
+	command := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", output, program)
+	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+architecture)
+	command.Stdout, command.Stderr = os.Stderr, os.Stderr
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("go build for %s/%s: %w", system, architecture, err)
+	}
+	return nil
 }
 
 // ask runs the program to learn its Dags, so that its manifest cannot differ from its code.
