@@ -6,22 +6,31 @@ import copy
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
+import msgspec
 from kubernetes import client, config
 from polypod_core.errors import UserError, nearest
 from polypod_core.files import check_file
 from polypod_core.kinds import API_VERSION, PLURAL
 from polypod_core.reasons import Reason
 from polypod_core.states import FINISHED_PHASES
+from polypod_crds.nesting import depth
+from polypod_operator.kube.reading import decode
+
+from polypod_cli.server_clock import ServerClock
 
 Raw = dict[str, Any]
 _GROUP, _VERSION = API_VERSION.split("/")
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _MANAGER = "polypod"
+_READABLE = 200
+"""Levels of an object; one that has more was cut by the decoder, at 256 of a whole answer."""
 _config: Any = config
 """The module, whose functions have no types."""
 
@@ -59,6 +68,8 @@ class Cluster:
         # typed as what they answer, which the client cannot know
         self._custom: Any = client.CustomObjectsApi()
         self._core: Any = client.CoreV1Api()
+        self.clock = ServerClock()
+        self._said: set[tuple[str, str]] = set()
 
     def of(self, namespace: str) -> Cluster:
         """Return another namespace of the same cluster."""
@@ -83,8 +94,7 @@ class Cluster:
                 answer = self._custom.patch_namespaced_custom_object(
                     _GROUP, _VERSION, namespace, PLURAL, name, dict(document), _preload_content=False, **options
                 )
-                found: Raw = json.loads(answer.data)
-                return found
+                return self._decoded(answer.data)
             write = {
                 "ConfigMap": self._core.patch_namespaced_config_map,
                 "Secret": self._core.patch_namespaced_secret,
@@ -99,24 +109,17 @@ class Cluster:
             UserError: there is none of that name; similar ones are named.
         """
         namespace = namespace or self.namespace
+        if not name:
+            raise UserError(Reason.INVALID_CONFIG, "the name of a TaskRun is empty")
         try:
-            with self._errors(f"TaskRun {namespace}/{name}"):
-                found: Raw = self._custom.get_namespaced_custom_object(_GROUP, _VERSION, namespace, PLURAL, name)
-                return found
+            return self._read(f"TaskRun {namespace}/{name}", f"{self.of(namespace)._path(False)}/{quote(name, '')}")
         except NotFound as error:
             names = [item["metadata"]["name"] for item in self.list(namespace)]
             raise UserError(Reason.INVALID_CONFIG, f"{error.message}{nearest(name, names)}") from None
 
-    def list(self, namespace: str = "", *, everywhere: bool = False) -> list[Raw]:
+    def list(self, namespace: str = "", *, everywhere: bool = False) -> Sequence[Raw]:
         """Return the TaskRuns of this namespace, of another one or of all."""
-        with self._errors("TaskRuns"):
-            if everywhere:
-                found = self._custom.list_cluster_custom_object(_GROUP, _VERSION, PLURAL)
-            else:
-                found = self._custom.list_namespaced_custom_object(
-                    _GROUP, _VERSION, namespace or self.namespace, PLURAL
-                )
-        items: list[Raw] = found["items"]
+        items: Sequence[Raw] = self._read("TaskRuns", self.of(namespace or self.namespace)._path(everywhere))["items"]
         return items
 
     def cancel(self, name: str) -> Raw | None:
@@ -130,32 +133,29 @@ class Cluster:
             return run
         with self._errors(f"TaskRun {self.namespace}/{name}"):
             self._custom.patch_namespaced_custom_object(
-                _GROUP, _VERSION, self.namespace, PLURAL, name, {"spec": {"cancel": True}}, _content_type=_MERGE
-            )
+                _GROUP, _VERSION, self.namespace, PLURAL, name, {"spec": {"cancel": True}}, _content_type=_MERGE,
+                _preload_content=False,
+            )  # fmt: skip
         return None
 
     def pod(self, name: str) -> Raw | None:
         """Return a pod, None if it is gone."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{quote(name, '')}"
         try:
-            with self._errors(f"pod {self.namespace}/{name}"):
-                answer = self._core.read_namespaced_pod(name, self.namespace)
-                serializer: Any = client.ApiClient()
-                found: Raw = serializer.sanitize_for_serialization(answer)
-                return found
+            return self._read(f"pod {self.namespace}/{name}", path)
         except NotFound:
             return None
 
     def events(self, uid: str) -> Sequence[Raw]:
         """Return the Events of an object; none, if we may not see them."""
+        selector = [("fieldSelector", f"involvedObject.uid={uid}")]
         try:
-            with self._errors("Events"):
-                answer = self._core.list_namespaced_event(
-                    self.namespace, field_selector=f"involvedObject.uid={uid}", _preload_content=False
-                )
-                found: Sequence[Raw] = json.loads(answer.data)["items"]
-                return found
+            found: Sequence[Raw] = self._read("Events", f"/api/v1/namespaces/{self.namespace}/events", selector)[
+                "items"
+            ]
         except UserError:
             return []
+        return found
 
     def create_pod(self, manifest: Raw) -> Raw:
         """Make a pod; return what is there then.
@@ -207,10 +207,9 @@ class Cluster:
         query += _selected(name)
         for line in self._lines(self._path(everywhere), query, "TaskRuns"):
             try:
-                event = json.loads(line)
-            except ValueError:
+                yield self._decoded(line)
+            except msgspec.DecodeError:
                 raise Unreachable(Reason.INVALID_CONFIG, "TaskRuns: the watch ended within an event") from None
-            yield event
 
     def snapshot(self, *, everywhere: bool = False, name: str = "") -> tuple[Sequence[Raw], str]:
         """Return the TaskRuns, or the only one that is wanted, and the version from which they can be watched.
@@ -219,9 +218,40 @@ class Cluster:
             Unreachable: there is no answer.
             UserError: it is refused.
         """
-        with self._errors("TaskRuns"):
-            found = json.loads(self._open(self._path(everywhere), _selected(name)).read())
+        found = self._read("TaskRuns", self._path(everywhere), _selected(name))
         return found["items"], found["metadata"]["resourceVersion"]
+
+    def _read(self, what: str, path: str, query: Sequence[tuple[str, str]] = ()) -> Raw:
+        """Return what a GET answers.
+
+        Raises:
+            NotFound: it is not there.
+            Unreachable: there is no answer, or not a whole one.
+            UserError: it is refused.
+        """
+        with self._errors(what):
+            answer = self._open(path, query)
+            try:
+                return self._decoded(answer.read())
+            except msgspec.DecodeError:
+                raise Unreachable(Reason.INVALID_CONFIG, f"{what}: the answer is not JSON") from None
+            finally:
+                answer.close()
+
+    def _decoded(self, raw: bytes) -> Raw:
+        """Return an object, a list or an event; what is nested too deep in it for any program is null, and said once.
+
+        Raises:
+            msgspec.DecodeError: it is no JSON.
+        """
+        found: Raw = decode(raw)
+        for item in found.get("items") or [found.get("object") or found]:
+            metadata = item.get("metadata") or {}
+            name = (metadata.get("namespace", ""), metadata.get("name", ""))
+            if name not in self._said and depth(item, _READABLE) > _READABLE:
+                self._said.add(name)
+                print(f"polypod: {'/'.join(name)} is nested too deep to be shown whole", file=sys.stderr)
+        return found
 
     def _path(self, everywhere: bool) -> str:
         where = "" if everywhere else f"/namespaces/{self.namespace}"
@@ -252,6 +282,7 @@ class Cluster:
             raise client.ApiException(
                 status=answer.status, reason=answer.reason, body=answer.read().decode("utf-8", "replace")
             )
+        self.clock.saw(answer.headers)
         return answer
 
     @contextmanager
@@ -263,7 +294,7 @@ class Cluster:
         except client.ApiException as error:
             try:
                 message = json.loads(error.body or "")["message"]
-            except (TypeError, ValueError, KeyError):
+            except (TypeError, ValueError, KeyError, RecursionError):
                 message = f"{error.status} {error.reason}"
             kinds = {404: NotFound, 429: Unreachable}
             kind = kinds.get(error.status, Unreachable if error.status >= 500 else UserError)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -286,7 +286,7 @@ def top(everywhere: bool, finished: bool, output: str, context: str | None, name
     cluster = connect(context, namespace)
     if output != "text" or not sys.stdout.isatty():
         items = _sorted(cluster.list(everywhere=everywhere), finished)
-        _print(_rows(items, datetime.now(UTC)), items, output)
+        _print(_rows(items, cluster.clock.now()), items, output)
         return
     from polypod_cli.following import Followed
 
@@ -294,7 +294,7 @@ def top(everywhere: bool, finished: bool, output: str, context: str | None, name
     while True:
         items = _sorted(followed.now(), finished)
         click.clear()
-        _print(_rows(items, datetime.now(UTC)), items, output)
+        _print(_rows(items, cluster.clock.now()), items, output)
         time.sleep(_REDRAW)
 
 
@@ -381,7 +381,12 @@ def _print(text: Sequence[str], items: Sequence[Raw], output: str) -> None:
     else:
         import yaml
 
-        click.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), nl=False)
+        try:
+            text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+        except RecursionError:
+            # JSON is YAML, too, and its writer is not as deep
+            text = json.dumps(shown, ensure_ascii=False) + "\n"
+        click.echo(text, nl=False)
 
 
 @click.command()

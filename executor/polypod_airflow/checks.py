@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from polypod_airflow.cluster import Cluster, ClusterError
+from polypod_airflow.reading import decode
 from polypod_airflow.routing import RoutingProblem, queues_of
 from polypod_airflow.taskruns import LABEL, PLURAL, Settings, collection, secrets
 
@@ -95,7 +96,7 @@ def _right(cluster: Cluster, namespace: str, group: str, resource: str, verb: st
         raw = cluster.call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body, attempts=1)
     except ClusterError as error:
         return Check(name, str(error))
-    if msgspec.json.decode(raw, type=_Review).status.allowed:
+    if decode(raw, _Review).status.allowed:
         return Check(name)
     return Check(name, f"this service account may not {verb} {resource} in namespace {namespace}; bind it a role")
 

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 import yaml
 
+from polypod_airflow.reading import decode
+
 DEFAULT = "polypod-system/polypod-routing"
 FRESH = 30.0
 """Seconds for which what was read is used without asking again: each Dag file is parsed by a process of its own."""
@@ -34,7 +36,7 @@ def queues_of(raw: bytes, where: str) -> frozenset[str]:
         RoutingProblem: it is no routing.
     """
     try:
-        text = msgspec.json.decode(raw, type=_ConfigMap).data.get("queue_to_coordinator", "{}")
+        text = decode(raw, _ConfigMap).data.get("queue_to_coordinator", "{}")
         found: Any = yaml.safe_load(text) or {}
     except (msgspec.MsgspecError, yaml.YAMLError) as error:
         raise RoutingProblem(f"ConfigMap {where}, queue_to_coordinator: {error}") from None

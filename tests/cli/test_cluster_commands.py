@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -21,10 +22,13 @@ from polypod_cli import pod_log
 from polypod_cli.cluster import Cluster, Unreachable
 from polypod_cli.commands import cli
 from polypod_cli.following import Followed, follow_all
+from polypod_core.errors import UserError
 from support.waiting import wait_until
 
 BEGIN = datetime(2026, 11, 29, 10, 0, 0, tzinfo=UTC)
 Raw = dict[str, Any]
+DEEP = '"@DEEP@"'
+"""In an object: thousands of lists within each other."""
 
 
 class ApiServer:
@@ -42,6 +46,8 @@ class ApiServer:
         self.changes: list[list[Raw]] = []
         """The events of each watch."""
         self.asked: list[str] = []
+        self.ahead = timedelta(0)
+        """By how much its clock is ahead of ours."""
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
@@ -82,9 +88,13 @@ class ApiServer:
                 for event in server.changes.pop(0) if server.changes else []:
                     server.runs = [*(item for item in server.runs if item["metadata"]["name"] != event["object"]["metadata"]["name"]),
                                    *([event["object"]] if event["type"] == "MODIFIED" else [])]  # fmt: skip
-                    self.wfile.write(json.dumps(event).encode() + b"\n")
+                    self.wfile.write(json.dumps(event).encode().replace(DEEP.encode(), b"[" * 5000 + b"]" * 5000) + b"\n")
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return format_datetime(datetime.now(UTC) + server.ahead, usegmt=True)
 
             def _answer(self, status: int, body: bytes) -> None:
+                body = body.replace(DEEP.encode(), b"[" * 5000 + b"]" * 5000)
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
@@ -301,3 +311,56 @@ def test_a_live_table_is_kept_up_to_date_by_one_list_and_a_watch(fake: ApiServer
     followed = Followed(Cluster(), everywhere=True)
     wait_until(lambda: {item["metadata"]["name"] for item in followed.now()} == {"a", "b"})
     assert fake.asked[:2] == ["taskruns", "watch"]
+
+
+def deep(name: str, where: str, **more: Any) -> Raw:
+    made = task_run(name, **more)
+    inside = {"spec": {"arguments": [{"name": "a", "value": "@DEEP@"}]}, "status": {"xcoms": "@DEEP@"},
+              "metadata": {"managedFields": [{"fieldsV1": {"f:spec": "@DEEP@"}}]}}  # fmt: skip
+    made[where].update(inside[where])
+    return made
+
+
+@pytest.mark.parametrize("where", ["spec", "status", "metadata"])
+@pytest.mark.parametrize("arguments", [
+    ("top", "-A", "--all"), ("top", "-A", "--all", "-o", "json"), ("top", "-A", "--all", "-o", "yaml"), ("wait", "good", "deep"),
+    ("describe", "deep"), ("describe", "deep", "-o", "json"), ("describe", "deep", "-o", "yaml"), ("logs", "deep"),
+])  # fmt: skip
+def test_an_object_that_is_too_deep_is_named_and_everything_else_goes_on(
+    fake: ApiServer, where: str, arguments: tuple[str, ...]
+) -> None:
+    fake.runs = [task_run("good"), deep("deep", where)]
+    if "logs" in arguments:
+        fake.pods["deep-1"] = pod_of("deep-1")
+    done = polypod(*arguments)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "team/deep is nested too deep to be shown whole" in done.stderr
+    if "-o" in arguments:
+        assert yaml.safe_load(done.stdout)["kind"] in ("List", "TaskRun")
+
+
+def test_a_misspelt_name_is_corrected_beside_an_object_that_is_too_deep(fake: ApiServer) -> None:
+    fake.runs = [task_run("good"), deep("deep", "spec")]
+    for arguments in (("logs", "godo"), ("wait", "godo", "deep"), ("describe", "godo"), ("cancel", "godo")):
+        done = polypod(*arguments)
+        assert isinstance(done.exception, UserError), done.exception
+        assert "did you mean 'good'?" in str(done.exception)
+
+
+def test_an_object_that_becomes_too_deep_is_followed(fake: ApiServer) -> None:
+    fake.runs = [task_run("a", "Running")]
+    fake.changes = [[{"type": "MODIFIED", "object": deep("a", "status")}]]
+    done = polypod("wait", "a")
+    assert (done.exit_code, "team/a Succeeded" in done.stdout) == (0, True), done.exception
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(days=3), timedelta(days=-3)])
+def test_ages_are_of_the_api_servers_clock(fake: ApiServer, ahead: timedelta) -> None:
+    fake.ahead = ahead
+    made = task_run("a", "Running")
+    began = datetime.now(UTC) + ahead - timedelta(minutes=5, seconds=30)
+    made["metadata"]["creationTimestamp"] = f"{began:%Y-%m-%dT%H:%M:%SZ}"
+    made["status"]["attempts"][0]["startTime"] = f"{began + timedelta(minutes=2):%Y-%m-%dT%H:%M:%SZ}"
+    fake.runs = [made]
+    [_, line] = polypod("top").stdout.splitlines()
+    assert line.split()[6:8] == ["5m", "3m"]

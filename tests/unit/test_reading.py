@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polypod_airflow import reading as executor_reading
 from polypod_core.kinds import ATTEMPT_LABEL, UID_LABEL
 from polypod_crds.nesting import DEEPEST, depth
 from polypod_operator.control.controller import Controller
@@ -67,6 +68,12 @@ def test_cutting_takes_away_what_is_deep_and_nothing_else(value: Any, where: str
     found = json.loads(reading.cut(("{" + ",".join(parts) + "}").encode()))
     assert all(found[name] == value for name in ("a", "b") if name in found)
     assert depth(found["deep"], 300) < 300
+
+
+@given(value=VALUES, levels=st.integers(0, 3000), shape=st.sampled_from(["list", "map", "odd"]))
+def test_the_executor_reads_what_the_operator_reads(value: Any, levels: int, shape: str) -> None:
+    raw = b'{"deep":' + nested(levels, shape).encode() + b',"value":' + json.dumps(value).encode() + b"}"
+    assert executor_reading.decode(raw, dict[str, Any]) == reading.decode(raw)
 
 
 @given(value=VALUES)
