@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,8 @@ _GROUP, _VERSION = API_VERSION.split("/")
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _MANAGER = "polypod"
+_CONNECT, _SILENCE = 10.0, 60.0
+"""Seconds for a connection, and for an answer: a large list takes a while."""
 _READABLE = 200
 """Levels of an object; one that has more was cut by the decoder, at 256 of a whole answer."""
 _config: Any = config
@@ -66,15 +69,26 @@ class Cluster:
                 raise UserError(Reason.INVALID_CONFIG, f"no cluster: {error}; set KUBECONFIG") from None
         self.namespace = namespace or own or "default"
         # typed as what they answer, which the client cannot know
-        self._custom: Any = client.CustomObjectsApi()
-        self._core: Any = client.CoreV1Api()
+        configuration: Any = client.Configuration.get_default_copy()
+        # whoever calls knows how long it is worth waiting; urllib3 would also print each try
+        configuration.retries = False
+        api: Any = client.ApiClient(configuration)
+        self._custom: Any = client.CustomObjectsApi(api)
+        self._core: Any = client.CoreV1Api(api)
         self.clock = ServerClock()
+        self._deadline: float | None = None
         self._said: set[tuple[str, str]] = set()
 
     def of(self, namespace: str) -> Cluster:
         """Return another namespace of the same cluster."""
         other = copy.copy(self)
         other.namespace = namespace
+        return other
+
+    def by(self, deadline: float | None) -> Cluster:
+        """Return the same cluster, whose answers are waited for until a time on the monotonic clock at most."""
+        other = copy.copy(self)
+        other._deadline = deadline
         return other
 
     def apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Raw:
@@ -190,7 +204,7 @@ class Cluster:
         query += [("timestamps", "true")] if since is not None else []
         query += [("sinceTime", since)] if since else []
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
-        yield from self._lines(path, query, f"the log of pod {self.namespace}/{pod}")
+        yield from self._lines(path, query, None, f"the log of pod {self.namespace}/{pod}")
 
     def watch(self, version: str, seconds: float, *, everywhere: bool = False, name: str = "") -> Iterator[Raw]:
         """Yield the changes of TaskRuns after a version of their list, as the API server's watch has them.
@@ -205,7 +219,7 @@ class Cluster:
         """
         query = [("watch", "true"), ("resourceVersion", version), ("timeoutSeconds", str(max(1, math.ceil(seconds))))]
         query += _selected(name)
-        for line in self._lines(self._path(everywhere), query, "TaskRuns"):
+        for line in self._lines(self._path(everywhere), query, seconds + _SILENCE, "TaskRuns"):
             try:
                 yield self._decoded(line)
             except msgspec.DecodeError:
@@ -230,7 +244,7 @@ class Cluster:
             UserError: it is refused.
         """
         with self._errors(what):
-            answer = self._open(path, query)
+            answer = self._open(path, query, _SILENCE)
             try:
                 return self._decoded(answer.read())
             except msgspec.DecodeError:
@@ -257,9 +271,9 @@ class Cluster:
         where = "" if everywhere else f"/namespaces/{self.namespace}"
         return f"/apis/{API_VERSION}{where}/{PLURAL}"
 
-    def _lines(self, path: str, query: Sequence[tuple[str, str]], what: str) -> Iterator[bytes]:
+    def _lines(self, path: str, query: Sequence[tuple[str, str]], silence: float | None, what: str) -> Iterator[bytes]:
         with self._errors(what):
-            answer = self._open(path, query)
+            answer = self._open(path, query, silence)
             rest = b""
             try:
                 for chunk in answer.stream(65536):
@@ -270,14 +284,20 @@ class Cluster:
         if rest:
             yield rest
 
-    def _open(self, path: str, query: Sequence[tuple[str, str]]) -> Any:
-        """Send a GET that the client's own functions cannot: they know no sinceTime, and read answers as a whole."""
+    def _open(self, path: str, query: Sequence[tuple[str, str]], silence: float | None) -> Any:
+        """Send a GET that the client's own functions cannot: they know no sinceTime, and read answers as a whole.
+
+        Args:
+            silence: the seconds without a byte after which the connection counts as broken.
+        """
+        left = math.inf if self._deadline is None else max(0.1, self._deadline - time.monotonic())
+        timeout = (min(_CONNECT, left), None if silence is None else min(silence, left))
         api = self._core.api_client
         accept = {"Accept": "application/json, */*"}
         request = api.param_serialize(
             "GET", path, query_params=query, header_params=accept, auth_settings=["BearerToken"]
         )
-        answer = api.call_api(*request).response
+        answer = api.call_api(*request, _request_timeout=timeout).response
         if answer.status >= 400:
             raise client.ApiException(
                 status=answer.status, reason=answer.reason, body=answer.read().decode("utf-8", "replace")

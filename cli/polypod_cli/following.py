@@ -35,6 +35,7 @@ def follow(
     """
     from polypod_cli.cluster import Unreachable
 
+    cluster = cluster.by(until)
     only = names[0] if len(set(names)) == 1 else ""
     wanted = {(cluster.namespace, name) for name in names}
     # a cluster that never answers is a mistake to be seen at once; one that has answered may restart
@@ -43,7 +44,7 @@ def follow(
     while True:
         known, runs = runs, {_key(item): item for item in items if not wanted or _key(item) in wanted}
         for key in wanted - set(runs):
-            runs[key] = _missing(cluster, key, known.get(key))
+            runs[key] = _missing(cluster, key, known.get(key), until)
         yield runs
         left = _LONGEST if until is None else min(_LONGEST, until - time.monotonic())
         if left <= 0:
@@ -60,7 +61,7 @@ def follow(
                 if event["type"] != "DELETED":
                     runs[key] = event["object"]
                 elif wanted:
-                    runs[key] = _missing(cluster, key, event["object"])
+                    runs[key] = _missing(cluster, key, event["object"], until)
                 else:
                     runs.pop(key, None)
                 yield runs
@@ -68,7 +69,13 @@ def follow(
             pass
         # a watch that ends at once must not become a list a moment
         time.sleep(max(0.0, PAUSE - (time.monotonic() - began)))
-        items, version = patiently(lambda: cluster.snapshot(everywhere=everywhere, name=only))
+        try:
+            items, version = patiently(lambda: cluster.snapshot(everywhere=everywhere, name=only), until=until)
+        except Unreachable:
+            if until is None or time.monotonic() + PAUSE < until:
+                raise
+            yield runs
+            return
 
 
 def follow_all(cluster: Cluster, keys: Sequence[Key], *, until: float | None = None) -> Iterator[dict[Key, Raw]]:
@@ -108,15 +115,15 @@ def follow_all(cluster: Cluster, keys: Sequence[Key], *, until: float | None = N
             yield found
 
 
-def _missing(cluster: Cluster, key: Key, last: Raw | None) -> Raw:
+def _missing(cluster: Cluster, key: Key, last: Raw | None, until: float | None) -> Raw:
     """Return a TaskRun that is not in the list: as it was, if it had finished and was deleted since.
 
     Raises:
         UserError: it is not there; the message says which names are similar.
     """
-    if last is not None and (last.get("status") or {}).get("phase") in FINISHED_PHASES:
+    if last is not None and has_finished(last):
         return last
-    return cluster.get(key[1])
+    return patiently(lambda: cluster.get(key[1]), until=until)
 
 
 class Followed:
@@ -155,3 +162,12 @@ class Followed:
 
 def _key(item: Raw) -> Key:
     return item["metadata"]["namespace"], item["metadata"]["name"]
+
+
+def phase(run: Raw) -> str:
+    """Return the phase of a TaskRun; one without a status is pending."""
+    return str((run.get("status") or {}).get("phase") or "Pending")
+
+
+def has_finished(run: Raw) -> bool:
+    return phase(run) in FINISHED_PHASES

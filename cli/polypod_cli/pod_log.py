@@ -26,20 +26,28 @@ _STAMPED = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d
 _T = TypeVar("_T")
 
 
-def patiently(call: Callable[[], _T]) -> _T:
+class PodGone(Exception):
+    """The pod was deleted before its log was read to the end."""
+
+
+def patiently(call: Callable[[], _T], *, until: float | None = None) -> _T:
     """Return what a call returns, as soon as the cluster answers.
 
+    Args:
+        until: a time on the monotonic clock after which it is not called again.
+
     Raises:
-        UserError: it is refused, or there was no answer for PATIENCE seconds.
+        UserError: it is refused, or there was no answer for PATIENCE seconds, or until that time.
     """
     from polypod_cli.cluster import Unreachable
 
     give_up = time.monotonic() + PATIENCE
+    give_up = give_up if until is None else min(give_up, until)
     while True:
         try:
             return call()
         except Unreachable:
-            if time.monotonic() > give_up:
+            if time.monotonic() + PAUSE > give_up:
                 raise
             time.sleep(PAUSE)
 
@@ -48,9 +56,10 @@ def lines(cluster: Cluster, pod: str, container: str, *, follow: bool) -> Genera
     """Yield the lines of a container's log, without their ends.
 
     Args:
-        follow: until the container has ended, or its pod is gone.
+        follow: until the container has ended.
 
     Raises:
+        PodGone: its pod was deleted, so there may have been more.
         UserError: it cannot be read.
     """
     from polypod_cli.cluster import NotFound, Unreachable
@@ -58,8 +67,17 @@ def lines(cluster: Cluster, pod: str, container: str, *, follow: bool) -> Genera
     place = _Place()
     give_up: float | None = None
     while True:
-        # asked before: what is read then is all that there is
-        over = not follow or _has_ended(patiently(lambda: cluster.pod(pod)), container)
+        over = not follow
+        if follow:
+            # asked before: what is read then is all that there is
+            seen = patiently(lambda: cluster.pod(pod))
+            if seen is None:
+                raise PodGone
+            over = _has_ended(seen, container)
+            if not over and _is_waiting(seen, container):
+                # it is started again: until then there is no log to be asked for
+                time.sleep(PAUSE)
+                continue
         try:
             for line in place.after(cluster.log(pod, container, follow=not over, since=place.since)):
                 give_up = None
@@ -67,10 +85,7 @@ def lines(cluster: Cluster, pod: str, container: str, *, follow: bool) -> Genera
             if over:
                 return
         except NotFound:
-            if not place.since:
-                raise
-            # the pod went while it was followed
-            return
+            raise PodGone from None
         except Unreachable:
             give_up = give_up or time.monotonic() + (PATIENCE if follow or place.since else _BRIEF)
             if time.monotonic() > give_up:
@@ -79,17 +94,22 @@ def lines(cluster: Cluster, pod: str, container: str, *, follow: bool) -> Genera
 
 
 class _Place:
-    """How far a log was read: the time of the last line, and how many lines have that time."""
+    """How far a log was read: the time of the last line, and how many lines have that time.
+
+    A node's clock may be set back: then lines that were read before have later times than the last one. They come
+    again, and end with the last line before that, which is known by its time.
+    """
 
     def __init__(self) -> None:
-        self._last = 0
-        self._same = 0
+        self._last = self._same = 0
+        self._before_jump = self._same_before_jump = self._latest = 0
         self.since = ""
         """From when to read on, RFC 3339; empty before the first line."""
 
     def after(self, stamped: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the lines that were not read yet, without their times."""
-        last, known = self._last, self._same
+        last, known, before_jump = self._last, self._same, self._same_before_jump
+        found_again = not self.since
         for item in stamped:
             found = _STAMPED.match(item)
             if found is None:
@@ -97,18 +117,25 @@ class _Place:
                 yield item
                 continue
             when = _nanoseconds(found)
-            if when < last:
+            if before_jump and when <= self._latest:
+                before_jump -= when == self._before_jump
                 continue
-            if when == last and known:
-                known -= 1
+            before_jump = 0
+            if not found_again and (when < last or (when == last and known)):
+                known -= when == last
                 continue
-            if when > last:
-                # what follows is new, whatever its time: a clock may be set back
-                last = 0
+            # what follows is new, whatever its time
+            found_again = True
+            if when < self._last:
+                self._before_jump, self._same_before_jump = self._last, self._same
+                self._latest = max(self._latest, self._last)
             self._same = self._same + 1 if when == self._last else 1
             self._last = when
             self.since = (found[1] + found[3]).decode()
             yield item[found.end() :]
+        if before_jump:
+            # the kubelet has rotated them away
+            self._same_before_jump = 0
 
 
 def _nanoseconds(found: re.Match[bytes]) -> int:
@@ -122,10 +149,25 @@ def statuses(pod: Raw) -> list[Raw]:
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
-def _has_ended(pod: Raw | None, container: str) -> bool:
-    if pod is None or (pod.get("status") or {}).get("phase") in FINISHED_PHASES:
+def _state(pod: Raw, container: str) -> Raw:
+    return next((item.get("state") or {} for item in statuses(pod) if item["name"] == container), {})
+
+
+def _is_waiting(pod: Raw, container: str) -> bool:
+    return "waiting" in _state(pod, container) or "terminated" in _state(pod, container)
+
+
+def _has_ended(pod: Raw, container: str) -> bool:
+    """Tell whether a container has ended for good: a sidecar is started again as long as the others run."""
+    status, spec = pod.get("status") or {}, pod.get("spec") or {}
+    if status.get("phase") in FINISHED_PHASES:
         return True
-    return any(item["name"] == container and "terminated" in (item.get("state") or {}) for item in statuses(pod))
+    if "terminated" not in _state(pod, container):
+        return False
+    if not any(item["name"] == container and item.get("restartPolicy") for item in spec.get("initContainers") or ()):
+        return True
+    others = status.get("containerStatuses") or ()
+    return bool(others) and all("terminated" in (item.get("state") or {}) for item in others)
 
 
 def written(pod: Raw | None, container: str) -> int:

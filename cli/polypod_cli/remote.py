@@ -5,25 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
-from polypod_core.errors import UserError
 from polypod_core.kinds import Key
-from polypod_core.reasons import Reason
-from polypod_core.states import FINISHED_PHASES
+
+from polypod_cli.following import follow_all, has_finished, phase
 
 if TYPE_CHECKING:
     from polypod_cli.cluster import Cluster
 
 Raw = dict[str, Any]
 EXIT_FAILED, EXIT_TIMEOUT = 1, 3
-_EVERY = 0.5
 _REDRAW = 2.0
 """Seconds, of `top`: ages grow although nothing changes."""
 
@@ -130,127 +125,9 @@ def logs(
     namespace: str | None,
 ) -> None:  # fmt: skip
     """Show a task's log."""
-    from polypod_cli import pod_log
+    from polypod_cli.show_log import show
 
-    cluster = connect(context, namespace)
-    show = _renderer(log_format, printed)
-    container = "task" if printed else "bridge"
-    shown = 0
-    run = cluster.get(name)
-    while True:
-        attempts = (run.get("status") or {}).get("attempts") or []
-        chosen = _choose(attempts, attempt, shown, follow)
-        if chosen is not None:
-            pod = pod_log.patiently(partial(cluster.pod, chosen["podName"]))
-            if pod is None:
-                lines = _of_a_pod_that_is_gone(cluster, run, chosen, printed, goes_on=follow and attempt is None)
-            elif follow and not _begun(pod, container):
-                time.sleep(_EVERY)
-                continue
-            else:
-                lines = pod_log.lines(cluster, chosen["podName"], container, follow=follow)
-            printed_lines = _show(lines, show)
-            if pod is not None and not printed:
-                _say_what_is_gone(cluster, chosen, printed_lines)
-            shown = chosen["number"]
-            if not follow or attempt is not None:
-                return
-        elif not follow or (attempt is not None and _finished(run)):
-            raise UserError(Reason.INVALID_CONFIG, _no_attempt(run, attempts, attempt))
-        if _finished(run) and (chosen is None or chosen is attempts[-1]):
-            return
-        time.sleep(_EVERY)
-        run = pod_log.patiently(lambda: cluster.get(name))
-
-
-def _show(lines: Generator[bytes], show: Callable[[bytes], bytes]) -> int:
-    """Print lines; return how many."""
-    count = 0
-    # what reads them may have a pod to remove, also if nobody reads the output any more
-    with closing(lines):
-        for line in lines:
-            sys.stdout.buffer.write(show(line))
-            sys.stdout.buffer.flush()
-            count += 1
-    return count
-
-
-def _say_what_is_gone(cluster: Cluster, attempt: Raw, shown: int) -> None:
-    """Say how many lines a kubelet has given away already: it keeps the last few MiB that a container has printed."""
-    from polypod_cli import pod_log
-
-    gone = pod_log.written(pod_log.patiently(lambda: cluster.pod(attempt["podName"])), "bridge") - shown
-    if gone > 0:
-        click.echo(
-            f"{gone} of {gone + shown} lines of attempt {attempt['number']} are no longer in the pod's log: the "
-            "kubelet has rotated it (containerLogMaxSize); the chart's value `logs` has logs kept whole",
-            err=True,
-        )
-
-
-def _no_attempt(run: Raw, attempts: Sequence[Raw], wanted: int | None) -> str:
-    metadata = run["metadata"]
-    where = f"TaskRun {metadata['namespace']}/{metadata['name']}"
-    if wanted is not None and attempts:
-        return f"{where} has no attempt {wanted}; it has {', '.join(str(item['number']) for item in attempts)}"
-    status = run.get("status") or {}
-    why = ": ".join(part for part in (status.get("reason"), status.get("message")) if part)
-    return f"{where} has no log: no attempt has a pod; it is {_phase(run)}" + (f" ({why})" if why else "")
-
-
-def _choose(attempts: Sequence[Raw], wanted: int | None, shown: int, follow: bool) -> Raw | None:
-    if wanted is not None:
-        return next((item for item in attempts if item["number"] == wanted and item.get("podName")), None)
-    new = [item for item in attempts if item["number"] > shown and item.get("podName")]
-    if not new:
-        return None
-    return new[0] if follow else new[-1]
-
-
-def _begun(pod: Raw | None, container: str) -> bool:
-    """Tell whether a container has a log, or will never have one."""
-    if pod is None or (pod.get("status") or {}).get("phase") in FINISHED_PHASES:
-        return True
-    from polypod_cli.pod_log import statuses
-
-    return any(
-        item["name"] == container and "waiting" not in (item.get("state") or {"waiting": {}}) for item in statuses(pod)
-    )
-
-
-def _of_a_pod_that_is_gone(
-    cluster: Cluster, run: Raw, attempt: Raw, printed: bool, *, goes_on: bool
-) -> Generator[bytes]:
-    from polypod_cli import stored_log
-
-    if attempt.get("log") and not printed:
-        yield from stored_log.read(cluster, run, attempt)
-        return
-    lost = "what it printed" if printed else "its log"
-    message = f"the pod of attempt {attempt['number']}, {attempt['podName']}, is gone, and {lost} with it"
-    if not printed:
-        message += "; the chart's value `logs` has logs kept"
-    if not goes_on:
-        raise UserError(Reason.INVALID_CONFIG, message)
-    click.echo(message, err=True)
-
-
-def _renderer(log_format: str, printed: bool) -> Callable[[bytes], bytes]:
-    if printed or log_format == "json":
-        return lambda line: line + b"\n"
-    from polypod_bridge.logs.render import console
-
-    render = console(sys.stdout.isatty())
-
-    def show(line: bytes) -> bytes:
-        try:
-            event = msgspec.json.decode(line)
-            return render({**event, "timestamp": datetime.fromisoformat(event["timestamp"])})
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError):
-            # not the log's: what the bridge itself printed
-            return line + b"\n"
-
-    return show
+    show(connect(context, namespace), name, attempt, follow=follow, log_format=log_format, printed=printed)
 
 
 @click.command()
@@ -268,7 +145,7 @@ def describe(name: str, output: str, context: str | None, namespace: str | None)
     pods = {pod["metadata"]["name"]: pod for pod in map(cluster.pod, names) if pod is not None}
     events = [event for pod in pods.values() for event in cluster.events(pod["metadata"]["uid"])]
     head = [
-        f"{cluster.namespace}/{name}: {_phase(run)}" + (f", {status['reason']}" if status.get("reason") else ""),
+        f"{cluster.namespace}/{name}: {phase(run)}" + (f", {status['reason']}" if status.get("reason") else ""),
         f"Dag {run['spec']['dagId']}, task {run['spec']['taskId']}, run {run['spec']['runId']}",
         *([status["message"]] if status.get("message") else []),
         "",
@@ -299,8 +176,8 @@ def top(everywhere: bool, finished: bool, output: str, context: str | None, name
 
 
 def _sorted(items: Iterable[Raw], finished: bool) -> list[Raw]:
-    found = [item for item in items if finished or not _finished(item)]
-    return sorted(found, key=lambda item: (_phase(item) != "Running", item["metadata"]["creationTimestamp"]))
+    found = [item for item in items if finished or not has_finished(item)]
+    return sorted(found, key=lambda item: (phase(item) != "Running", item["metadata"]["creationTimestamp"]))
 
 
 COLUMNS = ("NAMESPACE", "NAME", "PHASE", "TASK", "QUEUE", "ATTEMPT", "AGE", "RUNS FOR", "REASON", "POD")
@@ -312,7 +189,7 @@ def _rows(items: Sequence[Raw], now: datetime) -> list[str]:
         status, spec, metadata = item.get("status") or {}, item["spec"], item["metadata"]
         last = (status.get("attempts") or [{}])[-1]
         rows.append((
-            metadata["namespace"], metadata["name"], _phase(item), f"{spec['dagId']}.{spec['taskId']}", spec["queue"],
+            metadata["namespace"], metadata["name"], phase(item), f"{spec['dagId']}.{spec['taskId']}", spec["queue"],
             str(last.get("number", "-")), _age(metadata["creationTimestamp"], now),
             _age(last["startTime"], now) if last.get("startTime") and not last.get("finishTime") else "-",
             status.get("reason") or "-", last.get("podName") or "-",
@@ -331,8 +208,6 @@ def _age(since: str, now: datetime) -> str:
 
 def _wait(cluster: Cluster, keys: Sequence[Key], timeout: float | None, output: str) -> int:
     """Wait and print each change; return the exit code."""
-    from polypod_cli.following import follow_all
-
     give_up = time.monotonic() + timeout if timeout is not None else None
     printed: dict[Key, str] = {}
     ended: dict[Key, Raw] = {}
@@ -340,11 +215,11 @@ def _wait(cluster: Cluster, keys: Sequence[Key], timeout: float | None, output: 
         for key, run in found.items():
             if key in ended:
                 continue
-            line = _said(run, _phase(run))
+            line = _said(run, phase(run))
             if output == "text" and printed.get(key) != line:
                 click.echo(line)
             printed[key] = line
-            if _finished(run):
+            if has_finished(run):
                 ended[key] = run
         if len(ended) == len(set(keys)):
             break
@@ -353,15 +228,7 @@ def _wait(cluster: Cluster, keys: Sequence[Key], timeout: float | None, output: 
         click.echo(f"not finished within {timeout:g} s: {left}", err=True)
         return EXIT_TIMEOUT
     _print([], [ended[key] for key in keys], output)
-    return 0 if all(_phase(run) == "Succeeded" for run in ended.values()) else EXIT_FAILED
-
-
-def _phase(run: Raw) -> str:
-    return str((run.get("status") or {}).get("phase") or "Pending")
-
-
-def _finished(run: Raw) -> bool:
-    return _phase(run) in FINISHED_PHASES
+    return 0 if all(phase(run) == "Succeeded" for run in ended.values()) else EXIT_FAILED
 
 
 def _said(run: Raw, what: str) -> str:

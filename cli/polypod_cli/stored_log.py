@@ -31,13 +31,16 @@ _TRIES = 3
 """How many pods in a row may end without printing any of the log."""
 
 
-def read(cluster: Cluster, run: Raw, attempt: Raw) -> Generator[bytes]:
+def read(cluster: Cluster, run: Raw, attempt: Raw, *, skip: int = 0) -> Generator[bytes]:
     """Yield the lines of an attempt's stored log, without their ends.
+
+    Args:
+        skip: the lines at its beginning that are not wanted.
 
     Raises:
         UserError: it cannot be read; the message says why.
     """
-    done, more, silent = 0, True, 0
+    done, more, silent = skip, True, 0
     while more:
         lines, more = yield from _part(cluster, run, attempt, done)
         done += lines
