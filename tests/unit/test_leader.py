@@ -158,6 +158,42 @@ def test_a_lease_that_is_tampered_with_stays_its_leaders(again: bool) -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["deleted", "deleted and recreated, empty"])
+def test_a_fresh_operator_waits_while_a_leader_has_not_noticed_that_its_lease_is_gone(again: bool) -> None:
+    async def scenario(server: Server) -> None:
+        first = Part(server, "first")
+        await until(lambda: first.acts)
+        server.lease = None
+        if again:
+            server.make()
+        first.api.hangs = True
+        seen = await watched([first, Part(server, "second")], 1.5)
+        assert (True, True) not in seen
+        assert seen[-1] == (False, True), "the first one has paused, and nobody else is there"
+
+    play(scenario)
+
+
+EMPTY: dict[str, Any] = {"metadata": {}}
+RELEASED = module.Held("", "then", 5.0, module.DURATION)
+LED = module.Held("other", "then", 5.0, module.DURATION)
+
+
+@pytest.mark.parametrize("raw", [None, EMPTY], ids=["gone", "empty"])
+@pytest.mark.parametrize("before", [None, RELEASED, LED], ids=["unseen", "released", "led"])
+def test_a_lease_without_a_renewal_is_free_once_the_last_renewal_is_not_good_any_more(
+    raw: dict[str, Any] | None, before: module.Held | None
+) -> None:
+    held = module.see(raw, before, 7.0)
+    assert held is before if before is LED else (held.holder, held.seen) == (module.UNKNOWN, 7.0)
+    assert not module.is_free(held, "me", 7.0)
+    again = module.see(raw, held, 9.0)
+    assert again == held
+    assert module.is_free(again, "me", held.seen + held.duration + 0.1)
+    free = module.see({"spec": {"holderIdentity": "", "renewTime": "later"}}, again, 9.0)
+    assert module.is_free(free, "me", 9.0), "a leader that ends has said so"
+
+
 def test_a_leader_whose_lease_cannot_be_created_is_paused_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(server: Server) -> None:
         server.make()
@@ -193,7 +229,7 @@ def test_a_leader_that_is_refused_pauses_and_goes_on_afterwards(caplog: pytest.L
             assert part.state.now is State.LEADING
 
     play(scenario)
-    assert len(caplog.records) == 2, [record.getMessage() for record in caplog.records]
+    assert len(caplog.records) == 3, [record.getMessage() for record in caplog.records]
 
 
 def test_a_leader_is_paused_before_another_leads_also_if_calls_fail_at_first_and_then_hang() -> None:

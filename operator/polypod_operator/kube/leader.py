@@ -29,7 +29,7 @@ GIVE_UP = 7.0
 """Seconds without a renewal after which a leader pauses."""
 RETRY = 1.0
 UNKNOWN = "unknown"
-"""Who leads if there is no Lease and none was ever seen: there may be somebody."""
+"""Who leads if no Lease with a renewal was ever seen: there may be somebody."""
 
 Raw = Mapping[str, Any]
 
@@ -60,11 +60,11 @@ def see(raw: Raw | None, before: Held | None, now: float) -> Held:
     """
     spec = (raw or {}).get("spec") or {}
     holder, renewed = spec.get("holderIdentity") or "", spec.get("renewTime") or ""
-    if before is not None and (not renewed or (before.holder, before.renewed) == (holder, renewed)):
-        # one without a renewal was just made: who led before may not have noticed
+    if not renewed and not holder:
+        # there is none, or it was just made: who led before may not have noticed
+        return before if before is not None and before.holder else Held(UNKNOWN, "", now, DURATION)
+    if before is not None and (before.holder, before.renewed) == (holder, renewed):
         return before
-    if raw is None:
-        return Held(UNKNOWN, "", now, DURATION)
     return Held(holder, renewed, now, float(spec.get("leaseDurationSeconds") or DURATION))
 
 
@@ -153,7 +153,7 @@ class Leader:
             if self._state.now is not State.STANDBY or unread > GIVE_UP:
                 self._state.become(State.STARTING, self._problem)
         elif self._held is not None and self._held.holder == UNKNOWN:
-            why = f"{self._where} does not exist; it is created in {DURATION} s, if no other operator does so"
+            why = f"{self._where} does not exist or is new; taken in {DURATION} s, if no other operator does so"
             self._state.become(State.STARTING, why)
         elif self._held is not None and self._held.holder:
             self._state.become(State.STANDBY, f"{self._held.holder} leads")
