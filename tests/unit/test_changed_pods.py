@@ -26,7 +26,7 @@ from polypod_operator.pods.pod import Route
 from polypod_operator.serve.metrics import Metrics
 from support.cluster_model import Api, Cluster
 from support.objects import EXECUTABLE, NOW, ROUTING, SETTINGS, task_run
-from support.refusals import ADMISSION, FAULTS, status
+from support.refusals import ADMISSION, FAULTS, NOBODY, status
 
 Raw = dict[str, Any]
 
@@ -225,12 +225,15 @@ class Counted(Api):
         self.events_posted: list[Mapping[str, Any]] = []
         self.change: Callable[[Raw], None] = lambda pod: None
         self.error: ApiError | None = None
+        self.trial: ApiError | None = None
 
     def _check(self, manifest: Mapping[str, Any]) -> None:
         pass
 
     async def create_pod(self, manifest: Mapping[str, Any], dry_run: bool = False, flight: Flight | None = None) -> Raw:
         if dry_run:
+            if self.trial is not None:
+                raise self.trial
             return {}
         self.posts.append((self.cluster.now - NOW).total_seconds())
         if self.error is not None:
@@ -274,13 +277,14 @@ def played(
     *,
     change: Callable[[Raw], None] | None = None,
     error: ApiError | None = None,
+    trial: ApiError | None = None,
     room: int = 1 << 20,
     **spec: Any,
 ) -> tuple[Raw, Counted]:
     """Have one TaskRun be worked on for a time; return its status and what the API server was asked."""
     loop, cluster = Clock(), Cluster(NOW)
     api = Counted(cluster)
-    api.change, api.error, api.room = change or api.change, error, room
+    api.change, api.error, api.room, api.trial = change or api.change, error, room, trial
     cluster.add_run("run", spec)
     data = {
         "coordinators": {"native": {"classpath": EXECUTABLE, "kwargs": {"executables_root": ["/opt"]}, "image": "x:1"}},
@@ -352,6 +356,17 @@ def test_a_refused_pod_is_asked_for_with_growing_pauses(error: ApiError) -> None
         assert found["reason"] == Reason.POD_REFUSED
         assert error.message in found["message"]
     check_pauses(api)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_that_a_pod_is_not_valid_is_final_only_under_a_routing_that_was_tried(fault: ApiError) -> None:
+    """Else it may be the routing's fault: once that is known, the last valid routing is used again."""
+    status, _ = played(60, error=fault)
+    assert (status["phase"], status["reason"]) == ("Failed", "InvalidPod")
+    status, api = played(60, error=fault, trial=NOBODY[0])
+    assert (status["phase"], status["reason"]) == ("Pending", "PodRefused")
+    assert "retried, as the routing could not be tried yet" in status["message"]
+    assert 2 <= len(api.posts) < 8
 
 
 @pytest.mark.parametrize("error", FAULTS, ids=str)

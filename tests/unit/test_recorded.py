@@ -147,6 +147,21 @@ def test_a_status_that_is_edited_while_no_operator_runs_never_has_two_pods_run_a
     made.everything_ends()
 
 
+@pytest.mark.parametrize(("manager", "stays"), [("polypod-operator", True), ("kubectl-edit", False)])
+def test_the_last_word_of_an_operator_that_led_before_is_no_edit(manager: str, stays: bool) -> None:
+    """Its write was under way when the next one read everything; the pod may be gone, and must not be replaced."""
+    made = runs()
+    [(name, raw)] = made.cluster.runs.items()
+    made.starts()
+    raw["metadata"]["managedFields"] = [{"manager": manager, "subresource": "status"}]
+    *before, attempt = raw["status"]["attempts"]
+    ended = {**attempt, "state": "success", "reason": "TaskSucceeded"}
+    made.cluster.edit_status(name, {**raw["status"], "phase": "Succeeded", "state": "success", "attempts": [ended]})
+    settle(made)
+    assert (made.cluster.runs[name]["status"]["phase"] == "Succeeded") is stays
+    made.everything_ends()
+
+
 def same(status: Raw) -> Raw:
     """Return a status without what changes by itself."""
     return {key: value for key, value in status.items() if key not in ("observedGeneration", "message")}

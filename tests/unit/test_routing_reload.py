@@ -220,6 +220,25 @@ def test_a_routing_in_use_that_was_never_tried_is_tried_when_it_comes_back(betwe
     asyncio.run(scenario())
 
 
+def test_many_slow_trials_are_all_made_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing_reload, "_PATIENCE", 0.25)
+
+    async def scenario() -> None:
+        api, routing, _ = reloading()
+        api.answer["ns"] = 0.1
+        images = {f"q{number}": f"x:{number}" for number in range(7)}
+        many = {**GOOD, "queue_to_coordinator": dict.fromkeys(images, "native"), "queue_to_image": images}
+        await routing.saw(config_map(**many), "ns/r")
+        for _ in range(6):
+            if routing.retry_after is None:
+                break
+            await routing.try_again()
+        assert (routing.state.problem, routing.state.untried) == ("", "")
+        assert api.trials <= len(images) + 6, "none is made twice but for those that were cut off"
+
+    asyncio.run(scenario())
+
+
 def test_a_trial_is_made_in_another_namespace_if_the_first_cannot_tell() -> None:
     async def scenario() -> None:
         api, routing, _ = reloading(["team-a", "team-b"])

@@ -111,6 +111,10 @@ class Cache:
             reparse: parse all of its spec, also if that has not changed.
         """
         known = self.store.run((raw["metadata"]["namespace"], raw["metadata"]["name"]))
+        last = self.store.let_go(raw["metadata"]["uid"])
+        if known is None and last is not None and version(raw["metadata"]["resourceVersion"]) < last.version:
+            # older than what is known of its end
+            return None
         final = self._final(raw) if known is None else None
         if known is None and final is None and self._is_finished(raw):
             status = raw.get("status") or {}
@@ -165,6 +169,9 @@ class Cache:
             return replace(run, status=known.status, altered=known.altered)
         if version(run.resource_version) <= version(known.resource_version) or self.store.was_sent(run):
             return run
+        if run.status.phase in FINISHED_PHASES and not run.altered and recorded.managers(raw) == {MANAGER}:
+            # the last word of an operator that led before us, which was under way when we read everything
+            return run
         self._report_edit(raw)
         return replace(run, status=known.status, altered=True)
 
@@ -186,7 +193,7 @@ class Cache:
 
     def _report_edit(self, raw: Raw) -> None:
         """Say that somebody else has written to a status."""
-        who = recorded.editors(raw, MANAGER)
+        who = ", ".join(sorted(recorded.managers(raw) - {MANAGER}))
         message = f"the status was changed{f' by {who}' if who else ''}; only the operator writes it, and restores it"
         about = events.about_object(raw)
         log.warning("TaskRun %s/%s: %s", about["namespace"], about["name"], message)

@@ -76,7 +76,8 @@ class Controller:
         self.pods, self.runs = self._refresh.pods, self._refresh.runs
         self._statuses = Statuses(api, cache, self._refresh, recorder)
         self._telemetry = Telemetry(metrics, cache.store)
-        self._creation = PodCreation(api, cache, self._refresh, self._statuses, self._telemetry, clock)
+        self._creation = PodCreation(api, cache, self._refresh, self._statuses, self._telemetry, clock,
+                                     lambda: self.routing.state.untried)  # fmt: skip
         self._apply = Apply(api, cache, self._creation, self._statuses, history or NoHistory(), self._telemetry,
                             lambda: self._settings.authority, Corrections(monotonic))  # fmt: skip
         self.routing = RoutingReload(api, cache, recorder, metrics, lambda: self._settings, namespaces)

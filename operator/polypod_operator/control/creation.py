@@ -51,7 +51,10 @@ class PodCreation:
         statuses: Statuses,
         telemetry: Telemetry,
         clock: Callable[[], datetime],
+        untried: Callable[[], str],
     ) -> None:
+        """Take over; `untried` returns why it is not known whether the routing's pods are valid, empty if it is."""
+        self._untried = untried
         self._api, self._cache, self._refresh, self._statuses = api, cache, refresh, statuses
         self._telemetry, self._clock = telemetry, clock
         self._limit = CreateLimit()
@@ -115,7 +118,7 @@ class PodCreation:
         manifest = wanted.manifest
         name = manifest["metadata"]["name"]
         clock = asyncio.get_running_loop().time
-        began = clock()
+        began, untried = clock(), self._untried()
         self._limit.begin(run.namespace)
         self._cache.store.put_asked(run, name)
         try:
@@ -129,7 +132,7 @@ class PodCreation:
                 # ours, and its answer was lost
                 await self.verify(run, run.namespace, name, wanted)
             elif error.by_admission or error.too_large or error.status in (400, 403, 404, 422):
-                refusal = Refusal(error.message, error.invalid, self._clock())
+                refusal = self._refusal(error, untried)
                 self._cache.store.put_refusal(run, name, refusal)
             else:
                 raise
@@ -139,6 +142,17 @@ class PodCreation:
         self._created.append(time.monotonic())
         self._telemetry.pod_created(run, name, self._clock())
         return True
+
+    def _refusal(self, error: ApiError, untried: str) -> Refusal:
+        """Return why there is no pod; that it is not valid may be the routing's fault, which then is not used for long.
+
+        Args:
+            untried: why the routing could not be tried when the pod was asked for.
+        """
+        if not (error.invalid and untried):
+            return Refusal(error.message, error.invalid, self._clock())
+        message = f"{error.message}; retried, as the routing could not be tried yet ({untried})"
+        return Refusal(message, False, self._clock())
 
     async def _is_changed(self, run: TaskRunObject, asked: CreatePod, made: Raw, *, whole: bool = True) -> bool:
         """Delete a pod that was made otherwise than was asked, and say so.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from polypod_core.errors import UserError
 from polypod_core.reasons import Reason
 
@@ -49,6 +51,7 @@ class RoutingReload:
         self.state = RoutingState()
         self._raw: Raw | None = None
         self._where, self._tries = "", 0
+        self._passed: set[bytes] = set()
         metrics.queues = lambda: self.state.current.queue_to_coordinator if self.state.current is not None else ()
 
     async def saw(self, raw: Raw | None, where: str) -> None:
@@ -58,6 +61,7 @@ class RoutingReload:
             where: its namespace and name, for messages.
         """
         self._raw, self._where, self._tries = raw, where, 0
+        self._passed.clear()
         await self._load()
 
     async def try_again(self) -> None:
@@ -135,12 +139,15 @@ class RoutingReload:
                     if why:
                         untried = untried or f"{name}: {why}"
         except TimeoutError:
-            untried = f"the API server took longer than {_PATIENCE:.0f} s"
+            untried = f"the API server took longer than {_PATIENCE:.0f} s; {len(self._passed)} pods are accepted so far"
         return "; ".join(problems), "" if problems else untried
 
     async def _refused(self, manifest: dict[str, Any], namespaces: list[str]) -> tuple[str, str]:
         """Try a pod in one namespace after the other, until one of them can tell."""
-        why = ""
+        why, mark = "", hashlib.sha256(msgspec.json.encode(manifest)).digest()
+        if mark in self._passed:
+            # by an earlier trial, which had no time for all
+            return "", ""
         for namespace in namespaces:
             manifest["metadata"]["namespace"] = namespace
             try:
@@ -151,5 +158,6 @@ class RoutingReload:
                 log.debug("a pod of the routing could not be tried: %s", error)
                 why = why or f"in namespace {namespace!r}: {error.message}"
             else:
+                self._passed.add(mark)
                 return "", ""
         return "", why

@@ -43,11 +43,10 @@ def read(raw: Raw) -> tuple[TaskRunStatus, bool]:
     return sound, sound is not parsed
 
 
-def editors(raw: Raw, ours: str) -> str:
-    """Return who else than `ours` has written to the status, by the managedFields; empty if they do not tell."""
+def managers(raw: Raw) -> set[str]:
+    """Return who has written what a status holds, by the managedFields; who has only taken away is not among them."""
     fields = raw["metadata"].get("managedFields") or ()
-    found = {str(item.get("manager")) for item in fields if item.get("subresource") == "status"}
-    return ", ".join(sorted(found - {ours}))
+    return {str(item.get("manager")) for item in fields if item.get("subresource") == "status"}
 
 
 def agree(phase: str, state: str | None) -> bool:
