@@ -144,8 +144,9 @@ BRIDGE: dict[Reason, Text] = {
     ),
     Reason.WORKLOAD_EXPIRED: Text(
         "The token of Airflow's workload expired before the task could start.",
-        "The TaskRun waited longer than `[scheduler] task_queued_timeout` (10 m). Airflow queues the task again; "
-        "raise that timeout or the queue limit.",
+        "The TaskRun waited longer than `[scheduler] task_queued_timeout` (10 m): raise that timeout or the queue "
+        "limit. A task that Airflow's scheduler has queued is queued again; a workload that you have applied yourself "
+        "needs a new token.",
     ),
     Reason.API_REFUSED: Text(
         "The Execution API refused to start this task.",

@@ -280,7 +280,7 @@ def test_a_workload_that_waited_for_too_long_says_so(tmp_path: Path) -> None:
     with store.server:
         result = Bridge(tmp_path, config).run()
     assert (result.outcome["reason"], result.outcome.get("reported")) == ("WorkloadExpired", None)
-    assert "Airflow queues the task again" in result.outcome["message"]
+    assert "Airflow's scheduler has queued is queued again" in result.outcome["message"]
     assert store.ti(ti_id).state == "queued"
     store.engine.dispose()
 

@@ -262,6 +262,33 @@ def test_a_file_is_written_at_once_and_by_each_pod_in_its_turn(tmp_path: Path) -
         assert log.finish(1) == ""
 
 
+def _has_lines(url: str, number: int) -> bool:
+    try:
+        return len([*read(url, {})]) == number
+    except StorageError:
+        return False
+
+
+@pytest.mark.parametrize("scheme", ["local", "file"])
+def test_an_attempt_that_is_queued_again_keeps_the_lines_of_both_pods_also_if_the_first_has_not_ended_yet(
+    tmp_path: Path, scheme: str
+) -> None:
+    """Airflow queues a stuck task again under the same try number, so both write one log."""
+    logs, url = {}, f"{scheme}://{tmp_path}/logs/dag_id=d/attempt=1.log"
+    for pod in ("first", "second"):
+        (tmp_path / pod).mkdir()
+        logs[pod] = open_stored_log(url, str(tmp_path / pod), "", pod)
+        wait_until(lambda: _has_lines(url, len(logs)), "that it has begun")
+    for number in range(10):
+        for pod, log in logs.items():
+            log.write([event(f"{number} of the {pod}")])
+    assert [log.finish(30) for log in logs.values()] == ["", ""]
+    lines = [json.loads(line) for line in read(url, {})]
+    assert [line["pod"] for line in lines if line["event"] == BEGINS] == ["first", "second"]
+    wanted = [f"{number} of the {pod}" for pod in logs for number in range(10)]
+    assert sorted(line["event"] for line in lines if line["event"] != BEGINS) == sorted(wanted)
+
+
 @pytest.mark.parametrize("scheme", ["local", "file"])
 def test_half_a_line_of_a_container_that_was_killed_spoils_no_other(tmp_path: Path, scheme: str) -> None:
     url, spool = f"{scheme}://{tmp_path}/logs/attempt=1.log", tmp_path / "spool"

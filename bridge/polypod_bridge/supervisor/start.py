@@ -57,7 +57,10 @@ def _refused(reply: ApiReply, token_end: float) -> Cause:
         return Cause(EndedBy.ALREADY_ENDED, text, previous)
     if reply.status in (401, 403) and 0 < token_end <= datetime.now(UTC).timestamp() + CLOCK_SKEW:
         ended = datetime.fromtimestamp(token_end, UTC).isoformat(timespec="seconds")
-        text = f"the workload's token was valid until {ended}; Airflow queues the task again"
+        text = (
+            f"the workload's token was valid until {ended}. A task that Airflow's scheduler has queued is queued again "
+            "and uses no try; a workload that was applied by hand needs a new token"
+        )
         return Cause(EndedBy.EXPIRED, text)
     state = f" (its state is {previous})" if previous else ""
     text = f"the Execution API answered {reply.status} to the start of the task: {reply.text()}{state}"

@@ -75,7 +75,8 @@ final class Json {
       }
     }
     String where = path.length() == 0 ? "" : path + ": ";
-    return new IllegalArgumentException(where + cause.getOriginalMessage(), error);
+    // Jackson's own exceptions name that place in a trace; what a class of the task's has thrown is kept
+    return new IllegalArgumentException(where + cause.getOriginalMessage(), cause.getCause());
   }
 
   /**
