@@ -98,15 +98,25 @@ def _right(cluster: Cluster, namespace: str, group: str, resource: str, verb: st
         return Check(name, str(error))
     if decode(raw, _Review).status.allowed:
         return Check(name)
-    return Check(name, f"this service account may not {verb} {resource} in namespace {namespace}; bind it a role")
+    return Check(
+        name,
+        f"this ServiceAccount may not {verb} {resource} in namespace {namespace}; name it in the chart's "
+        f"airflow.serviceAccounts, and have airflow.namespace and [polypod] namespace be the same",
+    )
 
 
 def _routing(cluster: Cluster, where: str) -> Check:
     namespace, _, name = where.partition("/")
     try:
         found = queues_of(cluster.call("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}", attempts=1), where)
-    except (ClusterError, RoutingProblem) as error:
+    except RoutingProblem as error:
         return Check(f"routing {where}", f"{error}")
+    except ClusterError as error:
+        advice = {
+            403: "name this ServiceAccount in the chart's airflow.serviceAccounts",
+            404: "set [polypod] routing to the ConfigMap that Polypod's chart has created",
+        }.get(error.status)
+        return Check(f"routing {where}", f"{error}; {advice}" if advice else f"{error}")
     if not found:
         return Check(f"routing {where}", "it maps no queue; add queue_to_coordinator")
     return Check(f"routing {where} maps {', '.join(sorted(found))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from typing import Any
@@ -33,8 +34,21 @@ def python(**options: Any) -> Any:
     return handled
 
 
+class Told(logging.Handler):
+    """Keeps what the policy writes into the log of the Dag file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 def main() -> None:
     answers = []
+    told = Told()
+    logging.getLogger("polypod_airflow.policy").addHandler(told)
     with DAG("dag", schedule=None):
         for number, (kind, options) in enumerate(json.loads(sys.argv[1])):
             made = {"stub": stub, "mapped": mapped, "python": python}[kind](task_id=f"t{number}", **options)
@@ -45,7 +59,8 @@ def main() -> None:
                 answer = {"executor": operator.executor}
             except AirflowClusterPolicyViolation as error:
                 answer = {"refused": str(error)}
-            answers.append({**answer, "took": time.monotonic() - began})
+            answers.append({**answer, "took": time.monotonic() - began, "told": told.lines.copy()})
+            told.lines.clear()
     print(f"\n{json.dumps(answers)}")
 
 

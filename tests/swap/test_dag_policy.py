@@ -100,6 +100,23 @@ def test_a_mapped_queue_is_ours_and_no_other(policy: Callable[..., list[dict[str
     assert executors(policy(*tasks, AIRFLOW__POLYPOD__QUEUES="own")) == ["polypod", "polypod", None]
 
 
+def test_a_queue_that_nothing_maps_is_named_when_its_dag_is_read(policy: Callable[..., list[dict[str, Any]]]) -> None:
+    """Airflow's own executor fails the task later, in words that name neither queue nor routing."""
+    tasks: list[Task] = [("stub", {"queue": "nowhere"}), ("stub", {"queue": "own"}), ("stub", {"queue": "mine"})]
+    [nowhere, own, mine] = policy(*tasks, AIRFLOW__POLYPOD__QUEUES="mine,yours")
+    [line] = nowhere["told"]
+    assert (
+        "queue 'nowhere' is neither in Polypod's routing (it has mine, yours) nor in [sdk] queue_to_coordinator" in line
+    )
+    assert own["told"] == mine["told"] == []
+
+
+def test_without_any_queue_nothing_new_comes_to_polypod(policy: Callable[..., list[dict[str, Any]]]) -> None:
+    """As before going back to one's own executor: what names ours is left as it is."""
+    found = policy(*KINDS, ("stub", {"queue": "own", "executor": "polypod"}), AIRFLOW__POLYPOD__QUEUES="none")
+    assert executors(found) == [None, None, None, None, None, "LocalExecutor", "polypod"]
+
+
 def test_a_mistake_of_the_dag_is_an_error_that_names_the_task(policy: Callable[..., list[dict[str, Any]]]) -> None:
     tasks: list[Task] = [
         ("python", {"queue": "q", "executor": "polypod"}),
