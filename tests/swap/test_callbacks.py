@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import uuid
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import pytest
 from support.airflow import Airflow
 from support.bridge import Bridge, workload_config
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.shares("airflow"), pytest.mark.needs("airflow", "conformance", "launcher")]
 
@@ -70,6 +74,28 @@ def test_an_end_that_the_bridge_has_reported_has_its_callbacks_requested_once(
     run_id = workload["ti"]["run_id"]
     entries = [item["extra"] for item in airflow.ask("audit", dag_id="conformance", run_id=run_id)]
     assert entries == ([f"{run['metadata']['name']}: requested {', '.join(wanted)}"] if wanted else [])
+
+
+def test_the_dag_processor_runs_what_is_requested(airflow: Airflow, tmp_path: Path) -> None:
+    airflow.ask("take_callbacks")
+    wanted = []
+    for kind, retries in (("retry", 1), ("failure", 0)):
+        workload, run = ended(airflow, tmp_path, "fail", retries)
+        airflow.ask("callbacks", run=run, times=2)
+        wanted.append(f"{kind} {workload['ti']['run_id']} fail -1 1")
+    alerts = airflow.home / "alerts"
+    with (tmp_path / "dag-processor.log").open("wb") as log:
+        command = [str(airflow.venv / "bin/airflow"), "dag-processor", "--bundle-name", "dags-folder"]
+        processor = subprocess.Popen(command, env=airflow.env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(
+            lambda: alerts.exists() and len(alerts.read_text().splitlines()) >= 2, "that both callbacks have run",
+            limit=120, seen=lambda: (tmp_path / "dag-processor.log").read_text()[-3000:],
+        )  # fmt: skip
+    finally:
+        os.killpg(processor.pid, signal.SIGKILL)
+        processor.wait()
+    assert sorted(alerts.read_text().splitlines()) == sorted(wanted)
 
 
 @pytest.mark.either
