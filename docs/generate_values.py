@@ -22,6 +22,10 @@ with the SDKs.
 - null fits only what has a null. A *missing* key leaves a field as its class or struct makes it; a Java record has no
   such value, so a missing component of a primitive type is an error.
 - A key without a field is ignored. A class or struct without anything that can be filled, or sent, is refused.
+- A map's key is text: one of a whole number must be as the type writes it (`1`, not `01`), and two keys that would
+  become one are refused.
+- Go: as in `encoding/json`, a key fills a field whose name differs in case only; two keys for one field are refused. Of
+  a key that occurs twice in JSON text of the task's own (`json.RawMessage`), the last one counts.
 - Go: where the target is `any`, a number is a `float64`, or a `json.Number` if a `float64` cannot hold it.
 - Java: where the target is `Object`, a number is a `Long`, a `BigInteger` or a `Double`.
 """

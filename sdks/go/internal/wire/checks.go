@@ -5,22 +5,29 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 )
 
 var (
+	timeType        = reflect.TypeFor[time.Time]()
 	numberType      = reflect.TypeFor[json.Number]()
 	marshaler       = reflect.TypeFor[json.Marshaler]()
 	textMarshaler   = reflect.TypeFor[encoding.TextMarshaler]()
 	unmarshaler     = reflect.TypeFor[json.Unmarshaler]()
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
+
+// finer matches a time of which time.Time would cut off digits.
+var finer = regexp.MustCompile(`\.\d{9}\d*[1-9]`)
 
 // fits returns an error where encoding/json would take a value for another one: null for a zero, a text for a number, a
 // list for one of another length.
@@ -30,6 +37,9 @@ func fits(before any, target reflect.Value, where path) error {
 	if pointer.Implements(unmarshaler) || pointer.Implements(textUnmarshaler) {
 		if before == nil && !keepsNull(target) {
 			return where.errorf("null does not fit %s", kind)
+		}
+		if text, ok := before.(string); ok && kind == timeType && finer.MatchString(text) {
+			return where.errorf("%s is finer than a nanosecond, which time.Time does not hold", text)
 		}
 		return nil
 	}
@@ -50,6 +60,8 @@ func fits(before any, target reflect.Value, where path) error {
 		return where.errorf("null does not fit %s", kind)
 	}
 	switch typed := before.(type) {
+	case json.Number:
+		return numberFits(typed, target, where)
 	case string:
 		if kind == numberType {
 			return where.errorf("the text %q does not fit %s", typed, kind)
@@ -58,6 +70,27 @@ func fits(before any, target reflect.Value, where path) error {
 		return itemsFit(typed, target, where)
 	case map[string]any:
 		return entriesFit(typed, target, where)
+	}
+	return nil
+}
+
+// numberFits returns an error if a number became another one.
+func numberFits(before json.Number, target reflect.Value, where path) error {
+	var held any
+	switch {
+	case target.CanInt():
+		held = target.Int()
+	case target.CanUint():
+		held = target.Uint()
+	case target.Kind() == reflect.Float32:
+		held = float32(target.Float())
+	case target.CanFloat():
+		held = target.Float()
+	default:
+		return nil
+	}
+	if now, err := json.Marshal(held); err == nil && !same(before.String(), string(now)) {
+		return where.errorf("%s would become %s", before, now)
 	}
 	return nil
 }
@@ -85,16 +118,20 @@ func located(value any, kind reflect.Type, err error, where path) error {
 		}
 	case map[string]any:
 		for _, name := range slices.Sorted(maps.Keys(typed)) {
-			inner, known := kind, kind.Kind() == reflect.Map
-			if known {
+			inner := kind
+			switch kind.Kind() {
+			case reflect.Map:
 				inner = kind.Elem()
-			} else if kind.Kind() == reflect.Struct {
-				var field reflect.Value
-				if field, known = fieldOf(reflect.New(kind).Elem(), name); known {
-					inner = field.Type()
+			case reflect.Struct:
+				field, known := fieldOf(kind, name)
+				if !known {
+					continue
 				}
-			}
-			if !known {
+				if _, text := typed[name].(string); !text && inString(field) {
+					return where.key(name).errorf("%w", err)
+				}
+				inner = field.Type
+			default:
 				continue
 			}
 			if found := try(typed[name], inner, where.key(name)); found != nil {
@@ -139,26 +176,68 @@ func itemsFit(items []any, target reflect.Value, where path) error {
 func entriesFit(entries map[string]any, target reflect.Value, where path) error {
 	switch target.Kind() {
 	case reflect.Map:
-		for _, key := range target.MapKeys() {
-			name := keyText(key)
-			if item, given := entries[name]; given {
-				if err := fits(item, target.MapIndex(key), where.key(name)); err != nil {
-					return err
-				}
-			}
-		}
+		return keysFit(entries, target, where)
 	case reflect.Struct:
-		for name, item := range entries {
-			field, found := fieldOf(target, name)
-			if !found {
-				continue
-			}
-			if err := fits(item, field, where.key(name)); err != nil {
+		return fieldsFit(entries, target, where)
+	}
+	return nil
+}
+
+func keysFit(entries map[string]any, target reflect.Value, where path) error {
+	kept := map[string]bool{}
+	for _, key := range target.MapKeys() {
+		name := keyText(key)
+		kept[name] = true
+		if item, given := entries[name]; given {
+			if err := fits(item, target.MapIndex(key), where.key(name)); err != nil {
 				return err
 			}
 		}
 	}
+	kind := target.Type().Key()
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		// 01 would be 1; a type that reads keys itself may write them in its own way, unless two become one
+		if whole := reflect.Zero(kind).CanInt() || reflect.Zero(kind).CanUint(); !kept[name] && (whole || target.Len() < len(entries)) {
+			return where.errorf("the key %q is not as %s writes it", name, kind)
+		}
+	}
 	return nil
+}
+
+func fieldsFit(entries map[string]any, target reflect.Value, where path) error {
+	if target.NumField() > 0 && len(entries) > 0 && !fillable(target.Type()) {
+		return where.errorf("%s has no exported field, so that nothing would arrive", target.Type())
+	}
+	filled := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		field, found := fieldOf(target.Type(), name)
+		if !found {
+			continue
+		}
+		if other := filled[field.Name]; other != "" {
+			return where.errorf("the keys %s and %s would both fill the field %s", other, name, field.Name)
+		}
+		filled[field.Name] = name
+		// encoding/json takes it for null
+		if entries[name] == "null" && inString(field) {
+			return where.key(name).errorf("the text \"null\" does not fit %s", field.Type)
+		}
+		value, err := target.FieldByIndexErr(field.Index)
+		if err != nil {
+			continue
+		}
+		if err := fits(entries[name], value, where.key(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fillable(kind reflect.Type) bool {
+	return slices.ContainsFunc(fieldsOf(kind), func(field reflect.StructField) bool {
+		_, skipped := jsonName(field)
+		return field.IsExported() && !skipped
+	})
 }
 
 // keyText returns a map's key as it is written.
@@ -179,25 +258,27 @@ func keyText(key reflect.Value) string {
 }
 
 // fieldOf returns the field that encoding/json fills for a key.
-func fieldOf(structure reflect.Value, key string) (reflect.Value, bool) {
-	var found reflect.Value
-	for _, field := range fieldsOf(structure.Type()) {
+func fieldOf(structure reflect.Type, key string) (reflect.StructField, bool) {
+	var found reflect.StructField
+	for _, field := range fieldsOf(structure) {
 		name, skipped := jsonName(field)
 		if skipped || !field.IsExported() || !strings.EqualFold(name, key) {
 			continue
 		}
-		value, err := structure.FieldByIndexErr(field.Index)
-		if err != nil {
-			continue
-		}
 		if name == key {
-			return value, true
+			return field, true
 		}
-		if !found.IsValid() {
-			found = value
+		if found.Name == "" {
+			found = field
 		}
 	}
-	return found, found.IsValid()
+	return found, found.Name != ""
+}
+
+// inString tells whether a field's number or text is within a text, by its tag.
+func inString(field reflect.StructField) bool {
+	_, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+	return slices.Contains(strings.Split(options, ","), "string")
 }
 
 var fieldCache sync.Map
@@ -248,6 +329,10 @@ func sendable(value reflect.Value, where path) error {
 		return nil
 	}
 	switch kind.Kind() {
+	case reflect.Float32, reflect.Float64:
+		if !finite(value) {
+			return where.errorf("%v is not a number that JSON can represent", value.Float())
+		}
 	case reflect.String:
 		if !utf8.ValidString(value.String()) {
 			return notText(where)
@@ -257,13 +342,21 @@ func sendable(value reflect.Value, where path) error {
 			return nil
 		}
 		for index := range value.Len() {
+			if item := value.Index(index); item.CanFloat() && finite(item) {
+				continue
+			}
 			if err := sendable(value.Index(index), where.item(index)); err != nil {
 				return err
 			}
 		}
 	case reflect.Map:
+		names := map[string]bool{}
 		for _, key := range value.MapKeys() {
 			name := keyText(key)
+			if names[name] {
+				return where.errorf("two keys would be sent as %q", name)
+			}
+			names[name] = true
 			if !utf8.ValidString(name) {
 				return notText(where)
 			}
@@ -314,9 +407,13 @@ func notText(where path) error {
 	return where.errorf("a text is not valid UTF-8; return it as bytes, or encode it")
 }
 
+func finite(number reflect.Value) bool {
+	return !math.IsNaN(number.Float()) && !math.IsInf(number.Float(), 0)
+}
+
 // simple tells whether values of a kind can always be sent.
 func simple(kind reflect.Type) bool {
-	return kind.Kind() >= reflect.Bool && kind.Kind() <= reflect.Float64
+	return kind.Kind() >= reflect.Bool && kind.Kind() <= reflect.Uintptr
 }
 
 // unpaired tells whether JSON text has an escaped half of a surrogate pair, which encoding/json reads as U+FFFD.

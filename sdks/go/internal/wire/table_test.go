@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/big"
 	"os"
 	"reflect"
@@ -155,6 +156,10 @@ func TestValuesOfWhichNothingWouldBeSentAreRefusedWithTheirPath(t *testing.T) {
 		{map[string]any{"a": []string{"ok", "cut \xff"}}, "a[1]: a text is not valid UTF-8"},
 		{map[string]int{"cut \xff": 1}, "a text is not valid UTF-8"},
 		{json.RawMessage(`"\ud83d"`), "not valid UTF-8"},
+		{map[string]any{"a": []float64{1, math.NaN()}}, "a[1]: NaN is not a number that JSON can represent"},
+		{struct{ F float32 }{float32(math.Inf(1))}, "F: +Inf is not a number that JSON can represent"},
+		{[]any{map[string]any{"n": json.Number("1e400")}}, "[0].n: the number 1e400 does not fit"},
+		{map[string]map[key]int{"a": {{1}: 1, {2}: 2}}, `a: two keys would be sent as "same"`},
 	} {
 		words := strings.Replace(one.words, "*errors.errorString", "", 1)
 		plain, err := Plain(one.value)
@@ -167,6 +172,50 @@ func TestValuesOfWhichNothingWouldBeSentAreRefusedWithTheirPath(t *testing.T) {
 	} {
 		if _, err := Plain(good); err != nil {
 			t.Errorf("%v: %v", good, err)
+		}
+	}
+}
+
+// key is a type of keys of which all are written the same.
+type key struct{ number int }
+
+func (key) MarshalText() ([]byte, error) { return []byte("same"), nil }
+
+func (*key) UnmarshalText([]byte) error { return nil }
+
+func TestWhatWouldBeLostOnItsWayIntoAStructOrMapIsRefused(t *testing.T) {
+	type named struct {
+		Region string `json:"Region"`
+		Count  int    `json:"count,string"`
+		When   time.Time
+		Small  float32
+		Run    func()
+	}
+	for text, pointer := range map[string]any{
+		`{"01":"a","1":"b"}`: new(map[int]string), `{"+1":"b"}`: new(map[int8]string), `{"a":1,"b":2}`: new(map[key]int),
+		`{"Region":"a","region":"b"}`: new(named), `{"REGION":"a","region":"b"}`: new(named),
+		`{"count":"null"}`: new(named), `{"count":5}`: new(named), `{"When":"2026-11-21T10:00:00.1234567891Z"}`: new(named),
+		// the struct cannot be encoded again: it has a function
+		`{"Small":0.123456789}`: new(named), `{"Small":16777217}`: new(named),
+		`{"a":1}`: new(struct{ a int }), `[{"a":1}]`: new([]struct{ a, b int }), `{"X":1.5}`: new(struct{ X **int }),
+	} {
+		value, err := Plain(json.RawMessage(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Into(value, pointer); err == nil {
+			t.Errorf("%s became %+v", text, reflect.ValueOf(pointer).Elem())
+		}
+	}
+	for text, pointer := range map[string]any{
+		`{"1":"a","-2":"b"}`: new(map[int]string), `{"region":"a","other":1}`: new(named), `{"count":"5"}`: new(named),
+		`{"When":"2026-11-21T10:00:00.1234567890Z"}`: new(named), `{"Small":0.1,"unknown":{"a":null}}`: new(named),
+		`{}`: new(struct{ a int }), `{"a":1}`: new(struct{}), `{"k":1}`: new(map[key]int),
+		`{"2":"b"}`: &map[int]string{1: "a"},
+	} {
+		value, _ := Plain(json.RawMessage(text))
+		if err := Into(value, pointer); err != nil {
+			t.Errorf("%s into %T: %v", text, pointer, err)
 		}
 	}
 }

@@ -2,8 +2,9 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"math/big"
 	"reflect"
 	"strconv"
@@ -16,6 +17,9 @@ import (
 // is not UTF-8, or a value of which nothing would be sent.
 func Plain(value any) (any, error) {
 	raw, err := json.Marshal(value)
+	if unsupported := (*json.UnsupportedValueError)(nil); errors.As(err, &unsupported) && unsupported.Value.CanFloat() {
+		return nil, cmp.Or(sendable(reflect.ValueOf(value), ""), err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +34,7 @@ func Plain(value any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return numbers(plain)
+	return numbers(plain, "")
 }
 
 // Exact decodes a value that came over the wire into pointer; numbers without a type of their own stay as they are
@@ -85,20 +89,20 @@ func generic(raw []byte) (any, error) {
 }
 
 // numbers replaces each json.Number by the number that it is.
-func numbers(value any) (any, error) {
+func numbers(value any, where path) (any, error) {
 	var err error
 	switch typed := value.(type) {
 	case json.Number:
-		return number(typed)
+		return number(typed, where)
 	case map[string]any:
 		for key, item := range typed {
-			if typed[key], err = numbers(item); err != nil {
+			if typed[key], err = numbers(item, where.key(key)); err != nil {
 				return nil, err
 			}
 		}
 	case []any:
 		for index, item := range typed {
-			if typed[index], err = numbers(item); err != nil {
+			if typed[index], err = numbers(item, where.item(index)); err != nil {
 				return nil, err
 			}
 		}
@@ -106,7 +110,7 @@ func numbers(value any) (any, error) {
 	return value, nil
 }
 
-func number(literal json.Number) (any, error) {
+func number(literal json.Number, where path) (any, error) {
 	if integer, err := literal.Int64(); err == nil {
 		return integer, nil
 	}
@@ -115,7 +119,7 @@ func number(literal json.Number) (any, error) {
 	}
 	float, err := literal.Float64()
 	if err != nil || !same(literal.String(), strconv.FormatFloat(float, 'g', -1, 64)) {
-		return nil, fmt.Errorf("the number %s does not fit into 64 bits without being rounded; return it as text", literal)
+		return nil, where.errorf("the number %s does not fit into 64 bits without being rounded; return it as text", literal)
 	}
 	return float, nil
 }

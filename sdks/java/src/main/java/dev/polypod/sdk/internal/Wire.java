@@ -24,6 +24,27 @@ final class Wire {
 
   private Wire() {}
 
+  /** Something in a value that the wire cannot hold, and where in the value it is. */
+  static final class Unsendable extends IOException {
+    private final String path;
+    private final String problem;
+
+    Unsendable(String problem) {
+      this("", problem);
+    }
+
+    private Unsendable(String path, String problem) {
+      super(path.isEmpty() ? problem : path + ": " + problem);
+      this.path = path;
+      this.problem = problem;
+    }
+
+    /** Returns the same, one level up. */
+    Unsendable in(String step) {
+      return new Unsendable(step + (path.isEmpty() || path.startsWith("[") ? "" : ".") + path, problem);
+    }
+  }
+
   static final class Frame {
     final long id;
     final Map<String, Object> body;
@@ -123,7 +144,7 @@ final class Wire {
       if (number.bitLength() < 64 || (number.signum() > 0 && number.compareTo(MAX_UNSIGNED) < 0)) {
         out.packBigInteger(number);
       } else {
-        throw new IOException("the number " + number + " does not fit into 64 bits; return it as text");
+        throw new Unsendable("the number " + number + " does not fit into 64 bits; return it as text");
       }
     } else if (value instanceof BigDecimal) {
       BigDecimal number = (BigDecimal) value;
@@ -138,7 +159,7 @@ final class Wire {
       // by its shortest form: a float's 0.1 is 0.1
       double number = Double.parseDouble(value.toString());
       if (Double.isNaN(number) || Double.isInfinite(number)) {
-        throw new IOException(number + " is not a number that JSON can represent");
+        throw new Unsendable(number + " is not a number that JSON can represent");
       }
       out.packDouble(number);
     } else if (value instanceof Instant) {
@@ -147,19 +168,28 @@ final class Wire {
       Map<?, ?> map = (Map<?, ?>) value;
       out.packMapHeader(map.size());
       for (Map.Entry<?, ?> entry : map.entrySet()) {
-        text(out, String.valueOf(entry.getKey()));
-        pack(out, entry.getValue());
+        String key = String.valueOf(entry.getKey());
+        text(out, key);
+        try {
+          pack(out, entry.getValue());
+        } catch (Unsendable error) {
+          throw error.in(key);
+        }
       }
     } else if (value instanceof Iterable) {
       List<Object> items = new ArrayList<>();
       ((Iterable<?>) value).forEach(items::add);
       out.packArrayHeader(items.size());
-      for (Object item : items) {
-        pack(out, item);
+      for (int place = 0; place < items.size(); place++) {
+        try {
+          pack(out, items.get(place));
+        } catch (Unsendable error) {
+          throw error.in("[" + place + "]");
+        }
       }
     } else {
       String name = value.getClass().getCanonicalName();
-      throw new IOException("JSON has no " + name + "; encode the value as text, such as base64");
+      throw new Unsendable("JSON has no " + name + "; encode the value as text, such as base64");
     }
   }
 
@@ -184,7 +214,7 @@ final class Wire {
   private static void text(MessagePacker out, String text) throws IOException {
     // the packer would write a question mark
     if (!StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
-      throw new IOException("an unpaired surrogate is not valid text");
+      throw new Unsendable("an unpaired surrogate is not valid text");
     }
     out.packString(text);
   }
@@ -193,7 +223,7 @@ final class Wire {
   private static double exact(BigDecimal number) throws IOException {
     double near = number.doubleValue();
     if (Double.isInfinite(near) || BigDecimal.valueOf(near).compareTo(number) != 0) {
-      throw new IOException("the number " + number + " does not fit into 64 bits without being rounded; return it as text");
+      throw new Unsendable("the number " + number + " does not fit into 64 bits without being rounded; return it as text");
     }
     return near;
   }
