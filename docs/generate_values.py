@@ -27,7 +27,8 @@ with the SDKs.
 - Go: as in `encoding/json`, a key fills a field whose name differs in case only; two keys for one field are refused. Of
   a key that occurs twice in JSON text of the task's own (`json.RawMessage`), the last one counts.
 - Go: where the target is `any`, a number is a `float64`, or a `json.Number` if a `float64` cannot hold it.
-- Java: where the target is `Object`, a number is a `Long`, a `BigInteger` or a `Double`.
+- Java: where the target is `Object`, a number is a `Long`, a `BigInteger` or a `Double`. A time of day does not fit a
+  `LocalDate`, an offset does not fit a `LocalDateTime`; an exception is refused: send its text.
 """
 
 

@@ -72,3 +72,45 @@ def test_a_java_input_is_filled_or_refused_with_what_to_do(classes: str) -> None
         subject, _, words = expected.partition(" ")
         assert line.startswith(subject), line
         assert words in line, line
+
+
+CONVERTED = """\
+{"1":1,"-2":2}: {"1":1,"-2":2}
+{"01":1,"1":2}: refused: the key "01" would become 1
+{"+1":1}: refused: the key "+1" would become 1
+{"a":1}: refused: Cannot deserialize Map key
+{"0.5":1,"2":1}: {"0.5":1,"2.0":1}
+{"1e400":1}: refused: the key "1e400" would become Infinity
+{"0.10":1}: refused: the key "0.10" would become 0.1
+" A": refused: the text " A" does not fit Letter
+" 8f0e4f4e-1f1b-4b1b-9b1b-1b1b1b1b1b1b": refused: the text " 8f0e
+" a ": " a "
+"2026-11-21": "2026-11-21"
+"2026-11-21T10:00:00Z": refused:
+"2026-11-21T10:00:00": refused:
+"2026-11-21T10:00:00": "2026-11-21T10:00:00"
+"2026-11-21T10:00:00Z": refused:
+"10:00": "10:00:00"
+"2026-11-21T10:00:00": refused: the text "2026-11-21T10:00:00" does not fit LocalTime
+"2026": "2026"
+2026: refused: 2026 does not fit Year, which takes a text
+"2026-11-21T10:00:00.1234567891Z": refused:
+sends refused: two keys would be sent as "1"
+sends refused: a[0]: two keys would be sent as "1"
+sends refused: [1]: JSON has no key of the type
+sends refused: a.dev.polypod
+sends refused: [B@
+sends refused: value.a[1]: NaN is not a number that JSON can represent
+sends refused: value[0].b: JSON has no byte[]
+sends refused: value[1]: an unpaired surrogate is not valid text
+sends refused: [0]: an exception (java.lang.RuntimeException) has no form in JSON
+sends {"1":"a"}
+sends {"A":[1,null]}
+sends {"1970-01-01T00:00:00Z":1}
+"""
+
+
+def test_java_changes_no_key_time_or_text_on_the_way(classes: str) -> None:
+    found = java(classes, "Conversions").splitlines()
+    for line, expected in zip(found, CONVERTED.splitlines(), strict=True):
+        assert line.startswith(expected), (line, expected)

@@ -96,7 +96,7 @@ public final class ValueTable {
       }
       return "refused";
     } catch (IOException error) {
-      return "sent back: " + error.getMessage();
+      return "sent back: " + error.getMessage().replaceFirst("^[^ ]*: ", "");
     }
     Object before = MAPPER.readValue(text, Object.class);
     for (int level = depth; level > 0; level--) {

@@ -1,7 +1,9 @@
 package dev.polypod.sdk.internal;
 
 import com.fasterxml.jackson.annotation.JsonAutoDetect;
+import com.fasterxml.jackson.annotation.JsonFormat;
 import com.fasterxml.jackson.annotation.PropertyAccessor;
+import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonMappingException;
@@ -11,10 +13,14 @@ import com.fasterxml.jackson.databind.cfg.CoercionAction;
 import com.fasterxml.jackson.databind.cfg.CoercionInputShape;
 import com.fasterxml.jackson.databind.exc.InvalidDefinitionException;
 import com.fasterxml.jackson.databind.type.LogicalType;
+import com.fasterxml.jackson.databind.util.TokenBuffer;
 import com.fasterxml.jackson.datatype.jdk8.Jdk8Module;
 import com.fasterxml.jackson.datatype.jsr310.JavaTimeModule;
+import java.io.IOException;
 import java.math.BigDecimal;
 import java.math.BigInteger;
+import java.time.LocalDate;
+import java.time.LocalDateTime;
 import java.util.List;
 import java.util.Map;
 
@@ -27,6 +33,7 @@ final class Json {
           // after the others: times of java.util and java.sql as exactly as those of java.time
           .registerModule(new OlderTimes())
           .registerModule(new Scalars())
+          .registerModule(new Keys())
           .setVisibility(PropertyAccessor.FIELD, JsonAutoDetect.Visibility.PUBLIC_ONLY)
           .configure(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES, false)
           .configure(DeserializationFeature.FAIL_ON_NUMBERS_FOR_ENUMS, true)
@@ -35,6 +42,10 @@ final class Json {
           .configure(SerializationFeature.WRITE_DURATIONS_AS_TIMESTAMPS, false);
 
   static {
+    // a date would lose its time, and a time without an offset the offset
+    for (Class<?> local : new Class<?>[] {LocalDate.class, LocalDateTime.class}) {
+      MAPPER.configOverride(local).setFormat(JsonFormat.Value.forLeniency(false));
+    }
     // Jackson would take an empty text for null
     MAPPER.coercionConfigDefaults().setCoercion(CoercionInputShape.EmptyString, CoercionAction.Fail);
     for (CoercionInputShape shape :
@@ -54,16 +65,12 @@ final class Json {
     try {
       return MAPPER.convertValue(value, MAPPER.constructType(type));
     } catch (IllegalArgumentException error) {
-      throw explained(error);
+      throw error.getCause() instanceof JsonProcessingException ? explained((JsonProcessingException) error.getCause()) : error;
     }
   }
 
   /** Returns an error with the path in the value, and without Jackson's place in a source that there is not. */
-  private static IllegalArgumentException explained(IllegalArgumentException error) {
-    if (!(error.getCause() instanceof JsonProcessingException)) {
-      return error;
-    }
-    JsonProcessingException cause = (JsonProcessingException) error.getCause();
+  private static IllegalArgumentException explained(JsonProcessingException cause) {
     List<JsonMappingException.Reference> steps =
         cause instanceof JsonMappingException ? ((JsonMappingException) cause).getPath() : List.of();
     StringBuilder path = new StringBuilder();
@@ -95,19 +102,23 @@ final class Json {
         || value instanceof BigInteger) {
       return value;
     }
-    try {
-      return MAPPER.convertValue(value, Object.class);
-    } catch (IllegalArgumentException error) {
-      if (error.getCause() instanceof InvalidDefinitionException) {
-        InvalidDefinitionException cause = (InvalidDefinitionException) error.getCause();
-        if (String.valueOf(cause.getOriginalMessage()).startsWith("No serializer found")) {
-          throw new IllegalArgumentException(
-              cause.getType().getRawClass().getName() + " has no public field and no getter, so that nothing of it would "
-                  + "be sent; return a map, or give it some",
-              error);
-        }
+    try (TokenBuffer buffer = new TokenBuffer(MAPPER, false)) {
+      MAPPER.writeValue(buffer, value);
+      JsonParser json = buffer.asParser();
+      json.nextToken();
+      return Plain.read(json);
+    } catch (InvalidDefinitionException error) {
+      if (String.valueOf(error.getOriginalMessage()).startsWith("No serializer found")) {
+        throw new IllegalArgumentException(
+            error.getType().getRawClass().getName() + " has no public field and no getter, so that nothing of it would "
+                + "be sent; return a map, or give it some",
+            error);
       }
       throw explained(error);
+    } catch (JsonProcessingException error) {
+      throw explained(error);
+    } catch (IOException error) {
+      throw new IllegalArgumentException(error);
     }
   }
 

@@ -24,6 +24,8 @@ import java.lang.reflect.Field;
 import java.lang.reflect.Modifier;
 import java.math.BigDecimal;
 import java.math.BigInteger;
+import java.time.LocalTime;
+import java.time.Year;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.OptionalDouble;
@@ -245,7 +247,7 @@ final class Scalars extends SimpleModule {
     public JsonDeserializer<?> modifyDeserializer(
         DeserializationConfig config, BeanDescription description, JsonDeserializer<?> reader) {
       Class<?> type = description.getBeanClass();
-      boolean time = reader.logicalType() == LogicalType.DateTime && type != java.time.Year.class;
+      boolean time = reader.logicalType() == LogicalType.DateTime;
       boolean text = type == String.class || CharSequence.class.isAssignableFrom(type);
       return time || text || reader instanceof FromStringDeserializer ? new TextOnly(reader, type, time) : reader;
     }
@@ -307,10 +309,12 @@ final class Scalars extends SimpleModule {
         return context.reportInputMismatch(
             type, "%s does not fit %s, which takes a text", described(json), type.getSimpleName());
       }
-      // Jackson would take it for seconds
-      if (time && json.getText().strip().matches("[-+]?[0-9]+(\\.[0-9]+)?")) {
+      // Jackson would take digits for seconds, and leave out spaces and a date
+      String text = json.hasToken(JsonToken.VALUE_STRING) && !CharSequence.class.isAssignableFrom(type) ? json.getText() : "";
+      boolean seconds = time && type != Year.class && text.matches("[-+]?[0-9]+(\\.[0-9]+)?");
+      if (seconds || !text.equals(text.strip()) || type == LocalTime.class && text.contains("T")) {
         return context.reportInputMismatch(
-            type, "%s does not fit %s, which takes a date or a time", described(json), type.getSimpleName());
+            type, "%s does not fit %s%s", described(json), type.getSimpleName(), time ? ", which takes a date or a time" : "");
       }
       return super.deserialize(json, context);
     }
