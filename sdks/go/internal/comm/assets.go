@@ -2,6 +2,7 @@ package comm
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"polypod.dev/sdk/go/internal/wire"
@@ -35,8 +36,15 @@ func (c *Client) AssetEvents(ctx context.Context, query sdk.AssetEventQuery) ([]
 	if err != nil {
 		return nil, err
 	}
+	listed, err := value(found, "asset_events", "asset events")
+	if err != nil {
+		return nil, err
+	}
 	var events []sdk.AssetEvent
-	return events, wire.Into(found["asset_events"], &events)
+	if err := wire.Into(listed, &events); err != nil {
+		return nil, fmt.Errorf("asset events: %w", err)
+	}
+	return events, nil
 }
 
 // EmitAssetEvent leaves an event that goes out with the task's success.

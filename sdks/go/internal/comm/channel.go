@@ -23,8 +23,10 @@ var errClosed = errors.New("the supervisor closed the comm socket")
 
 // Channel is an open comm socket.
 type Channel struct {
-	conn    net.Conn
-	first   chan wire.Frame
+	conn  net.Conn
+	first chan wire.Frame
+	// sending is not held while an answer is taken: a supervisor may not read on before its own answer is read.
+	sending sync.Mutex
 	mutex   sync.Mutex
 	nextID  int64
 	pending map[int64]chan wire.Frame
@@ -95,13 +97,14 @@ func (c *Channel) Request(ctx context.Context, body map[string]any) (wire.Frame,
 	c.mutex.Lock()
 	id := c.nextID
 	c.nextID++
+	c.pending[id] = answer
+	c.mutex.Unlock()
 	data, err := wire.Request(id, body)
 	if err == nil {
-		c.pending[id] = answer
-		_, err = c.conn.Write(data)
+		err = c.write(data)
 	}
-	c.mutex.Unlock()
 	if err != nil {
+		c.forget(id)
 		return wire.Frame{}, fmt.Errorf("sending %v: %w", body["type"], err)
 	}
 	select {
@@ -120,10 +123,21 @@ func (c *Channel) Request(ctx context.Context, body map[string]any) (wire.Frame,
 			return late(answer)
 		}
 	}
-	c.mutex.Lock()
-	delete(c.pending, id)
-	c.mutex.Unlock()
+	c.forget(id)
 	return wire.Frame{}, ctx.Err()
+}
+
+func (c *Channel) write(data []byte) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	_, err := c.conn.Write(data)
+	return err
+}
+
+func (c *Channel) forget(id int64) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	delete(c.pending, id)
 }
 
 // late returns an answer that came right before the socket was closed.
@@ -163,10 +177,7 @@ func (c *Channel) Finish(id int64, body map[string]any) error {
 	if err := c.conn.SetWriteDeadline(time.Now().Add(TerminalTimeout)); err != nil {
 		return err
 	}
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
-	_, err = c.conn.Write(data)
-	return err
+	return c.write(data)
 }
 
 // Close closes the socket.

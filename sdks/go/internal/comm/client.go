@@ -61,17 +61,38 @@ func (c *Client) ask(ctx context.Context, body map[string]any, what string) (map
 	return nil, fmt.Errorf("%s: %w", what, apiError)
 }
 
+// value returns a field of an answer, nil if it is null. An answer without the field is another one than was asked for.
+func value(body map[string]any, name, what string) (any, error) {
+	found, given := body[name]
+	if !given {
+		return nil, fmt.Errorf("%s: the supervisor's answer (%v) has no %s", what, body["type"], name)
+	}
+	return found, nil
+}
+
+// text is value for a field that holds a text; ok is false if it is null.
+func text(body map[string]any, name, what string) (found string, ok bool, err error) {
+	given, err := value(body, name, what)
+	if err != nil || given == nil {
+		return "", false, err
+	}
+	if found, ok = given.(string); !ok {
+		return "", false, fmt.Errorf("%s: in the supervisor's answer (%v), %s is not a text but %T", what, body["type"], name, given)
+	}
+	return found, true, nil
+}
+
 func (c *Client) GetVariable(ctx context.Context, key string) (string, error) {
 	what := fmt.Sprintf("variable %q", key)
 	body, err := c.ask(ctx, map[string]any{"type": "GetVariable", "key": key}, what)
 	if err != nil {
 		return "", err
 	}
-	value, ok := body["value"].(string)
-	if !ok {
-		return "", fmt.Errorf("%s: %w", what, sdk.VariableNotFound)
+	found, ok, err := text(body, "value", what)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s: %w", what, sdk.VariableNotFound)
 	}
-	return value, nil
+	return found, err
 }
 
 func (c *Client) UnmarshalJSONVariable(ctx context.Context, key string, pointer any) error {
@@ -110,18 +131,17 @@ func (c *Client) GetConnection(ctx context.Context, connID string) (sdk.Connecti
 	if err != nil {
 		return sdk.Connection{}, err
 	}
-	text := func(key string) string {
-		value, _ := body[key].(string)
-		return value
-	}
-	connection := sdk.Connection{
-		ID:       text("conn_id"),
-		Type:     text("conn_type"),
-		Host:     text("host"),
-		Schema:   text("schema"),
-		Login:    text("login"),
-		Password: text("password"),
-		Extra:    text("extra"),
+	var connection sdk.Connection
+	for name, place := range map[string]*string{
+		"conn_id": &connection.ID, "conn_type": &connection.Type, "host": &connection.Host, "schema": &connection.Schema,
+		"login": &connection.Login, "password": &connection.Password, "extra": &connection.Extra,
+	} {
+		if _, given := body[name]; !given && name != "conn_id" {
+			continue
+		}
+		if *place, _, err = text(body, name, what); err != nil {
+			return sdk.Connection{}, err
+		}
 	}
 	if body["port"] != nil {
 		if err := wire.Into(body["port"], &connection.Port); err != nil {
@@ -132,7 +152,7 @@ func (c *Client) GetConnection(ctx context.Context, connID string) (sdk.Connecti
 }
 
 func (c *Client) GetXCom(
-	ctx context.Context, dagID, runID, taskID string, mapIndex *int, key string, value any,
+	ctx context.Context, dagID, runID, taskID string, mapIndex *int, key string, into any,
 ) (any, error) {
 	what := fmt.Sprintf("XCom %q of task %q", key, taskID)
 	body := map[string]any{
@@ -146,12 +166,15 @@ func (c *Client) GetXCom(
 	if err != nil {
 		return nil, err
 	}
-	found := answer["value"]
+	found, err := value(answer, "value", what)
+	if err != nil {
+		return nil, err
+	}
 	if found == nil {
 		return nil, fmt.Errorf("%s: %w", what, sdk.XComNotFound)
 	}
-	if value != nil {
-		if err := wire.Into(found, value); err != nil {
+	if into != nil {
+		if err := wire.Into(found, into); err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
 	}

@@ -55,7 +55,14 @@ func (s *store) Get(ctx context.Context, key string, pointer any) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	return true, wire.Into(found["value"], pointer)
+	kept, err := value(found, "value", fmt.Sprintf("state %q", key))
+	if err != nil {
+		return false, err
+	}
+	if err := wire.Into(kept, pointer); err != nil {
+		return false, fmt.Errorf("state %q: %w", key, err)
+	}
+	return true, nil
 }
 
 func (s *store) Set(ctx context.Context, key string, value any) error {

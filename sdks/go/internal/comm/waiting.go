@@ -29,12 +29,16 @@ func (c *Client) TriggerDagRun(ctx context.Context, request sdk.DagRunRequest) e
 // DagRunState returns the state of a run.
 func (c *Client) DagRunState(ctx context.Context, dagID, runID string) (string, error) {
 	body := map[string]any{"type": "GetDagRunState", "dag_id": dagID, "run_id": runID}
-	found, err := c.ask(ctx, body, fmt.Sprintf("run %q of Dag %q", runID, dagID))
+	what := fmt.Sprintf("run %q of Dag %q", runID, dagID)
+	found, err := c.ask(ctx, body, what)
 	if err != nil {
 		return "", err
 	}
-	state, _ := found["state"].(string)
-	return state, nil
+	state, ok, err := text(found, "state", what)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s: it has no state", what)
+	}
+	return state, err
 }
 
 // WaitForDagRun returns the state that a run has ended in, or the error that defers the task until then.

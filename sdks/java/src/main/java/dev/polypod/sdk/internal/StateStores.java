@@ -25,7 +25,7 @@ final class StateStores implements TaskStateStore, AssetStateStore {
   public Object get(String key) {
     var body = SupervisorClient.message("Get" + kind, owner, id, "key", key);
     var found = client.find(owner.equals("ti_id") ? "TASK_STORE_NOT_FOUND" : "ASSET_STORE_NOT_FOUND", body);
-    return found == null ? null : found.get("value");
+    return found == null ? null : SupervisorClient.field(found, "value", Object.class);
   }
 
   @Override

@@ -43,7 +43,7 @@ final class SupervisorClient implements Client {
   /** Sends a request; an error that means "there is none" is null. */
   Map<String, Object> find(String missing, Map<String, Object> body) {
     try {
-      return comm.request(body);
+      return ask(body);
     } catch (ApiException error) {
       if (error.type().equals(missing)) {
         return null;
@@ -52,28 +52,59 @@ final class SupervisorClient implements Client {
     }
   }
 
+  /**
+   * Returns a field of an answer, null if it is null.
+   *
+   * @throws ApiException it is missing or of another type: this is another answer than was asked for
+   */
+  static <T> T field(Map<String, Object> answer, String name, Class<T> type) {
+    if (!answer.containsKey(name)) {
+      throw new ApiException("INVALID_ANSWER", "the supervisor's answer (" + answer.get("type") + ") has no " + name);
+    }
+    return optional(answer, name, type);
+  }
+
+  private static <T> T optional(Map<String, Object> answer, String name, Class<T> type) {
+    Object found = answer.get(name);
+    if (found != null && !type.isInstance(found)) {
+      String kind = type == String.class ? "a text" : type == List.class ? "a list" : type.getSimpleName();
+      throw new ApiException(
+          "INVALID_ANSWER",
+          "in the supervisor's answer (" + answer.get("type") + "), " + name + " is not " + kind + " but "
+              + found.getClass().getSimpleName());
+    }
+    return type.cast(found);
+  }
+
+  private static Integer port(Map<String, Object> answer) {
+    Long found = optional(answer, "port", Long.class);
+    if (found != null && found != found.intValue()) {
+      throw new ApiException("INVALID_ANSWER", "port: " + found + " does not fit int");
+    }
+    return found == null ? null : found.intValue();
+  }
+
   @Override
   public Connection getConnection(String connId) {
     Map<String, Object> found = find("CONNECTION_NOT_FOUND", message("GetConnection", "conn_id", connId));
     if (found == null) {
       return null;
     }
-    Object port = found.get("port");
     return new Connection(
-        (String) found.get("conn_id"),
-        (String) found.get("conn_type"),
-        (String) found.get("host"),
-        (String) found.get("schema"),
-        (String) found.get("login"),
-        (String) found.get("password"),
-        port instanceof Number ? ((Number) port).intValue() : null,
-        (String) found.get("extra"));
+        field(found, "conn_id", String.class),
+        optional(found, "conn_type", String.class),
+        optional(found, "host", String.class),
+        optional(found, "schema", String.class),
+        optional(found, "login", String.class),
+        optional(found, "password", String.class),
+        port(found),
+        optional(found, "extra", String.class));
   }
 
   @Override
   public String getVariable(String key) {
     Map<String, Object> found = find("VARIABLE_NOT_FOUND", message("GetVariable", "key", key));
-    return found == null ? null : (String) found.get("value");
+    return found == null ? null : field(found, "value", String.class);
   }
 
   @Override
@@ -104,7 +135,7 @@ final class SupervisorClient implements Client {
             message(
                 "GetXCom", "key", key, "dag_id", ti.dagId, "run_id", ti.runId, "task_id", taskId,
                 "map_index", null, "include_prior_dates", false));
-    return found == null ? null : found.get("value");
+    return found == null ? null : field(found, "value", Object.class);
   }
 
   @Override
@@ -116,8 +147,10 @@ final class SupervisorClient implements Client {
             "dag_result", false, "mapped_length", null));
   }
 
+  /** Sends a request; an answer without a body has no fields. */
   Map<String, Object> ask(Map<String, Object> body) {
-    return comm.request(body);
+    Map<String, Object> answer = comm.request(body);
+    return answer == null ? Map.of() : answer;
   }
 
   @Override
@@ -135,7 +168,7 @@ final class SupervisorClient implements Client {
   @Override
   public List<AssetEvent> getAssetEvents(AssetEventQuery query) {
     List<AssetEvent> events = new ArrayList<>();
-    for (Object item : (List<?>) comm.request(query.message()).get("asset_events")) {
+    for (Object item : field(ask(query.message()), "asset_events", List.class)) {
       Map<String, Object> event = Wire.map(item);
       Map<String, Object> asset = Wire.map(event.get("asset"));
       events.add(
@@ -199,7 +232,7 @@ final class SupervisorClient implements Client {
 
   @Override
   public String getDagRunState(String dagId, String runId) {
-    return (String) comm.request(message("GetDagRunState", "dag_id", dagId, "run_id", runId)).get("state");
+    return field(ask(message("GetDagRunState", "dag_id", dagId, "run_id", runId)), "state", String.class);
   }
 
   @Override
@@ -220,10 +253,10 @@ final class SupervisorClient implements Client {
   @Override
   public Reply ask(Question question) {
     if (resumed) {
-      Map<String, Object> answer = comm.request(message("GetHITLDetailResponse", "ti_id", ti.id));
+      Map<String, Object> answer = ask(message("GetHITLDetailResponse", "ti_id", ti.id));
       if (Boolean.TRUE.equals(answer.get("response_received"))) {
         List<String> chosen = new ArrayList<>();
-        ((List<?>) answer.get("chosen_options")).forEach(option -> chosen.add(String.valueOf(option)));
+        ((List<?>) field(answer, "chosen_options", List.class)).forEach(option -> chosen.add(String.valueOf(option)));
         return new Reply(chosen, Wire.map(answer.get("params_input")));
       }
     }
