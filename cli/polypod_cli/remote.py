@@ -110,7 +110,7 @@ def cancel(names: tuple[str, ...], context: str | None, namespace: str | None) -
         if ended is None:
             click.echo(f"{cluster.namespace}/{name} is being cancelled")
         else:
-            click.echo(_said(ended, f"has already ended, and stays as it is: {_phase(ended)}"))
+            click.echo(_said(ended, f"has already ended, and stays as it is: {phase(ended)}"))
 
 
 @click.command()

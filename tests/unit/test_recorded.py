@@ -154,7 +154,7 @@ def test_the_last_word_of_an_operator_that_led_before_is_no_edit(manager: str, s
     [(name, raw)] = made.cluster.runs.items()
     made.starts()
     raw["metadata"]["managedFields"] = [{"manager": manager, "subresource": "status"}]
-    *before, attempt = raw["status"]["attempts"]
+    *_before, attempt = raw["status"]["attempts"]
     ended = {**attempt, "state": "success", "reason": "TaskSucceeded"}
     made.cluster.edit_status(name, {**raw["status"], "phase": "Succeeded", "state": "success", "attempts": [ended]})
     settle(made)
