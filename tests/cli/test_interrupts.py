@@ -60,7 +60,9 @@ def wait_for_handlers(process: subprocess.Popen[bytes]) -> None:
     wait_until(caught, "the command to catch signals", every=0.005)
 
 
-@pytest.mark.parametrize("closed", ["2>&1 | head -1", "2>&1 | true", ">&- 2>&-", "2>/dev/full", "2>&1 >/dev/full | true"])
+@pytest.mark.parametrize(
+    "closed", ["2>&1 | head -1", "2>&1 | true", ">&- 2>&-", "2>/dev/full", "2>&1 >/dev/full | true"]
+)
 def test_a_run_of_several_tasks_ends_well_whoever_listens(files: list[str], closed: str) -> None:
     command = f"{POLYPOD} run {' '.join(files)} {closed}; exit ${{PIPESTATUS[0]}}"
     env = {**os.environ, "ROGUE": "late_success", "ROGUE_SECONDS": "0.2"}
@@ -187,7 +189,12 @@ def test_what_is_no_file_is_refused_at_once(files: list[str], tmp_path: Path, ki
 
     ODD[kind](tmp_path / "odd")
     (tmp_path / "f").write_text("{}")
-    names: dict[str, str | Path] = {"ODD": tmp_path / "odd", "F": tmp_path / "f", "OUT": tmp_path / "out", "FILE": files[1]}
+    names: dict[str, str | Path] = {
+        "ODD": tmp_path / "odd",
+        "F": tmp_path / "f",
+        "OUT": tmp_path / "out",
+        "FILE": files[1],
+    }
     arguments: list[str | Path] = [names.get(item, item) for item in command.split()]
     if kind == "a folder" and "-f" in command:
         pytest.skip("a folder of manifests")

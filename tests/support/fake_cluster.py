@@ -57,7 +57,10 @@ class ApiServer:
                 if url.path.endswith("/taskruns"):
                     found = {"items": server.runs, "metadata": {"resourceVersion": "5"}}
                     return self._answer(200, json.dumps(found).encode())
-                kind = {"pods": server.pods, "taskruns": {item["metadata"]["name"]: item for item in server.runs}}
+                kind: dict[str, dict[str, Any]] = {
+                    "pods": {**server.pods},
+                    "taskruns": {item["metadata"]["name"]: item for item in server.runs},
+                }
                 item: Any = kind[url.path.split("/")[-2]].get(url.path.rpartition("/")[2])
                 if isinstance(item, list):
                     item = item.pop(0) if len(item) > 1 else item[0]

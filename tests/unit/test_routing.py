@@ -28,7 +28,9 @@ def test_a_routing_is_a_config_map_or_plain() -> None:
 
 def test_the_name_of_an_entry_is_ignored_as_airflow_ignores_it(caplog: pytest.LogCaptureFixture) -> None:
     entry = {"name": "b", "classpath": "x"}
-    assert parse_routing({"coordinators": {"a": entry}}, "f") == parse_routing({"coordinators": {"a": {"classpath": "x"}}}, "f")
+    assert parse_routing({"coordinators": {"a": entry}}, "f") == parse_routing(
+        {"coordinators": {"a": {"classpath": "x"}}}, "f"
+    )
     assert caplog.messages == ["f: coordinators.a.name is ignored: the key 'a' is the coordinator's name"]
     assert "name" in entry
 
