@@ -251,6 +251,7 @@ def _supervise(
 ) -> Outcome:
     from polypod_bridge.secrets import SecretStore
     from polypod_bridge.supervisor.run import Shell
+    from polypod_bridge.supervisor.serving import REFUSED
     from polypod_bridge.supervisor.state import Supervision
 
     supervision = Supervision(_assignment(config, command), config.timeouts, startup)
@@ -286,7 +287,11 @@ def _supervise(
     elif verdict.reason in _UNEXPLAINED:
         said = _explained(verdict.message, shell.last_output or shell.last_error, command.passed_over)
         verdict = replace(verdict, message=said)
-    message = masker.text(verdict.message or said)
+    said = verdict.message or said
+    if supervision.refused and REFUSED in said and supervision.refused not in said:
+        # Airflow's TypeScript SDK throws the error's type alone
+        said = f"{said}: {supervision.refused}"
+    message = masker.text(said)
     level = "error" if failed else "info"
     why = {"message": message} if message else {}
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)

@@ -85,3 +85,15 @@ def test_half_a_jar_is_named_in_the_status(tmp_path: Path, half: str) -> None:
     status = json.loads(done.stdout)["items"][0]["status"]
     assert (status["state"], status["reason"]) == ("failed", reason), done.stderr
     assert said in status["message"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("nan", "value: nan is not a number"), ("text", "a text is not valid UTF-8"), ("bytes", "JSON has no bytes")],
+)
+def test_the_status_says_what_a_typescript_task_is_not_told(tmp_path: Path, value: str, said: str) -> None:
+    _, items, log = run_json(tmp_path, task_run("special", "typescript"), env={"AIRFLOW_VAR_SPECIAL": value})
+    status = items[0]["status"]
+    assert (status["state"], status["reason"]) == ("failed", "TaskFailed"), log
+    assert "SetXCom failed: GENERIC_ERROR: SetXCom: " in status["message"]
+    assert said in status["message"]

@@ -454,6 +454,10 @@ def decode_request(body: bytes) -> Message:
         decoder = _decoders[name] = msgspec.msgpack.Decoder(REQUEST_TYPES[name])
     try:
         message = decoder.decode(body)
+    except UnicodeDecodeError as error:
+        # as of half a surrogate pair, which JavaScript's texts may hold
+        part = bytes(error.object[error.start : error.start + 3]).hex(" ")
+        raise MessageError(f"{name}: a text is not valid UTF-8, at the bytes {part}") from None
     except UNREADABLE as error:
         raise MessageError(f"{name}: {error}") from None
     problem = json_problem(message)

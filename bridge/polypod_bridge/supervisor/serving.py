@@ -9,6 +9,9 @@ from polypod_bridge.comm.exact import msgpack_problem
 from polypod_bridge.comm.requests import ApiReply, Row
 from polypod_bridge.supervisor.actions import Action, Log, Mask, MaskConnection, Send
 
+REFUSED = "GENERIC_ERROR"
+"""The type of the error for a request that cannot be understood, or not be answered exactly."""
+
 
 def failure(kind: str, message: str) -> a.ErrorResponse:
     """Return an error as runtimes get it."""
@@ -20,7 +23,7 @@ def answer(frame_id: int, body: a.Answer | None, error: a.ErrorResponse | None =
     try:
         return Send(frames.encode(frame_id, body, error))
     except frames.FrameError as problem:
-        return Send(frames.encode(frame_id, None, failure("GENERIC_ERROR", str(problem))))
+        return Send(frames.encode(frame_id, None, failure(REFUSED, str(problem))))
 
 
 def decoded(frame: frames.Frame) -> m.Message | str:
@@ -51,7 +54,7 @@ def delivered(
     """
     unsendable = msgpack_problem(body, whole_bits)
     if unsendable:
-        body, error = None, failure("GENERIC_ERROR", f"the answer cannot be sent exactly: {unsendable}")
+        body, error = None, failure(REFUSED, f"the answer cannot be sent exactly: {unsendable}")
     actions: list[Action] = []
     if error is not None:
         fields = {"request": type(message).__name__, **(error.detail or {})}

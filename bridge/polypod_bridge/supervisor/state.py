@@ -43,7 +43,7 @@ from polypod_bridge.supervisor.exit_log import explain
 from polypod_bridge.supervisor.final import Server, acknowledges, final_call
 from polypod_bridge.supervisor.outcome import SILENT, EndedBy, Ending, Verdict, decide, signal_name
 from polypod_bridge.supervisor.phases import Phase, Timer, Timers
-from polypod_bridge.supervisor.serving import answer, decoded, delivered, failure, interpreted
+from polypod_bridge.supervisor.serving import REFUSED, answer, decoded, delivered, failure, interpreted
 from polypod_bridge.supervisor.start import Cause, read_run, startup_details
 
 CHANNELS = ("comm", "logs")
@@ -75,6 +75,8 @@ class Supervision:
         self._to_clear = self._in_flight = 0
         self._said: m.Terminal | None = None
         self._garbled = self._why = ""
+        self.refused = ""
+        """What was wrong with the last request that could not be read; some SDKs hide it from the task."""
         self._delivering = self._delivered = False
         self._task_timeout = 0.0
         self._last_beat, self._beat_problem = 0.0, ""
@@ -151,7 +153,7 @@ class Supervision:
             return self._limit(now, frame, message.timeout_seconds)
         if isinstance(message, m.ResendLoggingFD):
             text = "ResendLoggingFD is for Python runtimes only"
-            return [answer(frame.id, None, failure("GENERIC_ERROR", text))]
+            return [answer(frame.id, None, failure(REFUSED, text))]
         if isinstance(message, m.GetConnection | m.GetVariable):
             return [LookUp(message, frame.id, frame.carrier)]
         return self._ask_api(message, frame.id, frame.carrier)
@@ -339,7 +341,7 @@ class Supervision:
     def _limit(self, now: float, frame: frames.Frame, seconds: float) -> list[Action]:
         """Enforce the task's own timeout. The task goes first: it may end itself, and say why, within the grace."""
         if not math.isfinite(seconds):
-            return [answer(frame.id, None, failure("GENERIC_ERROR", f"timeout_seconds is {seconds}; set a number"))]
+            return [answer(frame.id, None, failure(REFUSED, f"timeout_seconds is {seconds}; set a number"))]
         self._task_timeout = seconds
         if self._said is None:
             self._timers.start(Timer.TASK_TIMEOUT, now + seconds + self._times.stop_grace)
@@ -410,8 +412,9 @@ class Supervision:
                 Log("warning", "the task's end is not valid; acting on what it means", fields),
                 *self._terminal(now, frame, end.message),
             ]
-        refusal = answer(frame.id, None, failure("GENERIC_ERROR", problem))
+        refusal = answer(frame.id, None, failure(REFUSED, problem))
         if not end.was_meant(in_answer=frame.is_answer and frame.id == 0):
+            self.refused = problem
             return [Log("error", "cannot parse a message of the runtime", {"error": problem}), refusal]
         notice = LogRaw("the task's end cannot be understood; the try counts as failed", problem, frame.body)
         if self._said is None:
