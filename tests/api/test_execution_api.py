@@ -141,7 +141,8 @@ def call(store: Store, ti_id: uuid.UUID, what: str, body: dict[str, Any]) -> url
     """Change a task instance, as a bridge does."""
     headers = {"authorization": f"Bearer {store.signer.issue(ti_id)}"}
     url = f"{store.url}task-instances/{ti_id}/{what}"
-    return urllib3.PoolManager().request("PATCH", url, json=body, headers=headers)
+    method = "PUT" if what == "heartbeat" else "PATCH"
+    return urllib3.PoolManager().request(method, url, json=body, headers=headers)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +269,21 @@ def test_an_archived_try_answers_gone(store: Store) -> None:
         retries=False,
     )
     assert answer.status == 410
+
+
+@pytest.mark.parametrize("beats", [0, 1, 2])
+def test_a_task_goes_on_when_the_store_was_lost_while_it_ran(store: Store, beats: int) -> None:
+    """Its pod's token has brought it back into an empty store, queued: there it was never started."""
+    ti_id = store.add("t", queue="q")
+    ours, others = ({"hostname": name, "pid": 7} for name in ("pod", "elsewhere"))
+    for _ in range(beats):
+        assert call(store, ti_id, "heartbeat", ours).status == 204
+        assert store.ti(ti_id).state == "running"
+        assert call(store, ti_id, "heartbeat", others).status == 409
+    end = {"state": "success", "end_date": "2026-01-01T00:00:00Z", "task_outlets": [], "outlet_events": []}
+    assert call(store, ti_id, "state", end).status == 204
+    assert store.ti(ti_id).state == "success"
+    assert call(store, ti_id, "heartbeat", ours).status == 409
 
 
 def test_a_namespace_sees_nothing_of_another(store: Store) -> None:

@@ -74,7 +74,7 @@ def update_state(ti: LockedTi, payload: Annotated[StateUpdate, Body()], response
     if ti.state == payload.state:
         response.status_code = 200
         return
-    if ti.state != "running":
+    if ti.state != "running" and not _is_forgotten(ti):
         message = "the task instance is not running, so its state cannot be changed"
         fail(409, "invalid_state", message, previous_state=ti.state)
     ti.state = payload.state
@@ -88,9 +88,20 @@ def update_state(ti: LockedTi, payload: Annotated[StateUpdate, Body()], response
         ti.retry_reason = payload.retry_reason[:500] if payload.retry_reason else None
 
 
+def _is_forgotten(ti: TaskInstance) -> bool:
+    """Tell whether the store was lost while a task ran: its own token brought it back, but nobody has started it here.
+
+    Only what runs sends heartbeats and an end; so it goes on as if the store had kept it.
+    """
+    return ti.state == "queued" and ti.hostname is None
+
+
 @router.put("/{task_instance_id}/heartbeat", status_code=204)
 def heartbeat(ti: OwnTi, payload: Heartbeat) -> None:
     """Say that the task still runs; 409 if it should not, or runs elsewhere."""
+    if _is_forgotten(ti):
+        ti.state, ti.hostname, ti.pid = "running", payload.hostname, payload.pid
+        ti.start_date = datetime.now(UTC)
     if (ti.hostname, ti.pid) != (payload.hostname, payload.pid):
         fail(409, "not_running", "the task instance runs on another host or as another process",
              current_hostname=ti.hostname, current_pid=ti.pid)  # fmt: skip
