@@ -178,8 +178,8 @@ BRIDGE: dict[Reason, Text] = {
 
 OPERATOR: dict[Reason, Text] = {
     Reason.WAITING_FOR_ROUTING: Text(
-        "No valid routing ConfigMap exists yet.",
-        "Create the ConfigMap; if it exists, its Events say what is wrong.",
+        "There is no valid routing yet, or the last valid one does not map the queue and the newest one is not valid.",
+        "Create or correct the ConfigMap; the message says what is wrong with it.",
     ),
     Reason.WAITING_FOR_UPSTREAM: Text(
         "Waiting for upstream tasks; the message names them.",

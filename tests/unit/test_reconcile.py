@@ -29,6 +29,7 @@ class World:
         self.extra: dict[str, Any] = {}
         self.closed: dict[str, datetime] = {}
         self.routing: Any = ROUTING
+        self.rejected = ""
 
     def note_closed(self) -> None:
         for attempt in self.run.status.attempts:
@@ -38,7 +39,7 @@ class World:
     def decide(self) -> d.Decision:
         self.note_closed()
         world = d.Observed(pods=self.pods, closed_since=self.closed, **self.extra)
-        return reconcile(self.run, world, self.routing, SETTINGS, self.now)
+        return reconcile(self.run, world, self.routing, SETTINGS, self.now, rejected=self.rejected)
 
     def step(self) -> list[d.Action]:
         """Decide, take the status over, and carry out the creation of pods."""
@@ -429,6 +430,28 @@ def test_without_a_routing_it_waits() -> None:
     assert (world.status.phase, world.status.reason) == ("Pending", "WaitingForRouting")
     world.routing = ROUTING
     assert kinds(world.step()) == ["CreatePod"]
+
+
+def test_while_the_newest_routing_is_not_valid_what_it_may_map_waits_and_the_rest_runs() -> None:
+    rejected = "ConfigMap a/b: coordinators.x: unknown key 'imgae'"
+    for world in (World(queue="nowhere"), World(coordinator="unknown")):
+        world.rejected = rejected
+        assert world.step() == []
+        assert (world.status.phase, world.status.reason) == ("Pending", "WaitingForRouting")
+        assert rejected in world.status.message
+        world.rejected = ""
+        world.step()
+        assert (world.status.phase, world.status.reason) == ("Failed", "InvalidRouting")
+    world = World()
+    world.rejected = rejected
+    assert kinds(world.step()) == ["CreatePod"]
+
+
+def test_without_any_valid_routing_the_status_says_what_is_wrong_with_the_one_there_is() -> None:
+    world = World()
+    world.routing, world.rejected = None, "ConfigMap a/b: coordinators.x: unknown key 'imgae'"
+    assert world.step() == []
+    assert (world.status.reason, world.status.message) == ("WaitingForRouting", world.rejected)
 
 
 def test_an_unmapped_queue_names_dag_task_run_and_queue() -> None:

@@ -227,16 +227,17 @@ class Controller:
 
     def _decide(self, run: TaskRunObject, now: datetime) -> Decision:
         """Decide, and take a place in the queue with no await between: nobody else can take it meanwhile."""
-        store, places, routing = self.cache.store, self.cache.places, self.routing.state.current
+        store, places, state = self.cache.store, self.cache.places, self.routing.state
+        routing, rejected = state.current, state.problem
         busy = self._creation.in_burst or len(self.queue) > self.api.pace.limit
         policy = BUSY if busy else POLICY
         store.note_closed(run, now)
         if run.spec is None:
-            return reconcile(run, store.observed(run), routing, self._settings, now, policy)
+            return reconcile(run, store.observed(run), routing, self._settings, now, policy, rejected)
         mine = rank(run.spec.priority, run.created, run.key)
         position = places.turn(run.key, run.spec.queue, mine)
         before = places.where(run.key)
-        decision = reconcile(run, store.observed(run, position), routing, self._settings, now, policy)
+        decision = reconcile(run, store.observed(run, position), routing, self._settings, now, policy, rejected)
         self.cache.wake(places.put(run.key, run.spec.queue, mine, decision.place))
         self._telemetry.left_the_line(run, before, decision.place, now)
         return decision

@@ -87,6 +87,9 @@ class RoutingReload:
             use = "the last valid one stays in use" if state.current is not None else "no TaskRun can start"
             log.error("the routing is invalid; %s: %s", use, state.problem)
             await self._record(raw, True, Reason.ROUTING_INVALID, state.problem)
+            if state.current is None:
+                # what waits says why
+                self._wake()
             return
         log.info("routing loaded", extra={"config_map": where})
         if state.untried:

@@ -26,13 +26,16 @@ def create(draft: Draft, number: int, attempt: Attempt | None, spec: TaskRunSpec
     try:
         route = draft.route(spec)
         if route is None:
-            draft.waits = True
-            message = "no valid routing ConfigMap exists yet"
-            draft.phase("Pending", draft.status.state, Reason.WAITING_FOR_ROUTING, message)
-            draft.condition("Routed", "Unknown", Reason.WAITING_FOR_ROUTING, message)
+            _wait(draft, draft.rejected or "no routing ConfigMap exists yet")
             return
         manifest = draft.pods.build(draft.run, number, draft.status.failed_tries + 1, route)
     except UserError as error:
+        if error.reason is Reason.INVALID_ROUTING and draft.rejected:
+            # who has edited the routing may have mended just this
+            _wait(
+                draft, f"{error.message}; this routing is the last valid one, the newest is not used: {draft.rejected}"
+            )
+            return
         _fail(draft, number, attempt, spec, error)
         return
     name = manifest["metadata"]["name"]
@@ -56,6 +59,14 @@ def create(draft: Draft, number: int, attempt: Attempt | None, spec: TaskRunSpec
     if draft.status == unseen:
         # what there is to say is said when the pod is there
         draft.write_by(draft.now + draft.policy.look_after)
+
+
+def _wait(draft: Draft, message: str) -> None:
+    """Wait for a routing."""
+    draft.waits = True
+    message = conditions.shorten(message)
+    draft.phase("Pending", draft.status.state, Reason.WAITING_FOR_ROUTING, message)
+    draft.condition("Routed", "Unknown", Reason.WAITING_FOR_ROUTING, message)
 
 
 def _fail(draft: Draft, number: int, attempt: Attempt | None, spec: TaskRunSpec, error: UserError) -> None:

@@ -51,6 +51,7 @@ class Draft:
     Attributes:
         status: a copy of the TaskRun's, to be changed.
         waits: it would start an attempt, and waits for a place in its queue or for a routing.
+        rejected: what is wrong with the newest routing, so that it is not the one in use; empty if it is.
         cancelled: why it is to end for good; empty if it is not.
     """
 
@@ -62,8 +63,10 @@ class Draft:
         pods: PodMaker,
         now: datetime,
         policy: Policy,
+        rejected: str,
     ) -> None:
         self.run, self.observed, self.routing, self.pods = run, observed, routing, pods
+        self.rejected = rejected
         self.now, self.policy = now, policy
         self.status = copied(run.status)
         self.status.observed_generation = run.generation

@@ -33,13 +33,20 @@ def reconcile(
     pods: PodMaker,
     now: datetime,
     policy: Policy = POLICY,
+    rejected: str = "",
 ) -> Decision:
-    """Decide what to do for a TaskRun; `pods` makes the manifest of an attempt's pod."""
+    """Decide what to do for a TaskRun.
+
+    Args:
+        routing: the last valid one, None before there was any.
+        pods: makes the manifest of an attempt's pod.
+        rejected: what is wrong with a newer routing; empty if `routing` is the newest.
+    """
     if run.deleting and not held_by(run.finalizers):
         # its pods have it as their owner and go with it; until then they hold its place
         alive = any(not pod.over for pod in observed.pods.values())
         return Decision(run.status, place="holds" if alive else "none")
-    draft = Draft(run, observed, routing, pods, now, policy)
+    draft = Draft(run, observed, routing, pods, now, policy, rejected)
     if draft.finished:
         after_the_end(draft)
     elif run.spec is None:
