@@ -49,16 +49,22 @@ class SecretStore:
         return None
 
     def misnamed(self) -> list[tuple[str, str]]:
-        """Return the keys that look like a connection or variable and are never found, each with the name to use."""
+        """Return the keys that are never found though they are meant to be, each with the name to use.
+
+        Those are keys that are like Airflow's names but for their case, and all keys of a folder that has no other.
+        """
         found = []
         for folder in self._folders:
             try:
-                names = os.listdir(folder)
+                # a mounted volume has links of the kubelet's in it, "..data" for one
+                names = [name for name in os.listdir(folder) if not name.startswith("..")]
             except OSError:
                 continue
-            upper = [(name, name.upper().replace("-", "_")) for name in names]
-            found += [(name, right) for name, right in upper
-                      if name != right and right.startswith((CONN_PREFIX, VAR_PREFIX))]  # fmt: skip
+            upper = {name: name.upper().replace("-", "_") for name in names}
+            meant = {name: right for name, right in upper.items() if right.startswith((CONN_PREFIX, VAR_PREFIX))}
+            if not meant:
+                meant = {name: f"{CONN_PREFIX}{right} or {VAR_PREFIX}{right}" for name, right in upper.items()}
+            found += [(name, right) for name, right in meant.items() if name != right]
         return sorted(found)
 
     def _get(self, name: str) -> str | None:

@@ -48,7 +48,7 @@ def cli() -> None:
       polypod routing from-airflow airflow.cfg
 
     A TaskRun says what is to run; the routing says which coordinator runs a queue's tasks and where its artifacts
-    are. The same two files work here and with kubectl apply.
+    are. TaskRuns are the same here and with kubectl apply; routing on a cluster needs absolute paths and images.
 
     Exit codes: 0 all succeeded, 1 a task failed, 2 something you gave is wrong, 3 not in time, 130 interrupted
     (143 by SIGTERM), 141 nobody reads the output.

@@ -83,7 +83,7 @@ def submit(
     if waits:
         keys = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in runs]
         sys.exit(_wait(cluster, keys, timeout, output))
-    _print([_said(item, "submitted") for item in runs], runs, output)
+    _print([_said(item, _submitted(item)) for item in runs], runs, output)
 
 
 @click.command()
@@ -229,6 +229,13 @@ def _wait(cluster: Cluster, keys: Sequence[Key], timeout: float | None, output: 
         return EXIT_TIMEOUT
     _print([], [ended[key] for key in keys], output)
     return 0 if all(phase(run) == "Succeeded" for run in ended.values()) else EXIT_FAILED
+
+
+def _submitted(run: Raw) -> str:
+    """Return what applying a TaskRun has done: one that has ended does not run again."""
+    if not has_finished(run):
+        return "submitted"
+    return f"has already ended, and does not run again: {phase(run)}; delete it first, or give it another name"
 
 
 def _said(run: Raw, what: str) -> str:

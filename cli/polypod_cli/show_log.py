@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from polypod_cli.cluster import Cluster
 
 Raw = dict[str, Any]
+_SILENT = 3.0
+"""Seconds of waiting without a word about it."""
 _KEPT = "; the chart's value `logs` has logs kept"
 
 
@@ -37,7 +39,7 @@ def show(cluster: Cluster, name: str, wanted: int | None, *, follow: bool, log_f
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    render = _renderer(log_format, printed)
+    render, waiting = _renderer(log_format, printed), _Waiting()
     shown = 0
     run = cluster.get(name)
     while True:
@@ -46,7 +48,9 @@ def show(cluster: Cluster, name: str, wanted: int | None, *, follow: bool, log_f
         if chosen is not None:
             pod = patiently(partial(cluster.pod, chosen["podName"]))
             if follow and pod is not None and not _begun(pod, _container(printed)):
+                waiting.say(run)
                 time.sleep(pod_log.PAUSE)
+                run = patiently(lambda: cluster.get(name))
                 continue
             _print(
                 _lines(cluster, run, chosen, pod, follow=follow, printed=printed, goes_on=follow and wanted is None),
@@ -55,12 +59,29 @@ def show(cluster: Cluster, name: str, wanted: int | None, *, follow: bool, log_f
             shown = chosen["number"]
             if not follow or wanted is not None:
                 return
-        elif not follow or (wanted is not None and has_finished(run)):
+        elif not follow or (has_finished(run) and (wanted is not None or not shown)):
             raise UserError(Reason.INVALID_CONFIG, _no_attempt(run, attempts, wanted))
         if has_finished(run) and (chosen is None or chosen is attempts[-1]):
             return
+        waiting.say(run)
         time.sleep(pod_log.PAUSE)
         run = patiently(lambda: cluster.get(name))
+
+
+class _Waiting:
+    """Says on standard error what a log that is followed waits for, once it has waited for it for some seconds."""
+
+    def __init__(self) -> None:
+        self._what, self._since, self._told = "", 0.0, False
+
+    def say(self, run: Raw) -> None:
+        """Take note of what a TaskRun waits for now."""
+        what, now = f"{phase(run)}{_why(run)}", time.monotonic()
+        if what != self._what:
+            self._what, self._since, self._told = what, now, False
+        elif not self._told and now - self._since > _SILENT:
+            self._told = True
+            click.echo(f"{run['metadata']['namespace']}/{run['metadata']['name']} is {what}", err=True)
 
 
 def _print(lines: Generator[bytes], render: Callable[[bytes], bytes]) -> None:
@@ -133,9 +154,13 @@ def _no_attempt(run: Raw, attempts: Sequence[Raw], wanted: int | None) -> str:
     where = f"TaskRun {metadata['namespace']}/{metadata['name']}"
     if wanted is not None and attempts:
         return f"{where} has no attempt {wanted}; it has {', '.join(str(item['number']) for item in attempts)}"
+    return f"{where} has no log: no attempt has a pod; it is {phase(run)}{_why(run)}"
+
+
+def _why(run: Raw) -> str:
     status = run.get("status") or {}
     why = ": ".join(part for part in (status.get("reason"), status.get("message")) if part)
-    return f"{where} has no log: no attempt has a pod; it is {phase(run)}" + (f" ({why})" if why else "")
+    return f" ({why})" if why else ""
 
 
 def _choose(attempts: Sequence[Raw], wanted: int | None, shown: int, follow: bool) -> Raw | None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from polypod_cli import pod_log
+from polypod_cli import pod_log, show_log
 from polypod_cli.cluster import Cluster, Unreachable
 from polypod_cli.following import Followed, follow_all
 from polypod_core.errors import UserError
@@ -75,9 +75,25 @@ def test_what_the_kubelet_has_rotated_away_is_said(fake: ApiServer) -> None:
     assert polypod("logs", "x").stderr == ""
 
 
+def test_a_log_that_is_followed_says_what_it_waits_for(fake: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show_log, "_SILENT", 0.0)
+    fake.runs = [task_run("x", "Pending", attempts=0, reason="ImagePullFailed", message="no such image")]
+
+    def ends() -> None:
+        wait_until(lambda: len(fake.asked) > 5)
+        fake.runs = [task_run("x", "Failed", attempts=0, reason="InvalidPod", message="it is not valid")]
+
+    threading.Thread(target=ends).start()
+    done = polypod("logs", "-f", "x")
+    assert done.stderr.count("team/x is Pending (ImagePullFailed: no such image)") == 1
+    assert done.exit_code != 0
+    assert "it is Failed (InvalidPod: it is not valid)" in str(done.exception or done.output) + done.output
+
+
 @pytest.mark.parametrize(
     ("run", "arguments", "said"),
     [
+        (task_run("x", "Failed", attempts=0, reason="InvalidPod"), ("-f",), "it is Failed (InvalidPod)"),
         (task_run("x", "Pending", attempts=0), (), "no attempt has a pod; it is Pending"),
         (task_run("x", "Pending", attempts=0, reason="QueueLimit", message="position 3"), (),
          "it is Pending (QueueLimit: position 3)"),

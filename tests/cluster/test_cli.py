@@ -35,7 +35,7 @@ def test_from_submit_to_the_log(cli: Cli, namespace: Namespace, tmp_path: Path) 
     assert said[0].startswith(f"{namespace.name}/run Pending")
     assert said[-1] == f"{namespace.name}/run Succeeded (TaskSucceeded)"
     # the same file again changes nothing
-    assert "submitted" in cli("submit", "-f", str(file))
+    assert "run has already ended, and does not run again: Succeeded" in cli("submit", "-f", str(file))
     log = cli("logs", "run")
     assert "[info" in log
     assert "waiting" in log

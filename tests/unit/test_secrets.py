@@ -229,3 +229,10 @@ def test_a_key_that_is_never_found_for_its_name_is_told_with_the_right_one(tmp_p
         ("airflow-conn-db", "AIRFLOW_CONN_DB"),
         ("airflow_var_low", "AIRFLOW_VAR_LOW"),
     ]
+    nothing_fits = tmp_path / "whole"
+    nothing_fits.mkdir()
+    for name in ("warehouse", "..2026_11_29", "..data"):
+        (nothing_fits / name).write_text("x")
+    assert SecretStore([str(nothing_fits)], {}).misnamed() == [
+        ("warehouse", "AIRFLOW_CONN_WAREHOUSE or AIRFLOW_VAR_WAREHOUSE")
+    ]
