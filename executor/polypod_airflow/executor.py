@@ -54,7 +54,7 @@ class _Held:
 
     Attributes:
         key: Airflow's, of the task instance.
-        log_path: where its log is; empty if another scheduler has made it.
+        log_path: where its log is; empty until it was seen, if another scheduler has made it.
         made: it was there at least once.
         started: it has a pod that runs, so the bridge hears what Airflow wants.
         told: the last problem that was written into the audit log.
@@ -175,6 +175,7 @@ class PolypodExecutor(BaseExecutor):
                     self._saw(run)
                 case Gone(run):
                     self._callbacks.gone(run)
+                    self._know(run)
                     self._ended(run.name, verdict(run) or lost(run.name))
                 case Listed(names):
                     # one that was made meanwhile is in no list yet, so each is asked for
@@ -232,11 +233,17 @@ class PolypodExecutor(BaseExecutor):
 
     # What is seen.
 
-    def _saw(self, run: TaskRun) -> None:
+    def _know(self, run: TaskRun) -> _Held | None:
         held = self._held.get(run.name)
+        if held is not None:
+            held.made = True
+            held.log_path = held.log_path or run.log_path
+        return held
+
+    def _saw(self, run: TaskRun) -> None:
+        held = self._know(run)
         if held is None:
             return
-        held.made = True
         held.started = run.status.phase == "Running"
         found = verdict(run)
         if found is not None:

@@ -11,6 +11,8 @@ from typing import Any
 API_VERSION, KIND, PLURAL = "polypod.dev/v1alpha1", "TaskRun", "taskruns"
 LABEL = "polypod.dev/airflow"
 """On what an executor has made: which Airflow it is of."""
+LOG_PATH = "polypod.dev/airflow-log-path"
+"""The annotation with the path of the attempt's log, for a scheduler that takes a TaskRun over."""
 PREFIX = "af-"
 MERGE = "application/merge-patch+json"
 BATCH = 256
@@ -119,12 +121,13 @@ def task_run(work: Work, secret_name: str, settings: Settings) -> dict[str, Any]
         spec["executionApi"] = {"url": settings.execution_api}
     if work.pod_template:
         spec["podTemplate"] = work.pod_template
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": work.name, "namespace": settings.namespace, "labels": {LABEL: settings.airflow}},
-        "spec": spec,
+    metadata: dict[str, Any] = {
+        "name": work.name,
+        "namespace": settings.namespace,
+        "labels": {LABEL: settings.airflow},
+        "annotations": {LOG_PATH: work.log_path},
     }
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
 
 
 def owners(made: Sequence[dict[str, Any]]) -> dict[str, Any]:

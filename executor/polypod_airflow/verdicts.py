@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-from polypod_airflow.taskruns import PREFIX
+from polypod_airflow.taskruns import LOG_PATH, PREFIX
 
 _QUIET = frozenset({"", "PodStarting", "QueueLimit", "WaitingForUpstream", "Replacing", "Suspended"})
 """Why a TaskRun may be pending without a problem that somebody has to solve."""
@@ -32,12 +32,19 @@ _PASSED = frozenset({"success", "skipped"})
 _ENDED = ("Succeeded", "Failed")
 
 
+class Annotations(msgspec.Struct):
+    """Of an object's annotations, what we read."""
+
+    log_path: str = msgspec.field(default="", name=LOG_PATH)
+
+
 class Metadata(msgspec.Struct, rename="camel"):
     """Of an object of Kubernetes, what we read."""
 
     name: str = ""
     uid: str = ""
     resource_version: str = ""
+    annotations: Annotations = msgspec.field(default_factory=Annotations)
 
 
 class Log(msgspec.Struct):
@@ -89,6 +96,13 @@ class TaskRun(msgspec.Struct):
     def external_id(self) -> str:
         """The UUID that Airflow's scheduler gave this queueing of the task instance."""
         return self.name.removeprefix(PREFIX)
+
+    @property
+    def log_path(self) -> str:
+        """The path of the attempt's log, below Airflow's folder of logs; empty if it leads out of there."""
+        path = self.metadata.annotations.log_path
+        # whoever may edit a TaskRun must not choose which file a scheduler writes
+        return "" if path.startswith("/") or ".." in path.split("/") else path
 
     @property
     def last(self) -> Attempt:

@@ -183,6 +183,8 @@ def test_a_scheduler_that_starts_anew_adopts_what_is_there_and_makes_nothing_twi
     assert second.ask("adopt", tasks=[*tasks, unknown])["answer"] == ["never-made"]
     found = second.until(lambda state: "task-1" in state["events"])
     assert found["running"] == ["task-0", "task-2", "task-3", "task-4"]
+    # it is in the attempt's log although another scheduler knew where that is
+    api.wait(lambda: second.notes("NodeLost"))
     assert second.ask("adopt", tasks=tasks[2:])["answer"] == [], "asked again, it is the same"
     assert len(task_runs(api)) == 5
 

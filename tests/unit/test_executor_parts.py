@@ -32,11 +32,20 @@ def work(number: int = 0, document: str = "{}", **more: Any) -> Work:
     run_id=st.sampled_from(["manual__2026-11-25T02:52:50+00:00", "scheduled__2026-11-25T00:00:00+00:00", "backfill"]),
 )  # fmt: skip
 def test_a_taskrun_is_one_that_the_crd_takes(priority: int, map_index: int, run_id: str) -> None:
-    made = taskruns.task_run(work(priority=priority, map_index=map_index, run_id=run_id), "secret", SETTINGS)
+    wanted = work(priority=priority, map_index=map_index, run_id=run_id, log_path=f"{run_id}/attempt=1.log")
+    made = taskruns.task_run(wanted, "secret", SETTINGS)
     spec = TaskRun.model_validate(made).spec
     assert spec.workload_secret_ref is not None
     assert (spec.run_id, spec.map_index) == (run_id, map_index)
+    read = msgspec.convert(made, verdicts.TaskRun)
+    assert (read.log_path, read.spec.run_id) == (f"{run_id}/attempt=1.log", run_id)
     assert spec.priority == min(max(priority, -(1 << 31)), (1 << 31) - 1)
+
+
+@pytest.mark.parametrize("path", ["/etc/cron.d/x", "../x", "dag_id=d/../../x", "..", "a/.."])
+def test_no_annotation_leads_a_scheduler_out_of_its_folder_of_logs(path: str) -> None:
+    made = taskruns.task_run(work(log_path=path), "secret", SETTINGS)
+    assert msgspec.convert(made, verdicts.TaskRun).log_path == ""
 
 
 @given(st.lists(st.integers(1, 400_000), max_size=40))
