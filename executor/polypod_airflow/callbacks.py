@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Collection
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,9 @@ _TRIES = 60
 _PAUSE = 10.0
 """Seconds before the next of these tries: the database may be away."""
 
+_Ended = tuple[TaskRun, int]
+"""A TaskRun that has ended, and the number of the try to request its callbacks."""
+
 
 class Callbacks(threading.Thread):
     """Writes the requests, by database connections of its own."""
@@ -36,7 +42,7 @@ class Callbacks(threading.Thread):
     def __init__(self) -> None:
         """Prepare; `start` begins."""
         super().__init__(name="polypod-callbacks", daemon=True)
-        self._ended: SimpleQueue[tuple[TaskRun, int] | None] = SimpleQueue()
+        self._ended: SimpleQueue[_Ended | None] = SimpleQueue()
         self._seen: set[str] = set()
         self._closing = threading.Event()
 
@@ -51,35 +57,58 @@ class Callbacks(threading.Thread):
         self.saw(run)
         self._seen.discard(run.name)
 
+    def listed(self, names: Collection[str]) -> None:
+        """Forget those that are not there any more, as their deletion may have been missed."""
+        self._seen.intersection_update(names)
+
     def close(self) -> None:
         """End soon; the thread is not waited for."""
         self._closing.set()
         self._ended.put(None)
 
     def run(self) -> None:
-        """Write requests until stopped."""
-        from airflow.models.dagbag import DBDagBag
-
+        """Write requests until stopped; what fails is tried again later, and holds up nothing else."""
+        again: list[_Ended] = []
+        due = 0.0
         while not self._closing.is_set():
-            batch = [self._ended.get()]
+            batch = self._next(max(0.0, due - time.monotonic()) if again else None)
+            if again and time.monotonic() >= due:
+                batch, again = [*batch, *again], []
+            failed = _request_all(batch)
+            if failed and not again:
+                due = time.monotonic() + _PAUSE
+            again += failed
+
+    def _next(self, timeout: float | None) -> list[_Ended]:
+        """Wait for ends; return all that there are."""
+        found: list[_Ended | None] = []
+        with suppress(Empty):
+            found.append(self._ended.get(timeout=timeout))
             while True:
-                try:
-                    batch.append(self._ended.get_nowait())
-                except Empty:
-                    break
-            # Dags are read once for a batch, and are not kept for longer
-            dags, failed = DBDagBag(), []
-            for run, tries in filter(None, batch):
-                try:
-                    request(run, dags)
-                except Exception as error:
-                    log.warning("callbacks of TaskRun %s: %s: %s", run.name, type(error).__name__, error)
-                    if tries < _TRIES:
-                        failed.append((run, tries + 1))
-            if failed:
-                self._closing.wait(_PAUSE)
-                for again in failed:
-                    self._ended.put(again)
+                found.append(self._ended.get_nowait())
+        return [ended for ended in found if ended is not None]
+
+
+def _request_all(batch: list[_Ended]) -> list[_Ended]:
+    """Write the requests for some ends; return those to be tried again."""
+    # Dags are read once for a batch, and are not kept for longer
+    if not batch:
+        return []
+    dags, failed = _dags(), []
+    for run, tries in batch:
+        try:
+            request(run, dags)
+        except Exception as error:
+            log.warning("callbacks of TaskRun %s: %s: %s", run.name, type(error).__name__, error)
+            if tries < _TRIES:
+                failed.append((run, tries + 1))
+    return failed
+
+
+def _dags() -> DBDagBag:
+    from airflow.models.dagbag import DBDagBag
+
+    return DBDagBag()
 
 
 def request(run: TaskRun, dags: DBDagBag) -> list[str]:

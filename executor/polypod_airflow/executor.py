@@ -178,6 +178,7 @@ class PolypodExecutor(BaseExecutor):
                     self._know(run)
                     self._ended(run.name, verdict(run) or lost(run.name))
                 case Listed(names):
+                    self._callbacks.listed(names)
                     # one that was made meanwhile is in no list yet, so each is asked for
                     for name in [name for name, held in self._held.items() if held.made and name not in names]:
                         self._creator.look_for(name)
