@@ -22,6 +22,7 @@ from polypod_core.reasons import Reason
 from polypod_core.states import FINISHED_PHASES
 from polypod_crds.nesting import depth
 from polypod_operator.kube.reading import decode
+from yaml import YAMLError
 
 from polypod_cli.server_clock import ServerClock
 
@@ -51,7 +52,8 @@ class Cluster:
         Raises:
             UserError: there is no cluster to be found.
         """
-        for path in _config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION.split(os.pathsep):
+        where = _config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+        for path in where.split(os.pathsep):
             check_file(os.path.expanduser(path))
         try:
             _config.load_kube_config(context=context)
@@ -67,6 +69,9 @@ class Cluster:
                 own = None
             except config.ConfigException:
                 raise UserError(Reason.INVALID_CONFIG, f"no cluster: {error}; set KUBECONFIG") from None
+        except (YAMLError, AttributeError, KeyError, StopIteration, TypeError, ValueError):
+            # the client checks little; what stands in the file may be a secret and is not shown
+            raise UserError(Reason.INVALID_CONFIG, f"{where} is not a kubeconfig") from None
         self.namespace = namespace or own or "default"
         # typed as what they answer, which the client cannot know
         configuration: Any = client.Configuration.get_default_copy()

@@ -2,17 +2,19 @@
 
 That is safe as long as nothing is there that must be removed. Where something is, `unwinding` lets a signal raise an
 exception instead; a second signal ends the command at once all the same. `polypod run` has its own handlers.
-This imports little: it is there before anything else is imported.
+This imports next to nothing: a signal that comes before it ends in a traceback of the interpreter's.
 """
 
-from __future__ import annotations
-
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType, TracebackType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from types import FrameType, TracebackType
+else:
+    # what `signal` has of the interpreter: the rest takes 10 ms to import
+    import _signal as signal
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,27 +39,27 @@ def install() -> None:
     sys.unraisablehook = _unraisable
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
+def _exit(number: int, frame: "FrameType | None") -> None:
     # no exception: it could come in the middle of an import, and be printed or swallowed there
     os._exit(exit_code(number))
 
 
-def _raise(number: int, frame: FrameType | None) -> None:
+def _raise(number: int, frame: "FrameType | None") -> None:
     for other in NUMBERS:
         signal.signal(other, _exit)
     raise Interrupted(number)
 
 
-@contextmanager
-def unwinding() -> Iterator[None]:
+class unwinding:
     """Within this, the first signal raises `Interrupted`: what is there is removed on the way out."""
-    previous = {number: signal.getsignal(number) for number in NUMBERS}
-    for number in NUMBERS:
-        signal.signal(number, _raise)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
+
+    def __enter__(self) -> None:
+        self._previous = {number: signal.signal(number, _raise) for number in NUMBERS}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
+    ) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
 

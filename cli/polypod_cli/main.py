@@ -1,18 +1,20 @@
 """Where the command begins: signals and closed streams are taken care of before anything else is imported."""
 
-from __future__ import annotations
-
 import os
 import sys
-import warnings
-from typing import TextIO
 
 from polypod_cli import interrupts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
 
 
 def main() -> None:
     """Run the command; a mistake of the user is one message and exit code 2, never a traceback."""
     interrupts.install()
+    import warnings
+
     # PYTHONWARNINGS is for the user's own programs; an error of a library's is no use to anybody here
     warnings.simplefilter("ignore")
     # closed by whoever started us: what is written there is not wanted, the rest is
@@ -35,7 +37,7 @@ def main() -> None:
     os._exit(code)
 
 
-def _nowhere(descriptor: int) -> TextIO:
+def _nowhere(descriptor: int) -> "TextIO":
     nothing = os.open(os.devnull, os.O_WRONLY)
     if nothing != descriptor:
         os.dup2(nothing, descriptor)

@@ -424,8 +424,8 @@ def test_a_routing_is_made_from_airflows_configuration(tmp_path: Path) -> None:
     ("environ", "words"),
     [
         ({}, "no [sdk] coordinators found"),
-        ({"AIRFLOW__SDK__COORDINATORS": "{"}, "AIRFLOW__SDK__COORDINATORS is not JSON"),
-        ({"AIRFLOW__SDK__COORDINATORS": "[]"}, "AIRFLOW__SDK__COORDINATORS is list; Airflow takes dict there"),
+        ({"AIRFLOW__SDK__COORDINATORS": "{"}, "AIRFLOW__SDK__COORDINATORS: it is not JSON"),
+        ({"AIRFLOW__SDK__COORDINATORS": "[]"}, "AIRFLOW__SDK__COORDINATORS: it is list; Airflow takes dict there"),
     ],
 )
 def test_a_configuration_that_cannot_be_read_is_explained(environ: dict[str, str], words: str) -> None:

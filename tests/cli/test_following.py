@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes import config
 from polypod_cli import pod_log, stored_log
+from polypod_core.errors import UserError
 from support.fake_cluster import ApiServer, Raw, pod_of, polypod, stamped, task_run
 
 
@@ -130,6 +131,15 @@ def test_a_timeout_is_kept_while_the_api_server_is_away(fake: ApiServer, tmp_pat
             done = polypod("wait", "a", "--timeout=1")
         assert done.exit_code != 0
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("text", ["a: [", "[]", '""', "clusters: 5", "5", "\0", "contexts: {a: 1}", "users: [1]"])
+def test_a_file_that_is_no_kubeconfig_is_said_to_be_none(fake: ApiServer, text: str) -> None:
+    path = Path(config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION)
+    path.write_text(text)
+    done = polypod("top")
+    assert isinstance(done.exception, UserError), repr(done.exception)
+    assert str(path) in str(done.exception) or "no cluster" in str(done.exception)
 
 
 def stamps(changes: list[int]) -> list[bytes]:

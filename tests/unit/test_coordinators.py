@@ -542,6 +542,8 @@ def test_each_bad_root_is_named(tmp_path: Path) -> None:
         message = refused(partial(choose, JAVA_CLASSPATH, "x", jars_root=[str(tmp_path), root])).message
         assert root in message
         assert why in message
+        assert "an existing folder on this machine" in message
+        assert "image" not in message.replace(root, "")
     for roots in ([], None, [""]):
         message = refused(partial(choose, JAVA_CLASSPATH, "x", jars_root=roots)).message
         assert "non-empty list" in message
