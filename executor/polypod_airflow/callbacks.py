@@ -105,6 +105,21 @@ def _request_all(batch: list[_Ended]) -> list[_Ended]:
     return failed
 
 
+def load_models() -> None:
+    """Import what threads use later, in the thread that starts them.
+
+    A thread that imports a model waits for SQLAlchemy, which may wait for that very import in another thread.
+    """
+    from importlib import import_module
+
+    from sqlalchemy.orm import configure_mappers
+
+    for name in ("dag", "dag_version", "dagbag", "dagrun", "db_callback_request", "log", "taskinstance"):
+        import_module(f"airflow.models.{name}")
+    import_module("airflow.callbacks.callback_requests")
+    configure_mappers()
+
+
 def _dags() -> DBDagBag:
     from airflow.models.dagbag import DBDagBag
 

@@ -18,7 +18,7 @@ from airflow.executors.base_executor import BaseExecutor
 from airflow.executors.workloads import ExecuteCallback, ExecuteTask
 
 from polypod_airflow.attempt_log import note
-from polypod_airflow.callbacks import Callbacks
+from polypod_airflow.callbacks import Callbacks, load_models
 from polypod_airflow.cluster import Cluster, ClusterError
 from polypod_airflow.connection import Connection, ConnectionProblem, connection
 from polypod_airflow.creator import Absent, Creator, Made, Refused, unsendable, without_text
@@ -81,6 +81,7 @@ class PolypodExecutor(BaseExecutor):
 
     def start(self) -> None:
         """Connect to the API server, and begin to watch."""
+        load_models()
         cluster = self._connected()
         self._settings = settings(cluster)
         self._held: dict[str, _Held] = {}

@@ -33,7 +33,7 @@ class _Secret(msgspec.Struct):
 
 
 class _Secrets(msgspec.Struct):
-    items: list[_Secret] = []
+    items: list[_Secret] | None = None
 
 
 class _Reference(msgspec.Struct):
@@ -65,7 +65,7 @@ def delete_leftovers(cluster: Cluster, settings: Settings, unowned_for: timedelt
     """
     params = {"labelSelector": f"{LABEL}={settings.airflow}"}
     raw = cluster.call("GET", secrets(settings.namespace), params=params, accept=_METADATA_ONLY)
-    unowned = [item.metadata for item in decode(raw, _Secrets).items if not item.metadata.owner_references]
+    unowned = [item.metadata for item in (decode(raw, _Secrets).items or []) if not item.metadata.owner_references]
     now = cluster.time()
     if not unowned:
         return 0

@@ -100,6 +100,10 @@ def test_the_age_of_what_is_left_over_is_by_the_clock_of_the_api_server_alone(ou
     assert server.deleted == ["older"]
 
 
+def test_an_empty_list_of_secrets_may_be_null() -> None:
+    assert delete_leftovers(Server({"secrets": '{"items":null}'}), SETTINGS) == 0
+
+
 @pytest.mark.parametrize("depth", [999, 9_999])
 def test_a_deep_taskrun_does_not_keep_leftovers(depth: int) -> None:
     now = datetime.now(UTC)
