@@ -60,6 +60,13 @@ def signed_by(certificate: x509.Certificate, authority: Pair) -> bool:
     return True
 
 
+def given_variables(namespace: Namespace) -> list[Raw]:
+    """Make what the task `slow` reads, and return the field that gives it to a TaskRun."""
+    data = {"AIRFLOW_VAR_CONFORMANCE_IN": "value"}
+    namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "variables"}, "data": data})
+    return [{"configMapRef": {"name": "variables"}}]
+
+
 def test_the_next_authority_takes_over_while_tasks_run(lab: Lab, namespace: Namespace) -> None:
     now = datetime.now(UTC)
     names = shown(lab).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -79,9 +86,7 @@ def test_the_next_authority_takes_over_while_tasks_run(lab: Lab, namespace: Name
     lab.kubectl("-n", "polypod-system", "scale", "deployment/polypod-operator", "--replicas=1")
     namespace.wait(lambda: (pod := lab.operator_pod()) not in (None, before) and lab.pod_ready(str(pod)))
 
-    data = {"AIRFLOW_VAR_CONFORMANCE_IN": "value"}
-    namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "variables"}, "data": data})
-    variables = [{"configMapRef": {"name": "variables"}}]
+    variables = given_variables(namespace)
     # what they return, and that they have ended, they tell the Execution API long after it shows another certificate
     names_of = [namespace.run(f"run-{seconds}", "slow", params={"seconds": seconds}, variablesFrom=variables)
                 for seconds in (110, 120)]  # fmt: skip
@@ -100,7 +105,7 @@ def test_the_next_authority_takes_over_while_tasks_run(lab: Lab, namespace: Name
 
 def test_secrets_that_somebody_deletes_are_put_back_and_no_task_notices(lab: Lab, namespace: Namespace) -> None:
     before = {name: lab.get("-n", "polypod-system", "secret", name) for name in (SHOWN, KEPT)}
-    run = namespace.run("runs", "slow", params={"seconds": 60})
+    run = namespace.run("runs", "slow", params={"seconds": 60}, variablesFrom=given_variables(namespace))
     namespace.running(run)
     lab.kubectl("-n", "polypod-system", "delete", "secret", SHOWN, KEPT)
 
