@@ -154,7 +154,7 @@ def test_the_last_word_of_an_operator_that_led_before_is_no_edit(manager: str, s
     [(name, raw)] = made.cluster.runs.items()
     made.starts()
     raw["metadata"]["managedFields"] = [{"manager": manager, "subresource": "status"}]
-    *_before, attempt = raw["status"]["attempts"]
+    [attempt] = raw["status"]["attempts"]
     ended = {**attempt, "state": "success", "reason": "TaskSucceeded"}
     made.cluster.edit_status(name, {**raw["status"], "phase": "Succeeded", "state": "success", "attempts": [ended]})
     settle(made)
@@ -218,6 +218,19 @@ def test_no_status_breaks_the_operator(status: Raw, begin: Callable[[], History]
     settle(made)
     made.pass_time(5)
     made.everything_ends()
+
+
+def test_what_had_ended_is_found_by_its_pod_although_the_tries_were_edited() -> None:
+    """Else its pod would be deleted as another try's, and the task run again."""
+    made = finished()
+    [name] = made.cluster.runs
+    pods = dict(made.cluster.created)
+    made.cluster.edit_status(name, {"phase": "Pending", "failedTries": 1})
+    made.starts()
+    settle(made)
+    made.everything_ends()
+    assert made.cluster.runs[name]["status"]["phase"] == "Succeeded"
+    assert made.cluster.created == pods
 
 
 def test_somebody_who_edits_it_again_and_again_is_answered_ever_more_seldom() -> None:

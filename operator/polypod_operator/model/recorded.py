@@ -44,7 +44,7 @@ def read(raw: Raw) -> tuple[TaskRunStatus, bool]:
 
 
 def managers(raw: Raw) -> set[str]:
-    """Return who has written what a status holds, by the managedFields; who has only taken away is not among them."""
+    """Return the managers whose writes a status shows, by the managedFields; one that only removes is not listed."""
     fields = raw["metadata"].get("managedFields") or ()
     return {str(item.get("manager")) for item in fields if item.get("subresource") == "status"}
 

@@ -11,14 +11,14 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from polypod_core.kinds import ATTEMPT_LABEL, GROUP, TRY_LABEL, UID_LABEL
+from polypod_core.kinds import ATTEMPT_LABEL, GROUP, UID_LABEL
 
 from polypod_operator.pods import security
 from polypod_operator.pods.merge import KEYS
 
 _OWN = f"{GROUP}/"
-_WHICH = frozenset({UID_LABEL, ATTEMPT_LABEL, TRY_LABEL})
-"""Labels that say which attempt a pod is."""
+_WHICH = frozenset({UID_LABEL, ATTEMPT_LABEL})
+"""Labels that say which attempt a pod is; its try is counted in the status, which somebody may have edited since."""
 _POD_FIELDS = ("automountServiceAccountToken", "enableServiceLinks", "hostUsers", "restartPolicy", "runtimeClassName",
                "serviceAccountName", "volumes")  # fmt: skip
 """Of a pod's spec, what has to be as asked; where it runs, and when, may be changed."""
