@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +25,8 @@ Owner = tuple[str, str]
 """The namespace and uid of a TaskRun: a pod of another namespace is none of its, whatever its owner reference says."""
 _LET_GO = 10_000
 """Of how many finished TaskRuns the last version is remembered: the watch still shows our last write to them."""
+_UNANSWERED = 8
+"""How many statuses of a TaskRun are remembered that were sent and had no answer."""
 
 
 class LetGo(NamedTuple):
@@ -55,7 +57,7 @@ class Store:
         self._closed: dict[str, datetime] = {}
         self._owner_of: dict[str, Owner] = {}
         self._let_go: OrderedDict[str, LetGo] = OrderedDict()
-        self._sent: dict[str, TaskRunStatus] = {}
+        self._sent: dict[str, deque[TaskRunStatus]] = {}
         self._earlier: dict[Run, Earlier] = {}
         self.graph = Graph()
         """Of all TaskRuns, those that have ended included."""
@@ -182,11 +184,12 @@ class Store:
         if status is None:
             self._sent.pop(run.uid, None)
         else:
-            self._sent[run.uid] = status
+            # several may be without an answer, and any of them be the one that is there
+            self._sent.setdefault(run.uid, deque(maxlen=_UNANSWERED)).append(status)
 
     def was_sent(self, run: TaskRunObject) -> bool:
         """Tell whether the status of a TaskRun, as it is shown, is one that we have sent and had no answer for."""
-        return self._sent.get(run.uid) == run.status
+        return run.status in self._sent.get(run.uid, ())
 
     def has_pods(self, namespace: str, uid: str) -> bool:
         return (namespace, uid) in self._pods
