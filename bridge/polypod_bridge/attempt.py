@@ -291,7 +291,7 @@ def _supervise(
     if supervision.refused and REFUSED in said and supervision.refused not in said:
         # Airflow's TypeScript SDK throws the error's type alone
         said = f"{said}: {supervision.refused}"
-    message = masker.text(said)
+    message = masker.cut_text(said)
     level = "error" if failed else "info"
     why = {"message": message} if message else {}
     log.event(level, "task finished", state=verdict.state, reason=verdict.reason, **why)

@@ -77,6 +77,9 @@ class Cluster:
         configuration: Any = client.Configuration.get_default_copy()
         # whoever calls knows how long it is worth waiting; urllib3 would also print each try
         configuration.retries = False
+        if not all(text.isascii() and text.isprintable() for text in configuration.api_key.values()):
+            problem = "the user's token has a character that no HTTP header holds, such as a line break at its end"
+            raise UserError(Reason.INVALID_CONFIG, f"{where}: {problem}")
         api: Any = client.ApiClient(configuration)
         self._custom: Any = client.CustomObjectsApi(api)
         self._core: Any = client.CoreV1Api(api)

@@ -74,7 +74,7 @@ class Rule(Enum):
     )
     DATE_TIME = (
         # whatever the format date-time admits: as a format, CEL would have to parse it, and fails at lower-case letters
-        "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$')",
+        "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$')",
         "write a time with its time zone, such as 2026-10-25T02:30:00Z",
     )
     ONE_API = (

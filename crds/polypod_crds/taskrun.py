@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -53,7 +54,27 @@ def _as_text(schema: dict[str, Any]) -> None:
     schema.update(rules(Rule.DATE_TIME))
 
 
-Time = Annotated[AwareDatetime, Field(json_schema_extra=_as_text)]
+def _written(value: Any) -> Any:
+    """Have a time be text of the CRD's form: pydantic takes a number for seconds or milliseconds since 1970."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _WRITTEN.fullmatch(value)):
+        raise ValueError(Rule.DATE_TIME.message)
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time must be within the years 1 to 9999 in UTC") from None
+    return value
+
+
+_WRITTEN = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6}0*)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+"""A task is given microseconds, so that no more may be there to be lost."""
+ExactTime = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_utc)]
+Time = Annotated[ExactTime, Field(json_schema_extra=_as_text)]
 DataKey = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 
 
@@ -160,8 +181,8 @@ class DataInterval(Model):
 
     model_config = ConfigDict(json_schema_extra=rules(Rule.INTERVAL_ORDER))
 
-    start: AwareDatetime = Field(description="Start of the interval, with a time zone.")
-    end: AwareDatetime = Field(description="End of the interval, with a time zone.")
+    start: ExactTime = Field(description="Start of the interval, with a time zone.")
+    end: ExactTime = Field(description="End of the interval, with a time zone.")
 
     @model_validator(mode="after")
     def in_order(self) -> DataInterval:

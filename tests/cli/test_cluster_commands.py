@@ -91,6 +91,24 @@ def test_a_log_that_is_followed_says_what_it_waits_for(fake: ApiServer, monkeypa
 
 
 @pytest.mark.parametrize(
+    ("run", "said", "patches"),
+    [
+        (task_run("x", "Pending", attempts=0), "team/x is being cancelled", 1),
+        (task_run("x", "Running"), "team/x is being cancelled", 1),
+        (task_run("x", reason="TaskSucceeded"),
+         "team/x has already ended, and stays as it is: Succeeded (TaskSucceeded)", 0),
+        (task_run("x", "Failed", reason="TaskFailed", message="no"),
+         "team/x has already ended, and stays as it is: Failed (TaskFailed: no)", 0),
+    ],
+)  # fmt: skip
+def test_cancel_changes_nothing_of_what_has_ended(fake: ApiServer, run: Raw, said: str, patches: int) -> None:
+    fake.runs = [run]
+    done = polypod("cancel", "x")
+    assert (done.exit_code, done.output) == (0, said + "\n")
+    assert fake.patches == [{"spec": {"cancel": True}}] * patches
+
+
+@pytest.mark.parametrize(
     ("run", "arguments", "said"),
     [
         (task_run("x", "Failed", attempts=0, reason="InvalidPod"), ("-f",), "it is Failed (InvalidPod)"),

@@ -78,7 +78,7 @@ def test_half_a_jar_is_named_in_the_status(tmp_path: Path, half: str) -> None:
     coordinators = {"jvm": {**COORDINATORS["jvm"], "kwargs": kwargs}}
     path = routing(tmp_path, coordinators=coordinators, queue_to_coordinator={"jvm": "jvm"})
     done = polypod("run", "-f", write(tmp_path, task_run("success", "jvm")), "--routing", path, "-o", "json")
-    if reason == "ArtifactNotFound":
+    if reason == "InvalidArtifact":
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
         return

@@ -142,6 +142,18 @@ def test_a_file_that_is_no_kubeconfig_is_said_to_be_none(fake: ApiServer, text: 
     assert str(path) in str(done.exception) or "no cluster" in str(done.exception)
 
 
+@pytest.mark.parametrize("token", ["s3cr3tpw9token\n", "s3cr3tpw9\r\nx: y", "s3cr3tpw9\u20ac", "s3cr3tpw9\0"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(fake: ApiServer, token: str) -> None:
+    path = Path(config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION)
+    document = yaml.safe_load(path.read_text())
+    document["users"] = [{"name": item["name"], "user": {"token": token}} for item in document["users"]]
+    path.write_text(yaml.safe_dump(document))
+    done = polypod("top")
+    assert isinstance(done.exception, UserError), repr(done.exception)
+    assert "the user's token has a character that no HTTP header holds" in str(done.exception)
+    assert "s3cr3t" not in str(done.exception) + done.output
+
+
 def stamps(changes: list[int]) -> list[bytes]:
     """Return lines whose times differ by `changes` tenths of a second; a clock that is set back is a negative one.
 

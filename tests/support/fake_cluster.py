@@ -36,6 +36,8 @@ class ApiServer:
         self.changes: list[list[Raw]] = []
         """The events of each watch."""
         self.asked: list[str] = []
+        self.patches: list[Raw] = []
+        """What has been sent to change a TaskRun."""
         self.ahead = timedelta(0)
         """By how much its clock is ahead of ours."""
 
@@ -65,6 +67,12 @@ class ApiServer:
                 if isinstance(item, list):
                     item = item.pop(0) if len(item) > 1 else item[0]
                 return self._answer(200 if item else 404, json.dumps(item or {"message": "not found"}).encode())
+
+            def do_PATCH(self) -> None:
+                server.patches.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                name = urlsplit(self.path).path.rpartition("/")[2]
+                [run] = [item for item in server.runs if item["metadata"]["name"] == name]
+                self._answer(200, json.dumps(run).encode())
 
             def _log(self, query: dict[str, str]) -> None:
                 if not server.logs_left:

@@ -31,8 +31,8 @@ HALVES: dict[str, tuple[str, Spoil, str, str]] = {
     "msgpack-cut": ("msgpack-core", _cut, "RuntimeExited", "msgpack-core-0.9.8.jar: not a readable jar"),
     "msgpack-missing": ("msgpack-core", Path.unlink, "RuntimeExited", "NoClassDefFoundError: org/msgpack/"),
     "jackson-cut": ("jackson-databind", _cut, "TaskFailed", "NoClassDefFoundError: com/fasterxml/jackson/"),
-    "main-cut": ("conformance", _cut, "ArtifactNotFound", "conformance-0.1.0.jar: not a readable jar"),
-    "sdk-cut": ("polypod-sdk", _cut, "ArtifactNotFound", "polypod-sdk-0.1.0.jar: not a readable jar"),
+    "main-cut": ("conformance", _cut, "InvalidArtifact", "conformance-0.1.0.jar: not a readable jar"),
+    "sdk-cut": ("polypod-sdk", _cut, "InvalidArtifact", "polypod-sdk-0.1.0.jar: not a readable jar"),
     "main-missing": (
         "conformance", _without("conformance/Main.class"), "StartupFailed", "ClassNotFoundException: conformance.Main"
     ),

@@ -9,8 +9,9 @@ import pytest
 from polypod_core.durations import seconds
 from polypod_crds import crd
 from polypod_crds.rules import FROZEN, Rule
-from polypod_crds.taskrun import TaskRunStatus
+from polypod_crds.taskrun import TaskRunSpec, TaskRunStatus
 from polypod_operator.model import objects
+from pydantic import ValidationError
 
 
 def test_the_crd_is_what_the_models_say() -> None:
@@ -89,3 +90,33 @@ def test_whatever_is_stored_can_be_cancelled() -> None:
     for rule in spec["x-kubernetes-validations"]:
         at_each_write = "oldSelf" not in rule["rule"]
         assert not at_each_write or rule["rule"].startswith("(has(self.cancel) && self.cancel) || "), rule
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (20261121, "write a time with its time zone"),
+        ("20261121", "write a time with its time zone"),
+        (1.5, "write a time with its time zone"),
+        ("-1", "write a time with its time zone"),
+        (True, "write a time with its time zone"),
+        ("2026-11-21", "write a time with its time zone"),
+        ("2026-11-21T10:00:00", "write a time with its time zone"),
+        ("2026-11-21T10:00:00x5Z", "write a time with its time zone"),
+        ("2026-11-21T10:00:00.123456789Z", "write a time with its time zone"),
+        ("9999-12-31T23:59:59-12:00", "within the years 1 to 9999"),
+        ("0001-01-01T00:00:00+14:00", "within the years 1 to 9999"),
+        ("2026-11-21T10:00:00.123456000Z", ""),
+        ("2026-10-25t02:30:00z", ""),
+    ],
+)
+def test_a_time_is_text_of_one_form_and_one_that_utc_can_hold(value: Any, said: str) -> None:
+    """A number would be seconds since 1970."""
+    spec: dict[str, Any] = {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r"}
+    later = "9999-12-31T00:00:00Z"
+    for given in ({"logicalDate": value}, {"dataInterval": {"start": value, "end": later}}):
+        if not said:
+            assert TaskRunSpec.model_validate({**spec, **given})
+            continue
+        with pytest.raises(ValidationError, match=said):
+            TaskRunSpec.model_validate({**spec, **given})

@@ -55,6 +55,10 @@ def test_scalars_are_what_kubectl_takes_them_for(text: str, value: object) -> No
     assert type(found) is type(value)
 
 
+BILLIONS = "l0: &l0 [x]\n" + "".join(
+    f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 10)}]\n" for level in range(1, 12)
+)
+"""A kilobyte that stands for a hundred billion values."""
 REFUSED: list[tuple[str, str]] = [
     ("a: 1\nb: 2\na: 3", "file, line 3, column 1: not valid YAML: key 'a' is there twice"),
     ("{on: 1, 2: x, true: y}", "key 'true' is there twice"),
@@ -76,6 +80,7 @@ REFUSED: list[tuple[str, str]] = [
     ("a: &x {b: *x}", "file, line 1,"),
     ("a: [1,\nb: 2", "file, line "),
     ("a: *nothing", "undefined alias"),
+    (BILLIONS, "its aliases (*name) stand for too much"),
     ("a\x01b", "not valid YAML"),
     ("[" * (DEEPEST + 5) + "]" * (DEEPEST + 5), f"more than {DEEPEST} lists"),
     ("[" * 100_000, "file, line "),
@@ -94,6 +99,12 @@ def test_what_json_cannot_hold_exactly_is_refused_with_its_line(text: str, words
         load(text, "file")
     assert words in caught.value.message
     assert len(caught.value.message) < 400
+
+
+def test_a_large_document_and_many_aliases_are_no_billions() -> None:
+    assert len(load("[" + "x," * 200_000 + "]", "file")) == 200_000
+    found = load("a: &a {b: [1, 2, 3]}\nc: [" + "*a," * 1_000 + "]", "file")
+    assert found["c"] == [{"b": [1, 2, 3]}] * 1_000
 
 
 def test_bytes_that_are_not_utf8_are_refused() -> None:

@@ -228,6 +228,13 @@ def test_the_console_shows_what_a_namespaces_level_asks_for(tmp_path: Path) -> N
     assert [json.loads(line)["logger"] for line in kept.splitlines()] == ["mylog.a"]
 
 
+def test_what_a_name_makes_secret_is_secret_in_the_last_error(tmp_path: Path) -> None:
+    line = json.dumps({"event": "failed", "level": "error", "error": {"password": "hunter2hunter2", "host": "db"}})
+    kept, last = pumped(tmp_path, line.encode(), Masker(), Levels("info"))
+    assert "hunter2" not in kept + last
+    assert "db" in last
+
+
 @pytest.mark.parametrize("before", [0, 360, 450, 499, 500])
 def test_the_last_error_is_masked_before_it_is_cut(tmp_path: Path, before: int) -> None:
     secret, masker = "s3cr3t-" * 20, Masker()

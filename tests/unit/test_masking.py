@@ -124,3 +124,12 @@ def test_a_long_secret_is_found_too() -> None:
     secret = "".join(f"line {number} & more\n" for number in range(2000))
     for encode in (str, lambda text: json.dumps(text)[1:-1], lambda text: quote(text, safe="")):
         assert masked(secret, f"<{encode(secret)}>") == "<***>"
+
+
+@pytest.mark.parametrize("size", range(13))
+def test_a_text_that_somebody_has_cut_ends_with_no_part_of_a_secret(size: int) -> None:
+    masker = Masker()
+    masker.add("s3cr3tpw9xyz")
+    shown = masker.cut_text("xxxx " + "s3cr3tpw9xyz"[:size])
+    assert shown == ("xxxx ***" if size >= 5 else "xxxx " + "s3cr3tpw9xyz"[:size])
+    assert masker.cut_text("the end") == "the end"

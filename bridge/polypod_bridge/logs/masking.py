@@ -42,6 +42,8 @@ SENSITIVE_NAMES = (
 )
 """Parts of a name that make its value a secret; Airflow's own defaults."""
 
+_TELLING = 5
+"""Characters of a secret's beginning that are hidden at the end of a text that may have been cut."""
 _NOT_SECRET = {"airflow"}
 _JWT = re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]{4,}(?:\.[\w-]*){0,3}")
 """By its shape: `eyJ` is how base64 begins a JSON object, and two or more parts are joined by dots."""
@@ -121,6 +123,14 @@ class Masker:
         found = self._pattern
         return found.sub(MASK, text) if found is not None else text
 
+    def cut_text(self, text: str) -> str:
+        """Return a text without secrets that somebody may have cut: it must not end with a part of one either."""
+        text = self.text(text)
+        with self._lock:
+            secrets = list(self._secrets)
+        left = max((_left_of(secret, text) for secret in secrets), default=0)
+        return f"{text[: len(text) - left]}{MASK}" if left else text
+
     def redact(self, value: Any) -> Any:
         """Return `value` without secrets, at any depth, in keys' values and strings."""
         try:
@@ -139,6 +149,12 @@ class Masker:
         if isinstance(value, list | tuple):
             return [self._redact(item) for item in value]
         return value
+
+
+def _left_of(secret: str, text: str) -> int:
+    """Return how many characters at the end of a text are the beginning of a secret; 0 if that may be chance."""
+    longest = min(len(secret) - 1, len(text))
+    return next((size for size in range(longest, _TELLING - 1, -1) if text.endswith(secret[:size])), 0)
 
 
 def _hide(value: Any) -> Any:

@@ -49,7 +49,7 @@ class LogPump:
     def last_error(self) -> str:
         """The first line of the last error that the runtime has logged: what failed, if it says no more. Masked."""
         # first masked and then cut, or half a secret would be left
-        return self._masker.text(self._last_error)[:_LONGEST_ERROR]
+        return self._masker.cut_text(self._last_error)[:_LONGEST_ERROR]
 
     @property
     def last_output(self) -> str:
@@ -160,7 +160,8 @@ class LogPump:
     def _note_errors(self, events: list[dict[str, Any]]) -> None:
         for event in events:
             if event["level"] in ("error", "critical"):
-                text = str(event.get("error") or event["event"]).strip()
+                # what a field's name makes a secret is none any more in the text of the whole
+                text = str(self._masker.redact(event.get("error")) or event["event"]).strip()
                 self._last_error = text.splitlines()[0] if text else self._last_error
 
     def _note_output(self, events: list[dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -279,7 +280,7 @@ class Shell:
             match action:
                 case Call():
                     self._queued += 1
-                    self._calls.put(action)
+                    self._calls.put(self._masked(action))
                 case LookUp():
                     self._do(self._look_up(action))
                 case Send(data):
@@ -309,6 +310,15 @@ class Shell:
                     self._client.stop_retrying()
                 case Finish():
                     self._finish = action
+
+    def _masked(self, action: Call) -> Call:
+        """Return a call whose free text holds no secrets: the server keeps it, and shows it to whoever may look."""
+        body = action.call.body
+        said = body.get("retry_reason") if isinstance(body, dict) else None
+        if not isinstance(said, str):
+            return action
+        body = {**body, "retry_reason": self._masker.cut_text(said)[: ends.LONGEST_REASON]}
+        return replace(action, call=replace(action.call, body=body))
 
     @property
     def last_error(self) -> str:
