@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Raw = dict[str, Any]
 _SILENT = 3.0
-"""Seconds of waiting without a word about it."""
+"""Seconds of waiting before it is said what for."""
 _KEPT = "; the chart's value `logs` has logs kept"
 
 

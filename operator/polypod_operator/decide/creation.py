@@ -31,7 +31,7 @@ def create(draft: Draft, number: int, attempt: Attempt | None, spec: TaskRunSpec
         manifest = draft.pods.build(draft.run, number, draft.status.failed_tries + 1, route)
     except UserError as error:
         if error.reason is Reason.INVALID_ROUTING and draft.rejected:
-            # who has edited the routing may have mended just this
+            # the edit that was rejected may map just this queue
             _wait(
                 draft, f"{error.message}; this routing is the last valid one, the newest is not used: {draft.rejected}"
             )
