@@ -229,7 +229,8 @@ def test_a_leader_that_is_refused_pauses_and_goes_on_afterwards(caplog: pytest.L
             assert part.state.now is State.LEADING
 
     play(scenario)
-    assert len(caplog.records) == 3, [record.getMessage() for record in caplog.records]
+    # not a line for each try; on a busy machine the first refusal comes when it is late already
+    assert len(caplog.records) in (2, 3), [record.getMessage() for record in caplog.records]
 
 
 def test_a_leader_is_paused_before_another_leads_also_if_calls_fail_at_first_and_then_hang() -> None:
