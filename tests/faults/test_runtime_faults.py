@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,6 @@ def rogue(filled: Store, tmp_path: Path, request: pytest.FixtureRequest) -> Rogu
 
 
 def state_of(store: Store, bridge: Bridge) -> str | None:
-    import uuid
-
     return store.ti(uuid.UUID(bridge.config["ti"]["id"])).state
 
 
@@ -82,14 +81,20 @@ def test_an_end_that_cannot_be_understood_retries_and_its_bytes_are_logged_maske
     assert "s3cr3t" not in bridge.log_file.read_text()
 
 
+@pytest.mark.parametrize("fill", ["0", "480"], ids=["whole", "cut"])
 @pytest.mark.parametrize(("kind", "state"), [("RetryTask", "up_for_retry"), ("TaskState", "failed")])
-def test_what_a_status_shows_of_an_error_is_masked(rogue: Rogue, kind: str, state: str) -> None:
-    bridge = rogue("tells_a_secret", retries=1, ROGUE_END=kind)
+def test_what_a_status_shows_of_an_error_is_masked(
+    filled: Store, rogue: Rogue, kind: str, state: str, fill: str
+) -> None:
+    bridge = rogue("tells_a_secret", retries=1, ROGUE_END=kind, ROGUE_FILL=fill)
     result = bridge.run()
     assert result.outcome["state"] == state
     assert "***" in result.outcome["message"], result.outcome
+    kept = filled.ti(uuid.UUID(bridge.config["ti"]["id"]))
+    assert "***" in (kept.rendered_map_index or "")
+    assert "***" in (kept.retry_reason or "") or kind != "RetryTask"
     shown = str(result.outcome) + result.stderr + bridge.log_file.read_text()
-    assert "s3cr3t" not in shown
+    assert "s3cr3" not in f"{shown} {kept.rendered_map_index} {kept.retry_reason}"
 
 
 def test_only_one_connection_a_listener(rogue: Rogue) -> None:

@@ -117,14 +117,16 @@ def unreadable_end(peer: Peer) -> None:
 
 
 def tells_a_secret(peer: Peer) -> None:
-    """Name a password where the status shows it: in the last error, or in the end itself."""
+    """Name a password where the status shows it: in the last error, or in the end itself, cut as SDKs cut it."""
     peer.start()
     secret = peer.request(type="GetConnection", conn_id="conformance_db")[1]["password"]
+    whole = f"{'x' * int(os.environ.get('ROGUE_FILL', '0'))}no login with {secret}"
+    told = whole[:500]
     if os.environ.get("ROGUE_END") == "RetryTask":
-        peer.end("RetryTask", retry_reason=f"no login with {secret}")
+        peer.end("RetryTask", retry_reason=told, rendered_map_index=told[-250:])
         return
-    peer.log(json.dumps({"level": "error", "event": f"no login with {secret}", "error": secret}) + "\n")
-    peer.end("TaskState", state="failed")
+    peer.log(json.dumps({"level": "error", "event": f"no login with {secret}", "error": whole}) + "\n")
+    peer.end("TaskState", state="failed", rendered_map_index=told[-250:])
 
 
 def closes_comm_early(peer: Peer) -> None:

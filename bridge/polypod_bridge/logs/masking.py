@@ -124,7 +124,7 @@ class Masker:
         return found.sub(MASK, text) if found is not None else text
 
     def cut_text(self, text: str) -> str:
-        """Return a text without secrets that somebody may have cut: it must not end with a part of one either."""
+        """Return `text` without secrets, and without the beginning of one at its end, where an SDK may have cut it."""
         text = self.text(text)
         with self._lock:
             secrets = list(self._secrets)
@@ -153,8 +153,12 @@ class Masker:
 
 def _left_of(secret: str, text: str) -> int:
     """Return how many characters at the end of a text are the beginning of a secret; 0 if that may be chance."""
-    longest = min(len(secret) - 1, len(text))
-    return next((size for size in range(longest, _TELLING - 1, -1) if text.endswith(secret[:size])), 0)
+    start = text.find(secret[:_TELLING], max(0, len(text) - len(secret) + 1))
+    while start >= 0:
+        if secret.startswith(text[start:]):
+            return len(text) - start
+        start = text.find(secret[:_TELLING], start + 1)
+    return 0
 
 
 def _hide(value: Any) -> Any:

@@ -312,13 +312,15 @@ class Shell:
                     self._finish = action
 
     def _masked(self, action: Call) -> Call:
-        """Return a call whose free text holds no secrets: the server keeps it, and shows it to whoever may look."""
+        """Return a call without secrets in what people read: the server stores that and shows it in its UI."""
         body = action.call.body
-        said = body.get("retry_reason") if isinstance(body, dict) else None
-        if not isinstance(said, str):
+        if not isinstance(body, dict):
             return action
-        body = {**body, "retry_reason": self._masker.cut_text(said)[: ends.LONGEST_REASON]}
-        return replace(action, call=replace(action.call, body=body))
+        said = {name: body[name] for name in ends.TEXTS if isinstance(body.get(name), str)}
+        if not said:
+            return action
+        hidden = {name: self._masker.cut_text(text)[: ends.TEXTS[name]] for name, text in said.items()}
+        return replace(action, call=replace(action.call, body={**body, **hidden}))
 
     @property
     def last_error(self) -> str:
