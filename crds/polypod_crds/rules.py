@@ -21,6 +21,8 @@ FROZEN = {
 """Immutable fields. True: always set."""
 
 
+WRITTEN_TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6}0*)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+"""A time as RFC 3339 writes it. A task is given microseconds, so more than these would be lost."""
 _CANCELLED = "(has(self.cancel) && self.cancel)"
 """What an older CRD has admitted can be cancelled, too."""
 
@@ -74,8 +76,8 @@ class Rule(Enum):
     )
     DATE_TIME = (
         # whatever the format date-time admits: as a format, CEL would have to parse it, and fails at lower-case letters
-        "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$')",
-        "write a time with its time zone, such as 2026-10-25T02:30:00Z",
+        f"self.matches('^{WRITTEN_TIME}$')",
+        "write a time with its time zone, such as 2026-10-25T02:30:00Z, and at most microseconds",
     )
     ONE_API = (
         f"{_CANCELLED} || !(has(self.workloadSecretRef) && has(self.executionApi) && "

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -22,6 +20,7 @@ from pydantic.alias_generators import to_camel
 from polypod_crds.durations import Duration, Timeout
 from polypod_crds.nesting import AnyMapping, AnyValue
 from polypod_crds.rules import Rule, rules
+from polypod_crds.times import ExactTime, Time
 
 Name = Annotated[str, Field(min_length=1, max_length=250)]
 
@@ -47,34 +46,6 @@ ObjectName = Annotated[
 ]
 
 
-def _as_text(schema: dict[str, Any]) -> None:
-    """Have a time be text to the API server, which checks it by a rule."""
-    del schema["format"]
-    schema["maxLength"] = 64
-    schema.update(rules(Rule.DATE_TIME))
-
-
-def _written(value: Any) -> Any:
-    """Have a time be text of the CRD's form: pydantic takes a number for seconds or milliseconds since 1970."""
-    if not isinstance(value, datetime) and not (isinstance(value, str) and _WRITTEN.fullmatch(value)):
-        raise ValueError(Rule.DATE_TIME.message)
-    return value
-
-
-def _in_utc(value: datetime) -> datetime:
-    try:
-        value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("a time must be within the years 1 to 9999 in UTC") from None
-    return value
-
-
-_WRITTEN = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6}0*)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
-"""A task is given microseconds, so that no more may be there to be lost."""
-ExactTime = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_utc)]
-Time = Annotated[ExactTime, Field(json_schema_extra=_as_text)]
 DataKey = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 
 

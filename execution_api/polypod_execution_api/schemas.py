@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from polypod_crds.times import ExactTime
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 
 class Payload(BaseModel):
@@ -19,7 +20,7 @@ class Running(Payload):
     hostname: str
     unixname: str
     pid: int
-    start_date: AwareDatetime
+    start_date: ExactTime
 
 
 class Heartbeat(Payload):
@@ -34,7 +35,7 @@ class LoopDecision(Payload):
 
 class Ended(Payload):
     state: Literal["failed", "skipped", "removed", "upstream_failed"]
-    end_date: AwareDatetime
+    end_date: ExactTime
     rendered_map_index: str | None = None
     retry_reason: str | None = None
     loop_decision: LoopDecision | None = None
@@ -42,7 +43,7 @@ class Ended(Payload):
 
 class Succeeded(Payload):
     state: Literal["success"]
-    end_date: AwareDatetime
+    end_date: ExactTime
     task_outlets: list[Any] = []
     outlet_events: list[Any] = []
     rendered_map_index: str | None = None
@@ -51,7 +52,7 @@ class Succeeded(Payload):
 
 class Retry(Payload):
     state: Literal["up_for_retry"]
-    end_date: AwareDatetime
+    end_date: ExactTime
     rendered_map_index: str | None = None
     retry_delay_seconds: float | None = None
     retry_reason: str | None = None
@@ -59,15 +60,15 @@ class Retry(Payload):
 
 class Rescheduled(Payload):
     state: Literal["up_for_reschedule"]
-    reschedule_date: AwareDatetime
-    end_date: AwareDatetime
+    reschedule_date: ExactTime
+    end_date: ExactTime
 
 
 class Stopped(Payload):
     """A supervisor has ended a task that the server did not want any more."""
 
     state: Literal["server_terminated"]
-    end_date: AwareDatetime
+    end_date: ExactTime
     rendered_map_index: str | None = None
     retry_reason: str | None = None
     hostname: str | None = None
@@ -98,7 +99,7 @@ class VariableBody(Payload):
 
 class StoreBody(Payload):
     value: JsonValue
-    expires_at: AwareDatetime | None = None
+    expires_at: ExactTime | None = None
 
 
 class DagRunOut(BaseModel):

@@ -67,15 +67,17 @@ def test_a_status_of_a_later_version_can_be_read() -> None:
 TIMES = [
     "2026-10-25T02:30:00Z",
     "2026-10-25t02:30:00z",
-    "2026-10-25T02:30:00.123456789+14:00",
+    "2026-10-25T02:30:00.123456000+14:00",
     "0001-01-01T00:00:00-00:00",
 ]
 
 
+DATE_TIME = Rule.DATE_TIME.expression.partition("'")[2].rpartition("'")[0]
+
+
 @pytest.mark.parametrize("text", TIMES)
-def test_a_time_may_be_written_in_every_way_that_the_format_allows(text: str) -> None:
-    pattern = Rule.DATE_TIME.expression.partition("'")[2].rpartition("'")[0]
-    assert re.search(pattern, text)
+def test_a_time_may_be_written_in_every_way_that_the_format_allows_and_a_task_can_be_given(text: str) -> None:
+    assert re.search(DATE_TIME, text)
 
 
 def test_no_rule_that_runs_at_each_write_parses_what_was_stored() -> None:
@@ -112,6 +114,8 @@ def test_whatever_is_stored_can_be_cancelled() -> None:
 )
 def test_a_time_is_text_of_one_form_and_one_that_utc_can_hold(value: Any, said: str) -> None:
     """A number would be seconds since 1970."""
+    # the API server refuses the same forms; years in UTC, its rule does not know
+    assert (re.search(DATE_TIME, str(value)) is not None) == ("write a time" not in said)
     spec: dict[str, Any] = {"queue": "q", "dagId": "d", "taskId": "t", "runId": "r"}
     later = "9999-12-31T00:00:00Z"
     for given in ({"logicalDate": value}, {"dataInterval": {"start": value, "end": later}}):

@@ -186,6 +186,18 @@ def test_a_delay_that_no_clock_has_becomes_the_nearest_that_one_has(seconds: flo
     assert (verdict.state, verdict.retry_delay_seconds) == ("up_for_retry", kept)
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"), [("9999-12-31T23:59:59-12:00", datetime.max), ("0001-01-01T00:00:00+14:00", datetime.min)]
+)
+def test_a_time_that_utc_cannot_hold_becomes_the_nearest_that_it_can(given: str, kept: datetime) -> None:
+    for end in ENDS:
+        times: dict[str, Any] = {name: given for name in ("end_date", "reschedule_date") if name in end}
+        message = m.decode_request(packed({**end, **times}))
+        found, notes = ends.within_limits(message)  # type: ignore[arg-type]
+        assert [getattr(found, name) for name in times] == [kept.replace(tzinfo=UTC)] * len(times)
+        assert len(notes) == len(times)
+
+
 def test_a_valid_end_after_one_that_cannot_be_understood_stands() -> None:
     state = running()
     state.frame(1, frames.decode_payload(b"\x93\x00\x80\xc0"))

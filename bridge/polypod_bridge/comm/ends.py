@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -24,8 +24,10 @@ LONGEST_DELAY = 10 * 365 * 86400.0
 """Seconds that a task may have its next try wait."""
 
 _KINDS = {kind.__name__: kind for kind in m.TERMINAL_TYPES}
-_TEXTS = {"retry_reason": LONGEST_REASON, "rendered_map_index": LONGEST_MAP_INDEX}
+TEXTS = {"retry_reason": LONGEST_REASON, "rendered_map_index": LONGEST_MAP_INDEX}
 """Fields that people read, and how many characters they may have."""
+_TIMES = ("end_date", "reschedule_date")
+"""Fields that are times."""
 _MEANING: dict[type[m.Message], frozenset[str]] = {
     m.TaskState: frozenset({"state"}),
     m.RescheduleTask: frozenset({"reschedule_date"}),
@@ -112,7 +114,7 @@ def within_limits(end: m.Terminal) -> tuple[m.Terminal, list[str]]:
     """Return an end that Airflow can store, and what was changed."""
     changes: dict[str, Any] = {}
     notes: list[str] = []
-    for name, most in _TEXTS.items():
+    for name, most in TEXTS.items():
         text = getattr(end, name, None)
         if text is None:
             continue
@@ -122,11 +124,26 @@ def within_limits(end: m.Terminal) -> tuple[m.Terminal, list[str]]:
             changes[name] = kept
         if len(text) > most:
             notes.append(f"{name} is cut to {most} of its {len(text)} characters")
+    for name in _TIMES:
+        when = getattr(end, name, None)
+        kept_time = _in_utc(when) if when is not None else None
+        if kept_time != when:
+            changes[name] = kept_time
+            notes.append(f"{name} is {when}; it must be within the years 1 to 9999 in UTC")
     delay = end.retry_delay_seconds if isinstance(end, m.RetryTask) else None
     if delay is not None and not 0 <= delay <= LONGEST_DELAY:
         changes["retry_delay_seconds"] = None if math.isnan(delay) else min(max(delay, 0.0), LONGEST_DELAY)
         notes.append(f"retry_delay_seconds is {delay}; it must be 0 to {LONGEST_DELAY:.0f}")
     return (msgspec.structs.replace(end, **changes) if changes else end), notes
+
+
+def _in_utc(when: datetime) -> datetime:
+    """Return a time that UTC can hold: the nearest one to it."""
+    try:
+        when.astimezone(UTC)
+    except OverflowError:
+        return (datetime.max if when.year > 1 else datetime.min).replace(tzinfo=UTC)
+    return when
 
 
 def shown(raw: bytes) -> str:
