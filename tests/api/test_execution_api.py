@@ -286,6 +286,25 @@ def test_a_task_goes_on_when_the_store_was_lost_while_it_ran(store: Store, beats
     assert call(store, ti_id, "heartbeat", ours).status == 409
 
 
+def test_a_task_that_waits_for_another_process_is_not_the_former_ones(store: Store) -> None:
+    """As its pod was removed, or it asked to run again later: that was known here, so nothing was lost."""
+    ti_id = store.add("t", queue="q")
+    start = {"state": "running", "hostname": "h", "unixname": "u", "pid": 1, "start_date": "2026-01-01T00:00:00Z"}
+    assert call(store, ti_id, "run", start).status == 200
+    with Session(store.engine) as session, session.begin():
+        registry.start_again(session, ti_id)
+    assert call(store, ti_id, "heartbeat", {"hostname": "h", "pid": 1}).status == 409
+    assert call(store, ti_id, "state", {"state": "failed", "end_date": "2026-01-01T00:00:00Z"}).status == 409
+    assert store.ti(ti_id).state == "queued"
+
+
+@pytest.mark.parametrize("given", [20260101, "20260101", 1.5, True, "9999-12-31T23:59:59-12:00", "2026-01-01"])
+def test_a_number_is_no_time_of_an_end(store: Store, given: Any) -> None:
+    ti_id = store.add("t", queue="q")
+    answer = call(store, ti_id, "state", {"state": "failed", "end_date": given})
+    assert answer.status == 422, answer.data
+
+
 def test_a_namespace_sees_nothing_of_another(store: Store) -> None:
     """The same Dag, run and task in two namespaces, and every way to ask."""
     rich, poor = (store.add("t", namespace=name, queue="q") for name in ("rich", "poor"))

@@ -89,11 +89,12 @@ def update_state(ti: LockedTi, payload: Annotated[StateUpdate, Body()], response
 
 
 def _is_forgotten(ti: TaskInstance) -> bool:
-    """Tell whether the store was lost while a task ran: its own token brought it back, but nobody has started it here.
+    """Tell whether the store was lost while a task ran: its own token brought it back, but it never started here.
 
-    Only what runs sends heartbeats and an end; so it goes on as if the store had kept it.
+    Only what runs sends heartbeats and an end; so it goes on as if the store had kept it. What did start here and is
+    queued again waits for another process, and the one before must not go on.
     """
-    return ti.state == "queued" and ti.hostname is None
+    return ti.state == "queued" and ti.start_date is None
 
 
 @router.put("/{task_instance_id}/heartbeat", status_code=204)
