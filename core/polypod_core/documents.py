@@ -23,8 +23,8 @@ from polypod_core.reasons import Reason
 
 DEEPEST = 100
 """How many lists and mappings may be within each other; Kubernetes itself takes a few hundred at most."""
-_MOST_COPIED = 100_000
-"""Nodes that all aliases of a document may stand for together."""
+_MOST_EXPANDED = 1_000_000
+"""Characters that a document may have with its aliases written out, beyond twice those that it has."""
 _DEEP = f"more than {DEEPEST} lists and mappings within each other"
 LARGEST, SMALLEST = (1 << 63) - 1, -(1 << 63)
 """The whole numbers that survive the Kubernetes API."""
@@ -212,9 +212,8 @@ def _nodes(text: str) -> Iterator[yaml.Node]:
 
 def _yaml_documents(text: str, path: str) -> Iterator[Document]:
     for node in _nodes(text):
-        sizes: dict[int, int] = {}
-        if _size(node, sizes, 0) > _MOST_COPIED + len(sizes):
-            raise _at(node, "its aliases (*name) stand for too much; write out what they repeat")
+        if _expanded(node, {}, 0) > _MOST_EXPANDED + 2 * len(text):
+            raise _at(node, "its aliases (*name) expand to more than a million characters; use fewer of them")
         value = _value(node, 0)
         if value is not None:
             yield Document(path, value, node)
@@ -231,21 +230,21 @@ def _at(node: yaml.Node, message: str, bare: str = "") -> _Problem:
     return _Problem(message, node.start_mark.line, node.start_mark.column, bare=bare)
 
 
-def _size(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
-    """Return of how many nodes a value is made, with each alias as often as it stands there.
+def _expanded(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+    """Return how many characters and brackets a value has with its aliases written out.
 
     Args:
-        sizes: of the nodes that were counted already, by identity: a few lines of aliases stand for billions.
+        known: of the nodes that were counted already, by identity: a few lines of aliases stand for billions.
     """
-    known = sizes.get(id(node))
-    if known is not None:
-        return known
-    sizes[id(node)] = 1
-    if depth > DEEPEST or isinstance(node, yaml.ScalarNode):
-        return 1
-    children = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
-    sizes[id(node)] = 1 + sum(_size(child, sizes, depth + 1) for child in children)
-    return sizes[id(node)]
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = 1
+    if isinstance(node, yaml.ScalarNode):
+        known[id(node)] += len(node.value)
+    elif depth <= DEEPEST:
+        children = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] += sum(_expanded(child, known, depth + 1) for child in children)
+    return known[id(node)]
 
 
 def _value(node: yaml.Node, depth: int) -> Any:
