@@ -182,19 +182,19 @@ def test_a_runtime_that_does_not_filter_its_records_is_filtered(
 
 
 def pumped(
-    tmp_path: Path, lines: bytes, masker: Masker, levels: Levels, shown: Levels | None = None
+    tmp_path: Path, lines: bytes, masker: Masker, levels: Levels, shown: Levels | None = None, stream: str = "logs"
 ) -> tuple[str, str]:
-    """Return what is in the log after a runtime has sent these lines, and its last error."""
+    """Return what is in the log after a runtime has sent these lines, and its last error, or last output."""
     path = tmp_path / "log"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
     pump = LogPump(TaskLog(masker, [Output(fd, json_line, "x", shown)], levels), masker, lambda name: None)
     read, write = os.pipe()
     os.write(write, lines)
     os.close(write)
-    pump.add("logs", read)
+    pump.add(stream, read)
     assert pump.stop(60)
     os.close(fd)
-    return path.read_text(), pump.last_error
+    return path.read_text(), pump.last_error if stream == "logs" else pump.last_output
 
 
 @pytest.mark.parametrize("level", ["WARNING", "ERROR", "CRITICAL"])
@@ -284,15 +284,8 @@ exit status 2
 def test_the_last_output_that_looks_like_an_error_is_known(tmp_path: Path, output: bytes, said: str) -> None:
     masker = Masker()
     masker.add("s3cr3t")
-    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
-    pump = LogPump(TaskLog(masker, [Output(fd, json_line, "x", None)], Levels("info")), masker, lambda name: None)
-    read, write = os.pipe()
-    os.write(write, output)
-    os.close(write)
-    pump.add("stderr", read)
-    assert pump.stop(60)
-    os.close(fd)
-    assert pump.last_output == said
+    _, last = pumped(tmp_path, output, masker, Levels("info"), stream="stderr")
+    assert last == said
 
 
 def test_the_console_form_has_colour_only_if_asked() -> None:

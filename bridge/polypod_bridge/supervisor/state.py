@@ -490,17 +490,17 @@ class Supervision:
         if not self._phase.alive:
             return []
         self._cause = self._cause or cause
-        told: list[Action] = [notice] if notice is not None else []
+        why: list[Action] = [notice] if notice is not None else []
         if self._phase is Phase.STOPPING:
             kill = self._timers.at(Timer.KILL)
             # a later, more urgent cause shortens the wait
             if kill is None or now + grace >= kill:
                 return []
             self._kill_within(now, grace)
-            return told
+            return why
         self._phase = Phase.STOPPING
         self._kill_within(now, grace)
-        return [*told, Signal(signal.SIGTERM)]
+        return [*why, Signal(signal.SIGTERM)]
 
     def _kill_within(self, now: float, grace: float) -> None:
         self._timers.start(Timer.KILL, now + grace)
