@@ -432,6 +432,13 @@ def test_without_a_routing_it_waits() -> None:
     assert kinds(world.step()) == ["CreatePod"]
 
 
+def test_a_pod_of_another_name_keeps_no_attempt_from_starting() -> None:
+    """Anybody in the namespace can make one that has the TaskRun as its owner."""
+    world = World()
+    world.pods["imitation"] = pod("imitation", 0, phase="Running")
+    assert "CreatePod" in kinds(world.step())
+
+
 def test_while_the_newest_routing_is_not_valid_what_it_may_map_waits_and_the_rest_runs() -> None:
     rejected = "ConfigMap a/b: coordinators.x: unknown key 'imgae'"
     for world in (World(queue="nowhere"), World(coordinator="unknown")):

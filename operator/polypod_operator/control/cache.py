@@ -111,10 +111,6 @@ class Cache:
             reparse: parse all of its spec, also if that has not changed.
         """
         known = self.store.run((raw["metadata"]["namespace"], raw["metadata"]["name"]))
-        last = self.store.let_go(raw["metadata"]["uid"])
-        if known is None and last is not None and version(raw["metadata"]["resourceVersion"]) < last.version:
-            # older than what is known of its end
-            return None
         final = self._final(raw) if known is None else None
         if known is None and final is None and self._is_finished(raw):
             status = raw.get("status") or {}

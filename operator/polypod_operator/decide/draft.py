@@ -96,7 +96,8 @@ class Draft:
     def running(self) -> list[PodObject]:
         """Return the pods whose task runs or may start, whatever the status says of their attempts."""
         reported = self.observed.reported
-        alive = (pod for pod in self.observed.pods.values() if not pod.over)
+        # a pod of another name has no attempt: somebody imitates ours
+        alive = (pod for pod in self.observed.pods.values() if pod.attempt and not pod.over)
         return [pod for pod in alive if not isinstance(observe(pod, None, reported.get(pod.uid)), Ended)]
 
     def decision(self) -> Decision:
