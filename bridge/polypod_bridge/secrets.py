@@ -8,9 +8,10 @@ rotated Secret is seen by the next one.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 
@@ -154,10 +155,12 @@ def _from_json(conn_id: str, text: str) -> a.ConnectionResult:
     fields = _fields(values)
     if fields.uri:
         return _from_uri(conn_id, fields.uri, "`uri`: ")
-    try:
-        port = int(fields.port) if fields.port not in (None, "") else None
-    except ValueError:
-        raise _Unreadable(f"`port` is not a number; {_KNOWN}") from None
+    port = None
+    if fields.port not in (None, ""):
+        # `int` takes 5_432 and the digits of other scripts as well
+        if not (text := str(fields.port)).isascii() or not text.isdecimal():
+            raise _Unreadable(f"`port` is not a number; {_KNOWN}")
+        port = int(text)
     extra = fields.extra
     if extra is not None and not isinstance(extra, str):
         extra = msgspec.json.encode(extra).decode()
@@ -205,14 +208,35 @@ _URI = "type://login:password@host:port/schema"
 _QUOTE = "in a login or password, write `/`, `?`, `#`, `@`, `:`, `[` and `]` as %2F, %3F, %23, %40, %3A, %5B and %5D"
 
 
+_WORD = re.compile(r"[A-Za-z0-9_.+-]+")
+"""A connection's type or protocol."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _is_torn(parts: SplitResult) -> bool:
+    """Tell whether a password may hold `/`, `?` or `#`: a part of it then looks like a host, port, path or query.
+
+    Stricter than Airflow, which takes such a part for what it looks like and does not know that it is secret.
+    """
+    has_login = "@" in parts.netloc or ":" in parts.netloc
+    return has_login and any("@" in part for part in (parts.path, parts.query, parts.fragment))
+
+
 def _from_uri(conn_id: str, text: str, form: str) -> a.ConnectionResult:
     scheme, separator, rest = text.partition("://")
-    if not separator or not scheme:
+    if not separator or not _WORD.fullmatch(scheme):
         raise _Unreadable(f"{form}neither a connection URI ({_URI}) nor JSON")
+    if _CONTROL.search(rest):
+        # `urlsplit` would leave some of them out
+        raise _Unreadable(
+            f"{form}not a connection URI ({_URI}): it holds a line break, a tab or another control character"
+        )
     protocol = ""
     if "://" in rest.partition("?")[0]:
         # type://protocol://host: the protocol belongs to the host
         protocol, _, rest = rest.partition("://")
+        if not _WORD.fullmatch(protocol):
+            raise _Unreadable(f"{form}not a connection URI ({_URI}): '://' is there twice; {_QUOTE}")
     try:
         # Airflow's schemes may hold characters that URLs may not; only the rest is a URL
         parts = urlsplit("scheme://" + rest)
@@ -224,6 +248,9 @@ def _from_uri(conn_id: str, text: str, form: str) -> a.ConnectionResult:
     except ValueError:
         problem = f"{form}not a connection URI ({_URI}): its port is not a number from 0 to 65535; {_QUOTE}"
         raise _Unreadable(problem) from None
+    if _is_torn(parts):
+        problem = f"{form}not a connection URI ({_URI}): '@' comes after the first '/', '?' or '#'; {_QUOTE}"
+        raise _Unreadable(problem)
     if host is not None and "@" not in parts.netloc and parts.netloc.partition(":")[0].lower() == host:
         host = parts.netloc.partition(":")[0]
     query = dict(parse_qsl(parts.query, keep_blank_values=True))

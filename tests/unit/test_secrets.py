@@ -8,6 +8,7 @@ import tempfile
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import msgspec
 import pytest
@@ -100,6 +101,36 @@ def test_a_mistake_names_the_field_and_what_would_be_right(text: str, words: str
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("form", ["{}", '{{"uri": "{}"}}'], ids=["uri", "json"])
+@pytest.mark.parametrize("password", ["/s3cret", "?s3cret", "#s3cret", "12/s3cret", "12?s3cret", "12#s3cret", "pa://s3cret",
+                                      "s3c\\tret", "s3cret\\nx://u:p", "p@s3cret/x", "p@?s3cret", "12?s3cret=", "p@?s3cret="])  # fmt: skip
+def test_a_password_that_would_be_taken_for_something_else_is_refused(password: str, form: str) -> None:
+    text = form.format(f"postgres://user:{password}@host:5432/db")
+    with pytest.raises(ConnectionFormatError) as caught:
+        parse_connection("c", text if form != "{}" else text.encode().decode("unicode_escape"), "AIRFLOW_CONN_C")
+    assert "s3c" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://host:8080/path?email=a%40b.example",
+        "http://host/path@x?email=a@b.example",
+        "http://https://host:1/",
+        "a_b+c.d-e://u:p@host/db",
+        "s3://k:v@/b%40c",
+    ],
+)
+def test_what_airflow_reads_and_nobody_can_mistake_is_read(text: str) -> None:
+    assert parse_connection("c", text, "AIRFLOW_CONN_C").conn_type
+
+
+@pytest.mark.parametrize("port", ["5_432", "٣", "+5", " 5", "5.0", "-1"])
+def test_a_port_is_written_in_digits(port: str) -> None:
+    with pytest.raises(ConnectionFormatError, match="`port` is not a number"):
+        parse_connection("c", json.dumps({"conn_type": "x", "port": port}), "AIRFLOW_CONN_C")
+
+
 SIGNS = "QZX789ß"
 """Characters that no error has of its own; a part of a secret with one of them is recognised."""
 SECRETS = st.text(SIGNS + "/:@#?[]%{}\"\\&=' \t\n\r\N{FULLWIDTH COLON}\N{ACCOUNT OF}", min_size=6, max_size=20)
@@ -144,6 +175,16 @@ def told(error: BaseException) -> str:
 
 @pytest.mark.generated
 @settings(max_examples=400, deadline=None)
+@given(SECRETS)
+def test_a_password_in_a_uri_is_exact_or_the_uri_is_refused(password: str) -> None:
+    try:
+        found = parse_connection("c", f"postgres://user:{password}@host:5432/db", "AIRFLOW_CONN_C")
+    except ConnectionFormatError:
+        return
+    assert (found.login, found.password, found.host) == ("user", unquote(password), "host")
+    assert (found.port, found.schema, found.extra) == (5432, "db", None)
+
+
 @given(connections(), st.booleans())
 def test_no_part_of_a_broken_connection_is_told(drawn: tuple[str, bytes], mounted: bool) -> None:
     secret, raw = drawn
