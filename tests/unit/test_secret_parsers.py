@@ -77,6 +77,12 @@ def test_a_database_url(url: str) -> None:
     assert not is_told(SECRET, str(caught.value))
 
 
+@pytest.mark.parametrize("begin", ["/", "?", "#", "12/", "12?", "12#", "a://"])
+def test_a_database_urls_password_is_read_whole(begin: str) -> None:
+    url = connect(f"postgresql://user:{begin}{SECRET}@host/db").url
+    assert (url.password, url.host, url.database) == (begin + SECRET, "host", "db")
+
+
 def test_a_database_never_quotes_what_tasks_have_stored(tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path}/db")
     with engine.connect() as opened, pytest.raises(Exception, match="no such table") as caught:
