@@ -11,8 +11,13 @@ from polypod_crds.taskrun import Model, ObjectMeta
 from pydantic import AfterValidator
 
 
+def is_key(text: str) -> bool:
+    """Tell whether a text may be a key of a Secret or ConfigMap."""
+    return bool(re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", text)) and text != "." and not text.startswith("..")
+
+
 def _key(key: str) -> str:
-    if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key == "." or key.startswith(".."):
+    if not is_key(key):
         raise ValueError("a key has letters, digits, '-', '_' and '.' only, and does not start with '..'")
     return key
 

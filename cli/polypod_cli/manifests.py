@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, get_args
 
 from polypod_core.documents import Document
@@ -14,7 +15,7 @@ from polypod_crds.taskrun import ObjectMeta, TaskRun
 from pydantic import BaseModel, ValidationError
 
 from polypod_cli import order, sources
-from polypod_cli.data_objects import ConfigMap, Secret
+from polypod_cli.data_objects import ConfigMap, Secret, is_key
 
 KINDS: dict[str, type[BaseModel]] = {KIND: TaskRun, "Secret": Secret, "ConfigMap": ConfigMap}
 
@@ -90,13 +91,20 @@ def _add(manifests: Manifests, document: Document) -> list[str]:
         if kind == KIND:
             manifests.task_runs.append(Item(TaskRun.model_validate(value), document))
         elif kind == "Secret":
-            secret = Secret.model_validate(value)
-            manifests.secrets[_key(secret.metadata)] = secret.texts()
+            return _put(manifests.secrets, Secret.model_validate(value), document)
         else:
-            config_map = ConfigMap.model_validate(value)
-            manifests.config_maps[_key(config_map.metadata)] = config_map.texts()
+            return _put(manifests.config_maps, ConfigMap.model_validate(value), document)
     except ValidationError as error:
         return [_explain(document, KINDS[kind], problem) for problem in error.errors()]
+    return []
+
+
+def _put(known: dict[Key, dict[str, str]], found: Secret | ConfigMap, document: Document) -> list[str]:
+    """Add an object; of two with the same name in a namespace, one would silently win."""
+    key = _key(found.metadata)
+    if key in known:
+        return [f"{document.where(['metadata', 'name'])}: {found.kind} {'/'.join(filter(None, key))} is there twice"]
+    known[key] = found.texts()
     return []
 
 
@@ -107,17 +115,20 @@ def _key(metadata: ObjectMeta) -> Key:
 def _explain(document: Document, model: type[BaseModel], problem: Any) -> str:
     # pydantic marks a problem with a key, not with its value, by a part of its own
     location = [part for part in problem["loc"] if part != "[key]"]
+    if model is not TaskRun:
+        # what is no key may be a value in the wrong place
+        location = list(takewhile(lambda part: is_key(str(part)), location))
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     where = document.where(location)
     if problem["type"] == "extra_forbidden":
-        known = _fields(model, location[:-1])
-        return f"{where}: unknown field {path}" + nearest(str(location[-1]), known)
+        *parents, name = problem["loc"]
+        return f"{where}: unknown field {path}".rstrip() + nearest(str(name), _fields(model, parents))
     if problem["type"] == "missing":
         return f"{where}: {path} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     shown = problem.get("input")
-    # what stands in a Secret is never shown
-    tell = model is not Secret and isinstance(shown, str | int | float | bool)
+    # what stands in a Secret is never shown, nor in a ConfigMap, which may hold a password as well
+    tell = model is TaskRun and isinstance(shown, str | int | float | bool)
     seen = f" (seen: {shown!r})" if tell else ""
     return f"{where}: {path or 'the document'}: {message}{seen}"
 

@@ -25,6 +25,7 @@ DEEPEST = 100
 """How many lists and mappings may be within each other; Kubernetes itself takes a few hundred at most."""
 _MOST_EXPANDED = 1_000_000
 """Characters that a document may have with its aliases written out, beyond twice those that it has."""
+_TWICE = "a key is there twice in one mapping"
 _DEEP = f"more than {DEEPEST} lists and mappings within each other"
 LARGEST, SMALLEST = (1 << 63) - 1, -(1 << 63)
 """The whole numbers that survive the Kubernetes API."""
@@ -273,7 +274,7 @@ def _mapping(node: yaml.Node, depth: int) -> dict[str, Any]:
             continue
         key = _key(key_node)
         if key in own:
-            raise _at(key_node, f"key {key!r} is there twice")
+            raise _at(key_node, f"key {key!r} is there twice", _TWICE)
         own[key] = _value(value_node, depth + 1)
     return {**merged, **own}
 
@@ -423,7 +424,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+        raise _Unfit(f"key {next(name for name in names if names.count(name) > 1)!r} is there twice", _TWICE)
     return made
 
 

@@ -121,3 +121,27 @@ def test_taskruns_of_several_namespaces_are_shown_with_them(tmp_path: Path) -> N
     assert shown_names([run.metadata for run in runs]) == ["-/x", "team-a/x", "team-b/x"]
     assert shown_names([runs[1].metadata]) == ["x"]
     assert [line.split()[0] for line in as_table(runs).splitlines()[1:]] == ["-/x", "team-a/x", "team-b/x"]
+
+
+@pytest.mark.parametrize("kind", ["Secret", "ConfigMap"])
+@pytest.mark.parametrize("namespace", NAMESPACES)
+def test_two_objects_of_one_name_in_a_namespace_are_refused(tmp_path: Path, kind: str, namespace: str | None) -> None:
+    twice = [document(kind, namespace, data={}) for _ in range(2)]
+    with pytest.raises(UserError, match=f"{kind} .*x is there twice"):
+        manifests.load(write(tmp_path, task_run(namespace), *twice))
+    elsewhere = [document(kind, name, data={}) for name in NAMESPACES]
+    assert manifests.load(write(tmp_path, task_run(namespace), *elsewhere)).documents
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"data": {"AIRFLOW_VAR_PASSWORD": 7397397397}}, {"data": {"s3cr3t pw9/x": "a"}}, {"data": "s3cr3tpw9"},
+     {"data": {"s3cr3t pw9": 7397397397}}, {"immutable": "s3cr3tpw9"}, {"s3cr3t pw9": "data"}],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["Secret", "ConfigMap"])
+def test_what_is_wrong_with_an_object_is_told_without_its_content(
+    tmp_path: Path, kind: str, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=r"data|immutable|unknown field") as caught:
+        manifests.load(write(tmp_path, task_run(None), document(kind, None, **wrong)))
+    assert not any(part in str(caught.value) for part in ("s3cr3t", "739739"))

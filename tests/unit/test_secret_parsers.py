@@ -50,6 +50,8 @@ TOKENS = [
     f"é{SECRET}",
 ]
 MANIFESTS = [
+    f"apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData:\n  {SECRET}: a\n  {SECRET}: b\n",
+    f'{{"kind": "Secret", "stringData": {{"{SECRET}": "a", "{SECRET}": "b"}}}}',
     *(SECRET_YAML.format(kind=kind, value=value) for kind in ("Secret", "Sercet0") for value in (
         f"!{SECRET}", f"!!int {SECRET}", f"*{SECRET}", f"%{SECRET}", f"@{SECRET}", f"{{{SECRET}", f"'{SECRET}",
         f'"\\q{SECRET}"', f"&{SECRET} &{SECRET} x", f"{{? [{SECRET}] : x}}", f"a: {SECRET}: b", f"!<{SECRET}> x",
