@@ -199,7 +199,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("data", {**SECRET, "kind": "ConfigMap", "data": [1]}, r"data: .*valid dictionary"),
     ("base64", {**SECRET, "data": {"A": "p4ss!"}}, r"data.A: not base64; plain text goes to stringData$"),
     ("number", {**SECRET, "stringData": {"A": 4711}}, r"stringData.A: .*valid string$"),
-    ("key", {**SECRET, "kind": "ConfigMap", "data": {"../a": "b"}}, r"data.../a: a key has letters, digits, .* only"),
+    ("key", {**SECRET, "kind": "ConfigMap", "data": {"../a": "b"}}, r"data: a key has letters, digits, .* only"),
     ("secret field", {**SECRET, "stringdata": {}}, r"unknown field stringdata; did you mean 'stringData'\?"),
     ("queue", task_run("success", queue="golan"), r"'golan' is not in queue_to_coordinator; did you mean 'golang'\?"),
     ("dag", {**task_run("success"), "spec": {**task_run("success")["spec"], "dagId": "none"}}, r"with Dag 'none'"),
